@@ -1,0 +1,91 @@
+"""The one form in which every corpus ends: a directory with `manifest.jsonl` and audio files.
+
+A line of the manifest is a `Clip`. The embedded corpus, the Debian corpus and a user's own JSONL differ only in
+how they come to it; everything downstream (codec tokens, SeqIO tasks, evaluation) reads clips.
+"""
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+DOMAINS = ("speech", "sound", "music", "mixed", "text")
+SPLITS = ("train", "validation", "test")
+MANIFEST = "manifest.jsonl"
+REJECTS = "rejects.jsonl"
+
+
+class ManifestError(ValueError):
+    """A manifest line that cannot be used; names file, line and remedy."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Clip:
+    """One clip of a corpus.
+
+    Attributes:
+        id: unique in the corpus; letters, digits, `-`, `_`, `.`.
+        split: train, validation or test.
+        domain: speech, sound, music, mixed or text.
+        audio: path relative to the manifest, or None for text-only records.
+        duration: seconds, 0 for text-only records.
+        caption: rich caption prose, or None.
+        text: plain document for text-only training, or None.
+        annotation: an `AudioAnnotation` as a JSON object, or None.
+        dialogue: [[role, modality, content], …] as authored, or None; audio content is a clip id or a path.
+        source, licence, language: provenance.
+        group: what must not straddle splits: a speaker, a tune, a source recording.
+    """
+
+    id: str
+    split: str
+    domain: str
+    audio: str | None = None
+    duration: float = 0.0
+    caption: str | None = None
+    text: str | None = None
+    annotation: dict | None = None
+    dialogue: list | None = None
+    source: str = ""
+    licence: str = ""
+    language: str = "en"
+    group: str = ""
+
+    def __post_init__(self):
+        if not self.id or not all(c.isalnum() or c in "-_." for c in self.id):
+            raise ManifestError(f"clip id {self.id!r} must be letters, digits, '-', '_' or '.'")
+        if self.split not in SPLITS:
+            raise ManifestError(f"clip {self.id}: split {self.split!r} is none of {', '.join(SPLITS)}")
+        if self.domain not in DOMAINS:
+            raise ManifestError(f"clip {self.id}: domain {self.domain!r} is none of {', '.join(DOMAINS)}")
+
+
+def write_manifest(directory: str | os.PathLike, clips: Iterable[Clip]) -> Path:
+    """Writes `manifest.jsonl` atomically and returns its path."""
+    path = Path(directory) / MANIFEST
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    with open(temporary, "w", encoding="utf-8") as file:
+        for clip in clips:
+            line = {k: value for k, value in dataclasses.asdict(clip).items() if value not in (None, "")}
+            file.write(json.dumps(line, ensure_ascii=False, sort_keys=True) + "\n")
+    os.replace(temporary, path)
+    return path
+
+
+def read_manifest(directory: str | os.PathLike) -> Iterator[Clip]:
+    """Yields the clips of a corpus in file order.
+
+    Raises:
+        ManifestError: the manifest is missing, or a line is not a clip; file and line number are named.
+    """
+    path = Path(directory) / MANIFEST
+    if not path.exists():
+        raise ManifestError(f"{path} does not exist; build the corpus first (build_corpus)")
+    with open(path, encoding="utf-8") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                yield Clip(**json.loads(line))
+            except (json.JSONDecodeError, TypeError, ManifestError) as error:
+                raise ManifestError(f"{path}:{number}: {error}") from error

@@ -1,0 +1,116 @@
+"""Model sizes as frozen dataclasses. The defaults are those of the 8B release (reference sections 3 and 4)."""
+
+import dataclasses
+
+from bagpiper_jax.vocabulary import Vocabulary
+
+
+@dataclasses.dataclass(frozen=True)
+class DecoderConfig:
+    """Qwen3 decoder (reference section 3.1).
+
+    Attributes:
+        layers, width, ffn_width: L, D and the gated feed-forward width.
+        heads, kv_heads, head_width: H, grouped key/value heads, K.
+        rope_theta, norm_eps: rotary base, RMSNorm epsilon.
+        init_std: standard deviation of new embeddings, head rows and projections.
+        dtype: compute dtype; parameters are float32.
+        attention: named kernel, see `models.attention.KERNELS`; a kernel that cannot run is an error.
+        remat: "none", "dots" or "full", what the backward pass recomputes per layer.
+    """
+
+    layers: int = 36
+    width: int = 4096
+    ffn_width: int = 12288
+    heads: int = 32
+    kv_heads: int = 8
+    head_width: int = 128
+    rope_theta: float = 1e6
+    norm_eps: float = 1e-6
+    init_std: float = 0.02
+    dtype: str = "bfloat16"
+    attention: str = "dot_product"
+    remat: str = "full"
+
+
+@dataclasses.dataclass(frozen=True)
+class AudioTowerConfig:
+    """Qwen3-Omni audio tower (reference section 3.6).
+
+    Attributes:
+        mel_bins: M.
+        layers, width, heads, ffn_width: transformer sizes.
+        conv_channels: channels of the three stride-2 convolutions.
+        output_width: width handed to the adaptor.
+        window_chunks: 100-frame chunks per attention window (`n_window_infer` / 100).
+        dtype: compute dtype.
+        remat: as in `DecoderConfig`.
+    """
+
+    mel_bins: int = 128
+    layers: int = 32
+    width: int = 1280
+    heads: int = 20
+    ffn_width: int = 5120
+    conv_channels: int = 480
+    output_width: int = 2048
+    window_chunks: int = 8
+    dtype: str = "bfloat16"
+    remat: str = "full"
+
+
+@dataclasses.dataclass(frozen=True)
+class BagpiperConfig:
+    """The whole model: decoder, tower, vocabulary. The codec is separate, it never runs in the train step."""
+
+    decoder: DecoderConfig = DecoderConfig()
+    tower: AudioTowerConfig = AudioTowerConfig()
+    vocabulary: Vocabulary = Vocabulary()
+
+
+@dataclasses.dataclass(frozen=True)
+class SemanticEncoderConfig:
+    """HuBERT (reference section 4.2)."""
+
+    width: int = 768
+    layers: int = 12
+    heads: int = 12
+    ffn_width: int = 3072
+    conv_widths: tuple[int, ...] = (512,) * 7
+    conv_kernels: tuple[int, ...] = (10, 3, 3, 3, 3, 2, 2)
+    conv_strides: tuple[int, ...] = (5, 2, 2, 2, 2, 2, 2)
+    positional_kernel: int = 128
+    positional_groups: int = 16
+    norm_eps: float = 1e-5
+
+
+@dataclasses.dataclass(frozen=True)
+class CodecConfig:
+    """X-Codec (reference section 4).
+
+    Attributes:
+        sample_rate: Hz.
+        strides: downsampling of the acoustic encoder; their product is the hop.
+        encoder_width, decoder_width: first and last channel counts of the DAC stacks.
+        acoustic_width: channels of the acoustic latent.
+        codebook_size, codebook_width, num_codebooks: K, code vector width, S.
+        semantic: the HuBERT branch; its stride product must equal the hop.
+    """
+
+    sample_rate: int = 16_000
+    strides: tuple[int, ...] = (8, 5, 4, 2)
+    encoder_width: int = 64
+    decoder_width: int = 1024
+    acoustic_width: int = 256
+    codebook_size: int = 1024
+    codebook_width: int = 1024
+    num_codebooks: int = 8
+    semantic: SemanticEncoderConfig = SemanticEncoderConfig()
+
+    @property
+    def hop(self) -> int:
+        """Samples per frame."""
+        product = 1
+        for stride in self.strides:
+            product *= stride
+        return product
