@@ -1,0 +1,1 @@
+"""From cached records to packed batches."""

@@ -1,0 +1,1 @@
+"""Scores on held-out clips and the report page."""

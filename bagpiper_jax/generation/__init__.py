@@ -1,0 +1,1 @@
+"""Generation: sampling and the segment loop (reference section 6)."""

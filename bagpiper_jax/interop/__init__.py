@@ -1,0 +1,1 @@
+"""Declarative name tables between our parameters and other people's checkpoints."""

@@ -1,0 +1,1 @@
+"""The model: decoder, audio tower, codec."""

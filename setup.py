@@ -1,0 +1,62 @@
+"""Installs bagpiper_jax. `pip install .` gives the training core; extras add what a job needs.
+
+bagpiper_jax             models, training, generation, serving from a cache: no TensorFlow
+bagpiper_jax[data]       author and cache SeqIO mixtures (brings TensorFlow)
+bagpiper_jax[quickstart] the embedded corpus's voice, speech metrics
+bagpiper_jax[debian]     the corpus of real recordings: score rendering
+bagpiper_jax[interop]    PyTorch and transformers, for .pt files and parity tests
+bagpiper_jax[tpu|gpu]    the accelerator builds of JAX
+bagpiper_jax[test]       everything the tests need
+"""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+CORE = [
+    # Python 3.11 resolves jax 0.10, 3.12 and later resolve 0.11 or newer.
+    "jax>=0.10.2,<0.13",
+    "flax>=0.12.8,<0.13",
+    "optax>=0.2.8,<0.3",
+    "orbax-checkpoint>=0.12.8,<0.13",
+    "numpy>=2.1,<3",
+    "jaxtyping>=0.3.2",
+    # The checks of gin bindings use its parser: one release, tested.
+    "gin-config==0.5.0",
+    "grain>=0.2.18,<0.3",
+    "array_record>=0.8.3,<0.9",
+    "librosa>=0.11,<2",
+    "soundfile>=0.13",
+    "soxr>=0.5",
+    "tokenizers>=0.22",
+    "safetensors>=0.6",
+    "tensorboardX>=2.6.4",
+    "tqdm>=4.66",
+]
+DATA = ["seqio>=0.0.20,<0.1", "tensorflow>=2.20,<3", "tensorflow-datasets>=4.9.9,<5", "av>=14"]
+QUICKSTART = ["hibari-tts==0.2.1", "onnxruntime>=1.20", "pystoi>=0.4.1"]
+DEBIAN = ["av>=14", "music21>=9.7"]
+INTEROP = ["torch>=2.6,<3", "transformers>=5.0,<6"]
+TEST = ["pytest>=8", "pytest-timeout>=2.3", "hypothesis>=6.100", "ruff>=0.14,<0.16"]
+
+setup(
+    name="bagpiper_jax",
+    version="0.1.0",
+    description="Train Bagpiper, an audio foundation model that thinks in rich captions, on TPU pods",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=find_packages(include=["bagpiper_jax", "bagpiper_jax.*", "tasks", "tasks.*"]),
+    package_data={"bagpiper_jax": ["assets/*.safetensors", "corpora/**/*.json", "corpora/**/*.toml"]},
+    install_requires=CORE,
+    extras_require={
+        "data": DATA,
+        "quickstart": DATA + QUICKSTART,
+        "debian": DATA + DEBIAN,
+        "interop": INTEROP,
+        "tpu": ["jax[tpu]>=0.10.2,<0.13"],
+        "gpu": ["jax[cuda12]>=0.10.2,<0.13"],
+        "test": DATA + QUICKSTART + DEBIAN + INTEROP + TEST,
+    },
+)

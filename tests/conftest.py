@@ -1,0 +1,14 @@
+"""Every test sees eight CPU devices and one compilation cache that outlives the run."""
+
+import os
+import tempfile
+from pathlib import Path
+
+CACHE = Path(os.environ.get("BAGPIPER_TEST_CACHE", Path(tempfile.gettempdir()) / "bagpiper_jax_test_cache"))
+
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
