@@ -1,7 +1,7 @@
 """Reading, resampling, log-mel features and writing of audio; frame and token counts.
 
-numpy alone is needed to import this module and to compute `log_mel`; soundfile, soxr and av are loaded where they
-are used.
+numpy alone is needed to import this module and to compute `log_mel`; soundfile, soxr and av are loaded where
+they are used.
 """
 
 import functools
@@ -34,8 +34,11 @@ REMEDIES = {
     "too_short": "remove the record, or pad it with silence",
 }
 
-# What PyAV may open. Playlists and concat scripts are kept out: they make ffmpeg open other files and addresses.
-_CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,asf,aac,ac3,eac3,amr,mp3,mpeg,mpegts,ogg,wav,w64,aiff,caf,flac,ape,wv,flv,avi"
+# What PyAV may open. Playlists and concat scripts stay out: they make ffmpeg open other files and addresses.
+_CONTAINERS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,asf,aac,ac3,eac3,amr,mp3,mpeg,mpegts,ogg,wav,w64,aiff,caf,flac,"
+    "ape,wv,flv,avi"
+)
 
 
 class AudioError(ValueError):
@@ -73,13 +76,14 @@ def read(
 ) -> Float32[np.ndarray, "samples"]:
     """Reads the first channel of any audio file, resampled (reference section 3.5).
 
-    The format is found from the content, never from the name. libsndfile is tried first, then ffmpeg's libraries
-    if `av` is installed. Length is checked against the header before anything is decoded. The resampler is soxr
-    (HQ), where the reference uses torchaudio's sinc.
+    The format is found from the content, never from the name. libsndfile is tried first, then ffmpeg's
+    libraries if `av` is installed. Length is checked against the header before anything is decoded. The
+    resampler is soxr (HQ), where the reference uses torchaudio's sinc.
 
     Args:
         source: a path, or the bytes of a file.
-        max_seconds, min_seconds: accepted length, inclusive; the maximum is the published filter (section 1.3).
+        max_seconds, min_seconds: accepted length, inclusive; the maximum is the published filter's
+            (section 1.3).
 
     Raises:
         AudioError: with `reason` missing, corrupt, empty, not_finite, too_long or too_short.
