@@ -1,0 +1,122 @@
+"""The Qwen3-Omni audio tower (reference section 3.6) on chunks of fixed shape."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float, Int
+
+from bagpiper_jax import parallel
+from bagpiper_jax.models import layers
+from bagpiper_jax.models.attention import masked_attention
+from bagpiper_jax.models.configs import AudioTowerConfig
+
+CHUNK_FRAMES = 100
+CHUNK_TOKENS = 13
+
+
+def halved(length):
+    """Length after one convolution of stride 2, kernel 3, padding 1; three of them turn 100 frames into 13."""
+    return (length + 1) // 2
+
+
+class Convolution(nnx.Module):
+    """3×3 convolution of stride 2 over time and mel bins, then GELU."""
+
+    def __init__(self, inputs: int, outputs: int, *, rngs: nnx.Rngs):
+        self.kernel = layers.uniform(rngs, (3, 3, inputs, outputs), 9 * inputs)
+        self.bias = layers.uniform(rngs, (outputs,), 9 * inputs)
+
+    def __call__(self, x: Float[Array, "N F M I"]) -> Float[Array, "N F2 M2 O"]:
+        x = jax.lax.conv_general_dilated(
+            x,
+            self.kernel.astype(x.dtype),
+            window_strides=(2, 2),
+            padding=((1, 1), (1, 1)),
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        )
+        return jax.nn.gelu(x + self.bias.astype(x.dtype), approximate=False)
+
+
+class TowerLayer(nnx.Module):
+    """Pre-norm bidirectional attention and GELU feed-forward, with biases."""
+
+    def __init__(self, config: AudioTowerConfig, *, rngs: nnx.Rngs):
+        self.heads = config.heads
+        self.attention_norm = layers.LayerNorm(config.width)
+        self.query = layers.Linear(config.width, config.width, rngs=rngs)
+        self.key = layers.Linear(config.width, config.width, rngs=rngs)
+        self.value = layers.Linear(config.width, config.width, rngs=rngs)
+        self.output = layers.Linear(config.width, config.width, rngs=rngs)
+        self.ffn_norm = layers.LayerNorm(config.width)
+        self.fc1 = layers.Linear(config.width, config.ffn_width, rngs=rngs)
+        self.fc2 = layers.Linear(config.ffn_width, config.width, rngs=rngs)
+
+    def __call__(self, x: Float[Array, "B N D"], mask: Bool[Array, "B N N"]) -> Float[Array, "B N D"]:
+        normed = self.attention_norm(x)
+        query, key, value = (
+            project(normed).reshape(*x.shape[:2], self.heads, -1)
+            for project in (self.query, self.key, self.value)
+        )
+        x += self.output(masked_attention(query, key, value, mask).reshape(x.shape))
+        x += self.fc2(jax.nn.gelu(self.fc1(self.ffn_norm(x)), approximate=False))
+        return parallel.constrain(x, "batch", "slots", "activation")
+
+
+class AudioTower(nnx.Module):
+    """Mel chunks to features, 13 per chunk of 100 frames.
+
+    The original pads the chunks of a call to the longest of them, so its last convolution column of a clip under
+    100 frames depends on the clip's batch mates; from 100 frames on nothing does. Here chunks are always padded
+    to 100 frames, and the activations beyond the end of a clip under 100 frames are zeroed, as the borders of its
+    image are when it is alone. Every clip therefore equals the original's result for that clip alone.
+    """
+
+    def __init__(self, config: AudioTowerConfig, *, rngs: nnx.Rngs):
+        channels, bins = config.conv_channels, config.mel_bins
+        for _ in range(3):
+            bins = halved(bins)
+        self.config = config
+        self.conv1 = Convolution(1, channels, rngs=rngs)
+        self.conv2 = Convolution(channels, channels, rngs=rngs)
+        self.conv3 = Convolution(channels, channels, rngs=rngs)
+        self.conv_out = layers.uniform(rngs, (channels, bins, config.width), channels * bins)
+        self.layers = layers.stack(lambda rngs: TowerLayer(config, rngs=rngs), config.layers, rngs)
+        self.norm = layers.LayerNorm(config.width)
+        self.proj1 = layers.Linear(config.width, config.width, rngs=rngs)
+        self.proj2 = layers.Linear(config.width, config.output_width, rngs=rngs)
+
+    def __call__(
+        self,
+        mel: Float[Array, "B C 100 M"],
+        chunk_frames: Int[Array, "B C"],
+        chunk_clip: Int[Array, "B C"],
+        chunk_window: Int[Array, "B C"],
+    ) -> Float[Array, "B C*13 D"]:
+        """Features of every chunk; of chunk c, only the first g(chunk_frames[c]) of its 13 mean anything.
+
+        Args:
+            mel: log-mel chunks, zero beyond `chunk_frames`.
+            chunk_frames: valid frames, 0 for padding chunks.
+            chunk_clip: 1, 2, … per clip of the row, 0 for padding.
+            chunk_window: 1, 2, … per attention window of the row, 0 for padding.
+        """
+        rows, chunks = chunk_frames.shape
+        x = self._embed(mel.astype(self.config.dtype), chunk_frames, chunk_clip)
+        tokens = halved(halved(halved(chunk_frames)))
+        valid = (jnp.arange(CHUNK_TOKENS) < tokens[..., None]).reshape(rows, -1)
+        window = jnp.repeat(chunk_window, CHUNK_TOKENS, axis=1)
+        mask = (window[:, :, None] == window[:, None, :]) & valid[:, None, :]
+        x = x.reshape(rows, chunks * CHUNK_TOKENS, -1)
+        x = layers.scan(self.layers, lambda layer, x: layer(x, mask), x, self.config.remat)
+        return self.proj2(jax.nn.gelu(self.proj1(self.norm(x)), approximate=False))
+
+    def _embed(self, mel, chunk_frames, chunk_clip) -> Float[Array, "B*C 13 D"]:
+        alone = jnp.sum(chunk_clip[:, :, None] == chunk_clip[:, None, :], axis=-1) == 1
+        end = jnp.where(alone, chunk_frames, CHUNK_FRAMES).reshape(-1)
+        x = mel.reshape(-1, *mel.shape[2:])[..., None]
+        for convolution in (self.conv1, self.conv2, self.conv3):
+            x, end = convolution(x), halved(end)
+            inside = jnp.arange(x.shape[1]) < end[:, None]
+            x = jnp.where(inside[..., None, None], x, 0)
+        x = jnp.einsum("ntfc,cfd->ntd", x, self.conv_out.astype(x.dtype))
+        return x + layers.sinusoids(x.shape[1], x.shape[2]).astype(x.dtype)

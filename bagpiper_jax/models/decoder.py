@@ -1,0 +1,154 @@
+"""The Qwen3 decoder (reference section 3.1) over packed rows, with a cache for generation."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from bagpiper_jax import parallel
+from bagpiper_jax.models import attention, layers
+from bagpiper_jax.models.configs import DecoderConfig
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class KVCache:
+    """Keys and values already computed, left-aligned: row b holds `length[b]` of U slots.
+
+    Attributes:
+        k, v: [L, B, U, KV, K] in the compute dtype, keys already rotated.
+        length: int32 [B]; what lies at or beyond it is never seen.
+    """
+
+    k: Any
+    v: Any
+    length: Any
+
+
+def init_cache(config: DecoderConfig, batch: int, length: int) -> KVCache:
+    """An empty cache of `length` slots for `batch` rows."""
+    shape = (config.layers, batch, length, config.kv_heads, config.head_width)
+    empty = jnp.zeros(shape, config.dtype)
+    return KVCache(empty, empty, jnp.zeros(batch, jnp.int32))
+
+
+class Attention(nnx.Module):
+    """Projections and per-head norms of grouped-query attention, without bias."""
+
+    def __init__(self, config: DecoderConfig, *, rngs: nnx.Rngs):
+        width, head = config.width, config.head_width
+        self.eps = config.norm_eps
+        self.query = layers.normal(rngs, (width, config.heads, head), config.init_std)
+        self.key = layers.normal(rngs, (width, config.kv_heads, head), config.init_std)
+        self.value = layers.normal(rngs, (width, config.kv_heads, head), config.init_std)
+        self.output = layers.normal(rngs, (config.heads, head, width), config.init_std)
+        self.query_norm = nnx.Param(jnp.ones(head))
+        self.key_norm = nnx.Param(jnp.ones(head))
+
+    def project(
+        self, x: Float[Array, "B T D"], angles: Float[Array, "B T 1 K2"]
+    ) -> tuple[Float[Array, "B T H K"], Float[Array, "B T KV K"], Float[Array, "B T KV K"]]:
+        """Rotated queries and keys, and values."""
+        query, key, value = (
+            jnp.einsum("btd,dhk->bthk", x, weight.astype(x.dtype))
+            for weight in (self.query, self.key, self.value)
+        )
+        query = layers.rotate(layers.rms_norm(query, self.query_norm[...], self.eps), angles)
+        key = layers.rotate(layers.rms_norm(key, self.key_norm[...], self.eps), angles)
+        return query, key, value
+
+    def combine(self, heads: Float[Array, "B T H K"]) -> Float[Array, "B T D"]:
+        return jnp.einsum("bthk,hkd->btd", heads, self.output.astype(heads.dtype))
+
+
+class FeedForward(nnx.Module):
+    """SiLU-gated feed-forward without bias."""
+
+    def __init__(self, config: DecoderConfig, *, rngs: nnx.Rngs):
+        self.gate = layers.normal(rngs, (config.width, config.ffn_width), config.init_std)
+        self.up = layers.normal(rngs, (config.width, config.ffn_width), config.init_std)
+        self.down = layers.normal(rngs, (config.ffn_width, config.width), config.init_std)
+
+    def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
+        hidden = jax.nn.silu(x @ self.gate.astype(x.dtype)) * (x @ self.up.astype(x.dtype))
+        return parallel.constrain(hidden, "batch", "slots", "mlp") @ self.down.astype(x.dtype)
+
+
+class DecoderLayer(nnx.Module):
+    """Pre-norm attention and feed-forward. `attend` maps (query, key, value) to heads, and may update a cache."""
+
+    def __init__(self, config: DecoderConfig, *, rngs: nnx.Rngs):
+        self.eps = config.norm_eps
+        self.attention_norm = nnx.Param(jnp.ones(config.width))
+        self.attention = Attention(config, rngs=rngs)
+        self.ffn_norm = nnx.Param(jnp.ones(config.width))
+        self.ffn = FeedForward(config, rngs=rngs)
+
+    def __call__(self, x: Float[Array, "B T D"], angles: Float[Array, "B T 1 K2"], attend) -> tuple[Any, Any]:
+        projected = self.attention.project(layers.rms_norm(x, self.attention_norm[...], self.eps), angles)
+        heads, cache = attend(*projected)
+        x += self.attention.combine(heads)
+        x += self.ffn(layers.rms_norm(x, self.ffn_norm[...], self.eps))
+        return parallel.constrain(x, "batch", "slots", "activation"), cache
+
+
+class Decoder(nnx.Module):
+    """Embedding table, L scanned layers, final norm."""
+
+    def __init__(self, config: DecoderConfig, vocabulary_size: int, *, rngs: nnx.Rngs):
+        self.config = config
+        self.embed_tokens = layers.normal(rngs, (vocabulary_size, config.width), config.init_std)
+        self.layers = layers.stack(lambda rngs: DecoderLayer(config, rngs=rngs), config.layers, rngs)
+        self.norm = nnx.Param(jnp.ones(config.width))
+
+    def __call__(
+        self,
+        x: Float[Array, "B T D"],
+        positions: Int[Array, "B T"],
+        segment_ids: Int[Array, "B T"],
+        cache: KVCache | None = None,
+    ) -> tuple[Float[Array, "B T D"], KVCache | None]:
+        """Final-normed hidden states, and the cache after them.
+
+        Without a cache, a slot sees the earlier slots of its own segment. With one, a row is one document: its
+        slots of non-zero segment id must come first, they are appended at `cache.length`, and each sees all of
+        the row before it. The caller gives positions in both cases, and keeps rows within the cache's length.
+        """
+        config = self.config
+        x = parallel.constrain(x.astype(config.dtype), "batch", "slots", "activation")
+        angles = layers.rotary_angles(positions, config.head_width, config.rope_theta)
+        if cache is None:
+            kernel = attention.kernel(config.attention)
+
+            def layer(module, x):
+                return module(x, angles, lambda q, k, v: (kernel(q, k, v, segment_ids), None))[0]
+
+            x = layers.scan(self.layers, layer, x, config.remat)
+        else:
+            x, cache = self._append(x, angles, segment_ids, cache)
+        return layers.rms_norm(x, self.norm[...], config.norm_eps), cache
+
+    def _append(self, x, angles, segment_ids, cache: KVCache) -> tuple[Any, KVCache]:
+        slots = cache.length[:, None] + jnp.arange(x.shape[1])
+        mask = slots[:, :, None] >= jnp.arange(cache.k.shape[2])
+        rows = jnp.arange(x.shape[0])[:, None]
+
+        # The whole cache is carried, not scanned over, so that XLA updates it in place.
+        def layer(module, carry):
+            x, keys, values, index = carry
+
+            def attend(query, key, value):
+                new_keys = keys.at[index, rows, slots].set(key, mode="drop")
+                new_values = values.at[index, rows, slots].set(value, mode="drop")
+                heads = attention.masked_attention(query, new_keys[index], new_values[index], mask)
+                return heads, (new_keys, new_values)
+
+            x, (keys, values) = module(x, angles, attend)
+            return x, keys, values, index + 1
+
+        x, keys, values, _ = layers.scan(self.layers, layer, (x, cache.k, cache.v, jnp.int32(0)), "none")
+        added = jnp.sum(segment_ids != 0, axis=1, dtype=jnp.int32)
+        return x, KVCache(keys, values, cache.length + added)
