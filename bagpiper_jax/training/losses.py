@@ -1,0 +1,217 @@
+"""The loss of reference section 3.3, without ever holding [B, T, S, V] logits.
+
+The head of stream s sees h + e_s, so its logits are W·h + W·e_s: one product W·h serves all streams, and a stream
+adds a bias over the codec ids that is the same for every slot. The softmax denominators of all streams over the
+codec ids are then one small product as well,
+
+    Σ_k exp(W_k·h + W_k·e_s)  =  Σ_k exp(W_k·h) · exp(W_k·e_s),
+
+taken per block of ids (a block is one codec stream's range) with each factor scaled by its own maximum there.
+Stream 0 has e_0 = 0; adding the text ids to its denominator gives the softmax over the whole vocabulary.
+"""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from bagpiper_jax.vocabulary import PAD, Vocabulary
+
+_TINY = 1e-37
+"""Floor of a block's scaled denominator. It is reached only where, inside one block, both the logits and the
+bias spread over more than 85 nats and peak at different ids; the value is then a bound instead of -inf."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LossConfig:
+    """How the loss is computed.
+
+    Attributes:
+        chunk: slots per row whose logits exist at a time; memory is rows · chunk · V.
+        z_loss: λ of λ·lse² per target, not class-weighted (reference section 3.3).
+    """
+
+    chunk: int = 128
+    z_loss: float = 0.0
+
+    def __post_init__(self):
+        if self.chunk < 1:
+            raise ValueError(f"chunk must be at least 1 slot, got {self.chunk}")
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class LossSums:
+    """Sums over slots; they add up over micro-batches and hosts and are divided once.
+
+    Attributes:
+        total: [] Σ class-weighted cross-entropy + z-loss; `total / frames` is the loss.
+        frames: [] slots whose stream-0 weight is not zero.
+        correct: [] stream-0 targets that the model ranks first.
+        stream, stream_targets: [S] Σ unweighted cross-entropy and number of targets per stream.
+        direction, direction_frames: [N] `total` without z-loss and `frames` per direction.
+    """
+
+    total: Array
+    frames: Array
+    correct: Array
+    stream: Array
+    stream_targets: Array
+    direction: Array
+    direction_frames: Array
+
+    @classmethod
+    def zeros(cls, streams: int, directions: int) -> "LossSums":
+        scalar, s, n = jnp.zeros(()), jnp.zeros(streams), jnp.zeros(directions)
+        return cls(scalar, scalar, scalar, s, s, n, n)
+
+    def __add__(self, other: "LossSums") -> "LossSums":
+        return jax.tree.map(jnp.add, self, other)
+
+
+def loss_sums(
+    hidden: Float[Array, "B T D"],
+    lm_head: Float[Array, "V D"],
+    stream_emb: Float[Array, "S D"],
+    tokens: Int[Array, "B T S"],
+    loss_weights: Float[Array, "B T S"],
+    direction: Int[Array, "B T"],
+    vocabulary: Vocabulary,
+    num_directions: int,
+    config: LossConfig = LossConfig(),
+) -> LossSums:
+    """Loss sums of a batch; differentiable in `hidden`, `lm_head` and `stream_emb` through `total` only.
+
+    The hidden state of slot t predicts the S tokens of slot t+1 with the weights of slot t+1. Stream 0 chooses
+    among all V ids, `<|pad|>` being no target; streams 1 to S-1 among the codec ids. Products run in the dtype
+    of `hidden` and accumulate in float32.
+    """
+    targets, weights, direction = (_next_slot(x) for x in (tokens, loss_weights, direction))
+    head = lm_head.astype(hidden.dtype)
+    text_head, codec_head = head[: vocabulary.codec_start], head[vocabulary.codec_start : vocabulary.size]
+    offsets = stream_emb.at[0].set(0).astype(hidden.dtype)
+    bias = jnp.einsum("sd,vd->sv", offsets, codec_head, preferred_element_type=jnp.float32)
+    static = (vocabulary, num_directions, config)
+    total, sums = _chunked(static, (hidden, text_head, codec_head, bias), (targets, weights, direction))
+    return dataclasses.replace(jax.lax.stop_gradient(sums), total=total)
+
+
+def _next_slot(x: Array) -> Array:
+    """Values of slot t+1 at slot t, zeros at the row's end."""
+    return jnp.concatenate([x[:, 1:], jnp.zeros_like(x[:, :1])], axis=1)
+
+
+# The gradient is taken chunk by chunk in the forward pass, so logits are computed once and none is kept.
+# That is exact because the result is linear in the cotangent of `total`, the only differentiable output.
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _chunked(static, differentiable, data):
+    hidden, *shared = differentiable
+
+    def body(sums, chunk):
+        return sums + _chunk_sums(static, (chunk[0], *shared), chunk[1:])[1], None
+
+    sums, _ = jax.lax.scan(body, _zero_sums(static), _split(static, (hidden, *data)))
+    return sums.total, sums
+
+
+def _chunked_forward(static, differentiable, data):
+    hidden, *shared = differentiable
+    gradient = jax.grad(functools.partial(_chunk_sums, static), has_aux=True)
+
+    def body(carry, chunk):
+        sums, accumulated = carry
+        (d_hidden, *d_shared), new = gradient((chunk[0], *shared), chunk[1:])
+        accumulated = [a + d.astype(a.dtype) for a, d in zip(accumulated, d_shared, strict=True)]
+        return (sums + new, accumulated), d_hidden
+
+    start = (_zero_sums(static), [jnp.zeros(x.shape, jnp.float32) for x in shared])
+    (sums, d_shared), d_hidden = jax.lax.scan(body, start, _split(static, (hidden, *data)))
+    d_hidden = jnp.moveaxis(d_hidden, 0, 1).reshape(hidden.shape[0], -1, hidden.shape[2])
+    gradients = (d_hidden[:, : hidden.shape[1]], *d_shared)
+    return (sums.total, sums), tuple(
+        g.astype(x.dtype) for g, x in zip(gradients, differentiable, strict=True)
+    )
+
+
+def _chunked_backward(static, gradients, cotangents):
+    scale = cotangents[0]
+    return jax.tree.map(lambda g: (scale * g).astype(g.dtype), gradients), None
+
+
+_chunked.defvjp(_chunked_forward, _chunked_backward)
+
+
+def _zero_sums(static) -> LossSums:
+    vocabulary, num_directions, _ = static
+    return LossSums.zeros(vocabulary.num_streams, num_directions)
+
+
+def _split(static, arrays):
+    """[B, T, …] to chunks [T/chunk, B, chunk, …]; rows stay whole so that their sharding does."""
+    rows, slots = arrays[0].shape[:2]
+    chunk = min(static[2].chunk, slots)
+    count = -(-slots // chunk)
+
+    def split(x):
+        x = jnp.pad(x, [(0, 0), (0, count * chunk - slots)] + [(0, 0)] * (x.ndim - 2))
+        return jnp.moveaxis(x.reshape(rows, count, chunk, *x.shape[2:]), 1, 0)
+
+    return jax.tree.map(split, arrays)
+
+
+def _chunk_sums(static, differentiable, data):
+    """(total, LossSums) of one chunk [B, t]."""
+    vocabulary, num_directions, config = static
+    hidden, text_head, codec_head, bias = differentiable
+    targets, weights, direction = data
+    project = functools.partial(jnp.einsum, "btd,vd->btv", preferred_element_type=jnp.float32)
+    text, codec = project(hidden, text_head), project(hidden, codec_head)
+    codec_lse = _codec_denominators(codec, bias, vocabulary)
+    first_lse = jnp.logaddexp(jax.nn.logsumexp(text, axis=-1), codec_lse[..., 0])
+    lse = jnp.concatenate([first_lse[..., None], codec_lse[..., 1:]], axis=-1)
+
+    is_codec = targets >= vocabulary.codec_start
+    valid = (weights != 0) & is_codec.at[..., 0].set(targets[..., 0] != PAD)
+    target_logits = _target_logits(text, codec, bias, targets, is_codec, vocabulary)
+    cross_entropy = jnp.where(valid, lse - target_logits, 0)
+    weighted = jnp.sum(weights * cross_entropy, axis=-1)
+    total = jnp.sum(weighted) + config.z_loss * jnp.sum(jnp.where(valid, lse, 0) ** 2)
+    frames = weights[..., 0] != 0
+    best = jnp.maximum(text.max(-1), codec.max(-1))
+    group = (direction[..., None] == jnp.arange(num_directions)).astype(jnp.float32)
+    return total, LossSums(
+        total=total,
+        frames=jnp.sum(frames, dtype=jnp.float32),
+        correct=jnp.sum(valid[..., 0] & (target_logits[..., 0] >= best), dtype=jnp.float32),
+        stream=cross_entropy.sum((0, 1)),
+        stream_targets=valid.sum((0, 1), dtype=jnp.float32),
+        direction=jnp.einsum("bt,btn->n", weighted, group),
+        direction_frames=jnp.einsum("bt,btn->n", frames, group),
+    )
+
+
+def _codec_denominators(codec, bias, vocabulary: Vocabulary):
+    """Log-sum-exp of codec + bias over the codec ids, for every stream: [B, t, S]."""
+    blocks, size = vocabulary.num_streams, vocabulary.stream_size
+    codec = codec.reshape(*codec.shape[:-1], blocks, size)
+    bias = bias.reshape(bias.shape[0], blocks, size)
+    codec_max, bias_max = jax.lax.stop_gradient((codec.max(-1), bias.max(-1)))
+    scaled = jnp.exp(codec - codec_max[..., None]).reshape(*codec.shape[:-2], blocks * size)
+    # One block-diagonal product [n·k, n·S] is faster than n small ones: no transposition of the wide operand.
+    factors = jnp.einsum("snk,nm->nkms", jnp.exp(bias - bias_max[..., None]), jnp.eye(blocks))
+    factors = factors.reshape(blocks * size, -1)
+    sums = jnp.matmul(scaled, factors, precision=jax.lax.Precision.HIGHEST)
+    sums = jnp.log(jnp.maximum(sums.reshape(*codec_max.shape, -1), _TINY))
+    return jax.nn.logsumexp(sums + codec_max[..., None] + bias_max.T, axis=-2)
+
+
+def _target_logits(text, codec, bias, targets, is_codec, vocabulary: Vocabulary):
+    """Logits of the targets, [B, t, S]; meaningless where the target is ignored."""
+    codec_ids = jnp.where(is_codec, targets - vocabulary.codec_start, 0)
+    streams = jnp.arange(vocabulary.num_streams)
+    codec_logits = jnp.take_along_axis(codec, codec_ids, axis=-1) + bias[streams, codec_ids]
+    text_ids = jnp.where(is_codec[..., :1], 0, targets[..., :1])
+    first = jnp.where(is_codec[..., :1], codec_logits[..., :1], jnp.take_along_axis(text, text_ids, axis=-1))
+    return jnp.concatenate([first, codec_logits[..., 1:]], axis=-1)

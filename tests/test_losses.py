@@ -1,0 +1,162 @@
+"""The chunked multi-stream loss against torch, which computes reference section 3.3 with full logits per stream."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from bagpiper_jax.training.losses import LossConfig, loss_sums
+from bagpiper_jax.vocabulary import CODEC_CLASS_WEIGHT, Vocabulary
+
+VOCABULARY = Vocabulary(text_size=40, codebook_size=16, num_streams=8)
+B, T, D, S, N = 3, 23, 12, 8, 4
+
+
+def make_inputs(seed=0, audio_share=0.5, mask_share=0.7, scale=1.0, offset_scale=1.0):
+    rng = np.random.default_rng(seed)
+    audio = rng.random((B, T)) < audio_share
+    tokens = np.zeros((B, T, S), np.int32)
+    tokens[..., 0] = rng.integers(1, VOCABULARY.codec_start, (B, T))
+    codes = VOCABULARY.codes_to_ids(rng.integers(0, 16, (B * T, S))).reshape(B, T, S)
+    tokens[audio] = codes[audio]
+    masked = rng.random((B, T)) < mask_share
+    weights = (masked[..., None] * (tokens != 0)).astype(np.float32)
+    weights[tokens >= VOCABULARY.codec_start] *= CODEC_CLASS_WEIGHT
+    return {
+        "hidden": rng.standard_normal((B, T, D)).astype(np.float32),
+        "lm_head": scale * rng.standard_normal((VOCABULARY.size, D)).astype(np.float32),
+        "stream_emb": offset_scale * rng.standard_normal((S, D)).astype(np.float32),
+        "tokens": tokens,
+        "loss_weights": weights,
+        "direction": rng.integers(0, N, (B, T)).astype(np.int32),
+    }
+
+
+def torch_loss(inputs, z_loss=0.0, dtype="float64"):
+    """(loss sum, frames, gradients) by full logits and torch's own cross_entropy, in float64."""
+    torch = pytest.importorskip("torch")
+    start, dtype = VOCABULARY.codec_start, getattr(torch, dtype)
+    names = ("hidden", "lm_head", "stream_emb")
+    hidden, head, offsets = leaves = [torch.tensor(inputs[n], dtype=dtype, requires_grad=True) for n in names]
+    targets = torch.tensor(inputs["tokens"])[:, 1:].long()
+    weights = torch.tensor(inputs["loss_weights"], dtype=dtype)[:, 1:]
+    class_weight = torch.ones(VOCABULARY.size, dtype=dtype)
+    class_weight[start:] = CODEC_CLASS_WEIGHT
+    total = torch.zeros((), dtype=dtype)
+    for stream in range(S):
+        state = hidden[:, :-1] + (offsets[stream] if stream else 0)
+        rows = head if stream == 0 else head[start:]
+        wanted = targets[..., stream].masked_fill(weights[..., stream] == 0, 0)
+        keep = wanted != 0
+        wanted = wanted - (start if stream else 0)
+        logits = state[keep] @ rows.T
+        if not len(logits):
+            continue
+        total = total + torch.nn.functional.cross_entropy(
+            logits, wanted[keep], weight=class_weight[-len(rows) :], reduction="sum"
+        )
+        total = total + z_loss * torch.logsumexp(logits, -1).square().sum()
+    total.backward() if total.requires_grad else None
+    gradients = [np.zeros(x.shape) if x.grad is None else x.grad.numpy() for x in leaves]
+    return float(total.detach()), int((weights[..., 0] != 0).sum()), gradients
+
+
+def jax_loss(inputs, **config):
+    def total(hidden, lm_head, stream_emb):
+        rest = (inputs["tokens"], inputs["loss_weights"], inputs["direction"])
+        sums = loss_sums(hidden, lm_head, stream_emb, *rest, VOCABULARY, N, LossConfig(**config))
+        return sums.total, sums
+
+    arrays = [jnp.asarray(inputs[n]) for n in ("hidden", "lm_head", "stream_emb")]
+    (value, sums), gradients = jax.jit(jax.value_and_grad(total, (0, 1, 2), has_aux=True))(*arrays)
+    return float(value), sums, gradients
+
+
+CASES = {
+    "mixed": {},
+    "no audio": {"audio_share": 0.0},
+    "only audio": {"audio_share": 1.0, "mask_share": 1.0},
+    "all masked": {"mask_share": 0.0},
+    "logits to 40": {"scale": 40 / 9, "seed": 1},
+    "bias to 60": {"scale": 3.0, "offset_scale": 2.0, "seed": 2},
+}
+
+
+@pytest.mark.parametrize("z_loss", [0.0, 1e-2])
+@pytest.mark.parametrize("case", CASES)
+def test_value_and_gradients_equal_torch(case, z_loss):
+    inputs = make_inputs(**CASES[case])
+    expected, frames, expected_gradients = torch_loss(inputs, z_loss)
+    value, sums, gradients = jax_loss(inputs, chunk=7, z_loss=z_loss)
+    assert value == pytest.approx(expected, rel=2e-6, abs=1e-6)
+    assert int(sums.frames) == frames
+    for gradient, wanted in zip(gradients, expected_gradients, strict=True):
+        scale = np.abs(wanted).max()
+        np.testing.assert_allclose(gradient, wanted, atol=3e-6 * scale, rtol=0)
+
+
+def test_extreme_cases_are_extreme():
+    """The cases above reach what their names say."""
+    inputs = make_inputs(**CASES["logits to 40"])
+    assert np.abs(inputs["hidden"] @ inputs["lm_head"].T).max() > 40
+    inputs = make_inputs(**CASES["bias to 60"])
+    assert np.abs(inputs["stream_emb"] @ inputs["lm_head"].T).max() > 60
+
+
+@pytest.mark.parametrize("chunk", [1, 4, 23, 1000])
+def test_chunk_size_does_not_change_the_loss(chunk):
+    inputs = make_inputs()
+    expected, _, gradients = jax_loss(inputs, chunk=6)
+    value, _, others = jax_loss(inputs, chunk=chunk)
+    assert value == pytest.approx(expected, rel=1e-6)
+    for one, other in zip(gradients, others, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+def test_beyond_float_range_stays_finite():
+    value, _, gradients = jax_loss(make_inputs(scale=40.0, offset_scale=20.0))
+    assert np.isfinite(value) and all(np.isfinite(g).all() for g in gradients)
+
+
+def test_row_zero_of_stream_embedding_is_unused():
+    inputs = make_inputs()
+    value, _, (_, _, gradient) = jax_loss(inputs)
+    assert not gradient[0].any() and gradient[1:].any()
+    inputs["stream_emb"][0] += 5
+    assert jax_loss(inputs)[0] == value
+
+
+def test_sums_by_stream_and_direction_add_up():
+    inputs = make_inputs()
+    value, sums, _ = jax_loss(inputs)
+    assert float(sums.direction.sum()) == pytest.approx(value, rel=1e-5)
+    assert float(sums.direction_frames.sum()) == float(sums.frames)
+    np.testing.assert_array_equal(sums.stream_targets, (inputs["loss_weights"][:, 1:] != 0).sum((0, 1)))
+    for direction in range(N):
+        alone = dict(
+            inputs, loss_weights=inputs["loss_weights"] * (inputs["direction"] == direction)[..., None]
+        )
+        assert jax_loss(alone)[0] == pytest.approx(float(sums.direction[direction]), rel=1e-5, abs=1e-5)
+
+
+def test_accuracy_counts_stream_zero_argmax():
+    inputs = make_inputs()
+    logits = inputs["hidden"][:, :-1] @ inputs["lm_head"].T
+    hit = logits.argmax(-1) == inputs["tokens"][:, 1:, 0]
+    expected = (hit & (inputs["loss_weights"][:, 1:, 0] != 0)).sum()
+    inputs["tokens"][:, 1::2, 0] = logits.argmax(-1)[:, ::2]
+    hit = logits.argmax(-1) == inputs["tokens"][:, 1:, 0]
+    valid = (inputs["loss_weights"][:, 1:, 0] != 0) & (inputs["tokens"][:, 1:, 0] != 0)
+    expected = (hit & valid).sum()
+    assert expected > 10
+    assert int(jax_loss(inputs)[1].correct) == expected
+
+
+def test_bfloat16_stays_near_float32():
+    inputs = make_inputs()
+    expected, _, gradients = torch_loss(inputs)
+    inputs["hidden"] = jnp.asarray(inputs["hidden"], jnp.bfloat16)
+    value, _, (_, d_head, _) = jax_loss(inputs)
+    assert value == pytest.approx(expected, rel=5e-3)
+    assert d_head.dtype == jnp.float32
+    assert np.linalg.norm(d_head - gradients[1]) < 0.02 * np.linalg.norm(gradients[1])
