@@ -1,0 +1,232 @@
+"""What corpora built from files share: counted rejections, a journal to restart from, splits, the ending.
+
+A builder turns records into `Clip`s or `Reject`s. Nothing is dropped silently: `finish` writes the manifest,
+`rejects.jsonl` (file, record, reason and remedy of each record left out) and `corpus.json` with counts.
+"""
+
+import collections
+import concurrent.futures
+import dataclasses
+import hashlib
+import json
+import logging
+import multiprocessing
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from bagpiper_jax.manifest import MANIFEST, REJECTS, SPLITS, Clip, write_manifest
+
+SUMMARY = "corpus.json"
+JOURNAL = "journal.jsonl"
+
+_log = logging.getLogger(__name__)
+
+
+class CorpusError(ValueError):
+    """A corpus that cannot be built; the message says what was found and what to do."""
+
+
+class RecordError(ValueError):
+    """One record that cannot be used; becomes a `Reject`."""
+
+    def __init__(self, reason: str, detail: str, remedy: str):
+        super().__init__(f"{reason}: {detail} ({remedy})")
+        self.reason, self.detail, self.remedy = reason, detail, remedy
+
+
+@dataclasses.dataclass(frozen=True)
+class Reject:
+    """A record left out.
+
+    Attributes:
+        file: where the record was read.
+        line: line number in `file` from 1, or 0 where the record is not a line.
+        id: the record's id as far as known.
+        reason: a short name to count by, e.g. `corrupt_audio`.
+        detail: what was found.
+        remedy: what the owner of the data can do.
+    """
+
+    file: str
+    line: int
+    id: str
+    reason: str
+    detail: str
+    remedy: str
+
+
+class Journal:
+    """Finished work, one JSON line per key, so that a killed build continues where it was.
+
+    A line torn by the kill is ignored; its work is done again.
+    """
+
+    def __init__(self, path: str | os.PathLike):
+        self._path = Path(path)
+        self._done = dict(self._read())
+        self._file = None
+
+    def _read(self) -> Iterator[tuple[str, dict]]:
+        if not self._path.exists():
+            return
+        for line in self._path.read_bytes().splitlines():
+            try:
+                entry = json.loads(line)
+                yield entry["key"], entry["value"]
+            except (ValueError, KeyError, TypeError):
+                continue
+
+    def get(self, key: str) -> dict | None:
+        return self._done.get(key)
+
+    def add(self, key: str, value: dict) -> None:
+        if self._file is None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = open(self._path, "a", encoding="utf-8")
+            self._file.write("\n")  # ends a torn line
+        self._done[key] = value
+        self._file.write(json.dumps({"key": key, "value": value}) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
+
+def digest(*parts: object) -> str:
+    """A short stable name of some JSON-able values."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def file_sha256(path: str | os.PathLike) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def hash_split(group: str, seed: int, held_out: float) -> str:
+    """The split of a group: validation and test get a `held_out` share of the groups each.
+
+    It depends on nothing but the group's name and the seed, so records added later move no earlier one.
+    """
+    place = int.from_bytes(hashlib.sha256(f"{seed}:{group}".encode()).digest()[:8], "big") / 2**64
+    if place < held_out:
+        return "test"
+    return "validation" if place < 2 * held_out else "train"
+
+
+def parallel_map(
+    function: Callable, items: Sequence, workers: int, describe: Callable[[object], str] = str
+) -> Iterator[tuple[object, object]]:
+    """Yields (item, function(item)) as results come in, from `workers` processes (1: in this process).
+
+    Raises:
+        CorpusError: a worker died, as a decoder may on a hostile file; names candidates.
+    """
+    if workers <= 1 or len(items) < 2:
+        for item in items:
+            yield item, function(item)
+        return
+    # Spawned, not forked: the parent may hold threads (TensorFlow, JAX) that do not survive a fork.
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(workers, mp_context=context) as pool:
+        futures = {pool.submit(function, item): item for item in items}
+        for future in concurrent.futures.as_completed(futures):
+            try:
+                yield futures[future], future.result()
+            except concurrent.futures.process.BrokenProcessPool as error:
+                raise CorpusError(
+                    f"a worker process died near {describe(futures[future])}; run again with workers=1 to see "
+                    "on which record (finished records are not done again)"
+                ) from error
+
+
+def count(values: Iterable[str]) -> dict[str, int]:
+    """Occurrences, most frequent first, ties by name."""
+    counter = collections.Counter(values)
+    return dict(sorted(counter.items(), key=lambda pair: (-pair[1], pair[0])))
+
+
+def write_json(path: str | os.PathLike, value: object) -> None:
+    """Writes JSON atomically."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(
+        json.dumps(value, ensure_ascii=False, indent=1, sort_keys=False) + "\n", encoding="utf-8"
+    )
+    os.replace(temporary, path)
+
+
+def write_rejects(directory: str | os.PathLike, rejects: Iterable[Reject]) -> Path:
+    """Writes `rejects.jsonl`, one `Reject` a line; an empty file says that nothing was rejected."""
+    path = Path(directory) / REJECTS
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = [json.dumps(dataclasses.asdict(reject), ensure_ascii=False) + "\n" for reject in rejects]
+    path.write_text("".join(lines), encoding="utf-8", errors="backslashreplace")
+    return path
+
+
+def finish(
+    directory: str | os.PathLike,
+    clips: Sequence[Clip],
+    rejects: Sequence[Reject],
+    facts: Mapping[str, object],
+    max_reject_frac: float = 1.0,
+) -> Path:
+    """Ends a build: rejects, then, unless too many were rejected, summary and manifest.
+
+    Raises:
+        CorpusError: no clip is left, or more than `max_reject_frac` of the records were rejected. An old
+            manifest is removed then, so that nothing downstream takes it for this build's.
+    """
+    directory = Path(directory)
+    path = write_rejects(directory, rejects)
+    reasons = count(reject.reason for reject in rejects)
+    total = len(clips) + len(rejects)
+    if not clips or len(rejects) > max_reject_frac * total:
+        (directory / MANIFEST).unlink(missing_ok=True)
+        raise CorpusError(
+            f"{len(rejects)} of {total} records were rejected ({_listing(reasons) or 'none to read'}): more than "
+            f"max_reject_frac={max_reject_frac:g} allows, or none is left; {path} lists each with its remedy"
+        )
+    write_json(directory / SUMMARY, {**facts, **summary(clips), "rejects": reasons})
+    write_manifest(directory, clips)
+    _report(directory, clips, reasons)
+    return directory
+
+
+def summary(clips: Sequence[Clip]) -> dict:
+    """Counts of a corpus: clips and minutes by domain, clips by split, language, licence and source."""
+    minutes = collections.defaultdict(float)
+    for clip in clips:
+        minutes[clip.domain] += clip.duration / 60
+    tables = {field: count(getattr(clip, field) for clip in clips) for field in _COUNTED}
+    return {
+        "clips": len(clips),
+        "hours": round(sum(minutes.values()) / 60, 3),
+        "minutes_by_domain": {domain: round(value, 1) for domain, value in sorted(minutes.items())},
+        **{f"clips_by_{field}": table for field, table in tables.items()},
+    }
+
+
+_COUNTED = ("domain", "split", "language", "licence", "source")
+
+
+def straddling(clips: Iterable[Clip]) -> list[str]:
+    """Groups that occur in more than one split."""
+    splits = collections.defaultdict(set)
+    for clip in clips:
+        splits[clip.group].add(clip.split)
+    return sorted(group for group, found in splits.items() if group and len(found) > 1)
+
+
+def _report(directory: Path, clips: Sequence[Clip], reasons: Mapping[str, int]) -> None:
+    hours = sum(clip.duration for clip in clips) / 3600
+    splits = {split: sum(clip.split == split for clip in clips) for split in SPLITS}
+    _log.info("%s: %d clips, %.2f h; %s", directory, len(clips), hours, _listing(splits))
+    _log.info("rejected: %s", _listing(reasons) or "none")
+
+
+def _listing(table: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {number}" for name, number in table.items())

@@ -1,0 +1,97 @@
+"""Copies a user's audio files into a corpus, restartably."""
+
+import dataclasses
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from bagpiper_jax import audio
+from bagpiper_jax.corpora import assembly
+from bagpiper_jax.corpora.assembly import Journal, RecordError
+
+_MAX_PEAK = 4.0
+"""Lossy codecs overshoot ±1 a little and are scaled down; a higher peak is another scale, such as 16-bit integers."""
+
+_OVERHANG = 0.1
+"""Seconds beyond the maximum that are cut off: MP3 pads a 30 s cut to whole frames."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Conversion:
+    """One file to copy: `slot` is "main" or the index of a dialogue message."""
+
+    record: str
+    slot: str | int
+    source: str
+    target: str
+    min_seconds: float
+    max_seconds: float
+
+
+def convert_all(conversions: Sequence[Conversion], directory: Path, workers: int) -> dict[Conversion, dict]:
+    """Each conversion's result: {"seconds"} or {"reason", "detail", "remedy"}."""
+    journal = Journal(directory / assembly.JOURNAL)
+    keys = {conversion: _key(conversion, directory) for conversion in conversions}
+    results = {c: journal.get(keys[c]) for c in conversions if Path(c.target).is_file()}
+    results = {c: result for c, result in results.items() if result}
+    pending = [c for c in conversions if c not in results]
+    _log.info("%d audio files to convert, %d done before", len(pending), len(results))
+    try:
+        for conversion, result in assembly.parallel_map(convert, pending, workers, lambda c: c.source):
+            results[conversion] = result
+            if "seconds" in result:
+                journal.add(keys[conversion], result)
+    finally:
+        journal.close()
+    return results
+
+
+def _key(conversion: Conversion, directory: Path) -> str:
+    """Changes when the source file or what is asked of it changes."""
+    try:
+        status = os.stat(conversion.source)
+        identity = (status.st_size, status.st_mtime_ns)
+    except (OSError, ValueError):
+        identity = ()
+    asked = dataclasses.replace(conversion, target=os.path.relpath(conversion.target, directory))
+    return assembly.digest(dataclasses.asdict(asked), identity)
+
+
+def convert(conversion: Conversion) -> dict:
+    """Copies one file as 16 kHz mono FLAC: {"seconds"}, or its rejection's {"reason", "detail", "remedy"}."""
+    try:
+        samples = audio.read(
+            conversion.source,
+            max_seconds=conversion.max_seconds + _OVERHANG,
+            min_seconds=conversion.min_seconds,
+        )
+        samples = _within_range(samples[: round(conversion.max_seconds * audio.SAMPLE_RATE)])
+        _write(Path(conversion.target), samples)
+        return {"seconds": round(len(samples) / audio.SAMPLE_RATE, 6)}
+    except audio.AudioError as error:
+        detail = f"{conversion.source}: {error.detail}"
+        return {"reason": f"{error.reason}_audio", "detail": detail, "remedy": audio.REMEDIES[error.reason]}
+    except RecordError as error:
+        detail = f"{conversion.source}: {error.detail}"
+        return {"reason": error.reason, "detail": detail, "remedy": error.remedy}
+
+
+def _within_range(samples: np.ndarray) -> np.ndarray:
+    peak = np.abs(samples).max()
+    if peak == 0:
+        raise RecordError("silent_audio", "every sample is zero", "remove the record")
+    if peak > _MAX_PEAK:
+        raise RecordError("out_of_range_audio", f"the peak is {peak:g}", "scale float audio to [-1, 1]")
+    return samples / max(peak, 1.0)
+
+
+def _write(target: Path, samples: np.ndarray) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f"{target.stem}.tmp.flac")
+    audio.write(temporary, samples)
+    os.replace(temporary, target)

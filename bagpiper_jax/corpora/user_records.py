@@ -1,0 +1,195 @@
+"""Reading a user's JSONL: one line becomes a checked `UserRecord` or a `RecordError` with its remedy.
+
+Fields of a line: `audio` (path, absolute or relative to the JSONL) and one or more of `caption` (prose),
+`annotation` (an `AudioAnnotation` as an object), `dialogue` ([[role, modality, content], …]; audio content is
+a path or the id of a record), `text` (a plain document, without audio). Optional: `id`, `split`, `domain`,
+`language`, `licence`, `source`, `group` (what must stay within one split: a speaker, a recording).
+"""
+
+import dataclasses
+import difflib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from bagpiper_jax.corpora.assembly import RecordError, digest
+from bagpiper_jax.dialogue import DialogueError, Message
+from bagpiper_jax.manifest import DOMAINS, SPLITS
+
+_MAX_ID = 120  # leaves room for a suffix in a 255-byte file name, also in three-byte characters
+_STRINGS = ("id", "audio", "caption", "text", "split", "domain", "language", "licence", "source", "group")
+FIELDS = (*_STRINGS, "annotation", "dialogue")
+_LANGUAGE = re.compile(r"[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8})*")
+
+
+@dataclasses.dataclass(frozen=True)
+class UserRecord:
+    """One checked line; strings are stripped, absent ones empty; `dialogue` is (role, modality, content)s."""
+
+    line: int
+    id: str
+    audio: str = ""
+    caption: str = ""
+    text: str = ""
+    annotation: dict | None = None
+    dialogue: tuple[tuple[str, str, str], ...] = ()
+    split: str = ""
+    domain: str = ""
+    language: str = ""
+    licence: str = ""
+    source: str = ""
+    group: str = ""
+
+
+def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Yields (line number from 1, bytes) of the lines that are not blank; a byte-order mark is dropped."""
+    with open(path, "rb") as file:
+        for number, line in enumerate(file, 1):
+            line = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
+            if line.strip():
+                yield number, line
+
+
+def load_line(line: bytes) -> dict:
+    """A line as an object. Raises RecordError `bad_json`."""
+    remedy = "write one JSON object per line, in UTF-8"
+    try:
+        value = json.loads(line.decode("utf-8"), parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise RecordError("bad_json", str(error), remedy) from error
+    if not isinstance(value, dict):
+        raise RecordError("bad_json", f"the line is a {type(value).__name__}, not an object", remedy)
+    return value
+
+
+def _refuse_constant(name: str):
+    raise ValueError(f"{name} is not JSON")
+
+
+def parse(value: Mapping, line: int, max_chars: int) -> UserRecord:
+    """Checks the fields of one object.
+
+    Args:
+        value: the object; fields not in `FIELDS` are ignored (see `unknown_fields`).
+        line: its line number.
+        max_chars: longest caption, text or message allowed.
+
+    Raises:
+        RecordError: `wrong_type`, `blank_caption`, `bad_text`, `too_long_text`, `bad_id`, `bad_split`,
+            `bad_domain`, `bad_language`, `unknown_role`, `bad_dialogue` or `no_content`.
+    """
+    strings = {name: _string(value, name, max_chars) for name in _STRINGS}
+    for name in ("caption", "text"):
+        if value.get(name) is not None and not strings[name]:
+            raise RecordError(
+                f"blank_{name}", f"{name} is empty or only spaces", f"write the {name} or drop the record"
+            )
+    annotation = value.get("annotation")
+    if annotation is not None and not isinstance(annotation, dict):
+        raise _wrong_type("annotation", "an object", annotation)
+    record = UserRecord(
+        line=line, annotation=annotation, dialogue=_dialogue(value.get("dialogue"), max_chars),
+        **{**strings, "id": strings["id"] or _default_id(value)},
+    )  # fmt: skip
+    _check_names(record)
+    _check_content(record)
+    return record
+
+
+def unknown_fields(value: Mapping) -> list[str]:
+    """Names of fields that nothing reads, with the nearest known one: `captoin (caption?)`."""
+    found = []
+    for name in sorted(set(value) - set(FIELDS)):
+        near = difflib.get_close_matches(name, FIELDS, 1, 0.8)
+        found.append(f"{name} ({near[0]}?)" if near else name)
+    return found
+
+
+def _wrong_type(name: str, expected: str, value: object) -> RecordError:
+    return RecordError("wrong_type", f"{name} is a {type(value).__name__}", f"make {name} {expected}")
+
+
+def _string(value: Mapping, name: str, max_chars: int) -> str:
+    content = value.get(name)
+    if content is None:
+        return ""
+    if not isinstance(content, str):
+        raise _wrong_type(name, "a string", content)
+    return _clean(content, name, max_chars)
+
+
+def _clean(content: str, name: str, max_chars: int) -> str:
+    """The stripped text; refuses what no tokenizer should see."""
+    if len(content) > max_chars:
+        remedy = "shorten it or raise UserCorpusConfig.max_chars"
+        raise RecordError("too_long_text", f"{name} has {len(content)} characters, limit {max_chars}", remedy)
+    bad = next((c for c in content if (ord(c) < 32 and c not in "\n\r\t") or 0xD800 <= ord(c) < 0xE000), None)
+    if bad is not None:
+        raise RecordError(
+            "bad_text", f"{name} holds the character U+{ord(bad):04X}", "remove control characters"
+        )
+    return content.strip()
+
+
+def _default_id(value: Mapping) -> str:
+    """From the record's content, so that reordering a file changes no id."""
+    audio = value.get("audio") or "text"
+    stem = re.sub(r"[^A-Za-z0-9_-]+", "-", Path(audio).stem)[:60].strip("-") or "clip"
+    return f"{stem}-{digest(value)[:10]}"
+
+
+def _dialogue(value: object, max_chars: int) -> tuple[tuple[str, str, str], ...]:
+    if value is None:
+        return ()
+    if not isinstance(value, list) or not value:
+        raise _wrong_type("dialogue", "a list of [role, modality, content]", value)
+    return tuple(_message(index, item, max_chars) for index, item in enumerate(value))
+
+
+def _message(index: int, item: object, max_chars: int) -> tuple[str, str, str]:
+    remedy = "write each message as [role, modality, content], three strings"
+    if not isinstance(item, list) or len(item) != 3 or not all(isinstance(part, str) for part in item):
+        raise RecordError("bad_dialogue", f"message {index} is {json.dumps(item)[:80]}", remedy)
+    role, modality, content = item[0], item[1], _clean(item[2], f"message {index}", max_chars)
+    try:
+        Message(role, modality, content)
+    except DialogueError as error:
+        reason = "unknown_role" if "role" in str(error) else "bad_dialogue"
+        raise RecordError(reason, f"message {index}: {error}", "use one of the known names") from error
+    if not content:
+        raise RecordError("bad_dialogue", f"message {index} is empty or only spaces", "write its content")
+    return role, modality, content
+
+
+def _check_names(record: UserRecord) -> None:
+    if (
+        len(record.id) > _MAX_ID
+        or not all(c.isalnum() or c in "-_." for c in record.id)
+        or record.id.startswith(".")
+    ):
+        remedy = f"use up to {_MAX_ID} letters, digits, '-', '_' or '.', not starting with '.'"
+        raise RecordError("bad_id", f"id {record.id[:80]!r}", remedy)
+    for name, known in (("split", SPLITS), ("domain", DOMAINS)):
+        given = getattr(record, name)
+        if given and given not in known:
+            raise RecordError(
+                f"bad_{name}", f"{name} {given!r}", f"use one of {', '.join(known)}, or leave it out"
+            )
+    if record.language and not _LANGUAGE.fullmatch(record.language):
+        raise RecordError(
+            "bad_language", f"language {record.language[:40]!r}", "use a code such as en or fr-CA"
+        )
+
+
+def _check_content(record: UserRecord) -> None:
+    if record.audio and not (record.caption or record.annotation or record.dialogue):
+        remedy = "give a caption, an annotation or a dialogue"
+        raise RecordError("no_content", "audio without anything said about it", remedy)
+    if not record.audio and (record.caption or record.annotation):
+        raise RecordError(
+            "no_audio", "a caption or annotation without audio", "give the audio, or use `text`"
+        )
+    if not (record.audio or record.text or record.dialogue):
+        remedy = "give audio and a caption, an annotation or a dialogue; or a text"
+        raise RecordError("no_content", "the record has no content", remedy)
