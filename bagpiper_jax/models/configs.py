@@ -1,6 +1,7 @@
 """Model sizes as frozen dataclasses. The defaults are those of the 8B release (reference sections 3 and 4)."""
 
 import dataclasses
+import math
 
 from bagpiper_jax.vocabulary import Vocabulary
 
@@ -95,6 +96,9 @@ class CodecConfig:
         acoustic_width: channels of the acoustic latent.
         codebook_size, codebook_width, num_codebooks: K, code vector width, S.
         semantic: the HuBERT branch; its stride product must equal the hop.
+
+    Raises:
+        ValueError: the branches disagree on the hop, or the codebooks do not hold both branches.
     """
 
     sample_rate: int = 16_000
@@ -107,10 +111,18 @@ class CodecConfig:
     num_codebooks: int = 8
     semantic: SemanticEncoderConfig = SemanticEncoderConfig()
 
+    def __post_init__(self):
+        if math.prod(self.semantic.conv_strides) != self.hop:
+            raise ValueError(f"semantic conv_strides {self.semantic.conv_strides} must multiply to hop {self.hop}")
+        if self.codebook_width != self.acoustic_width + self.semantic.width:
+            raise ValueError(
+                f"codebook_width {self.codebook_width} must be acoustic_width {self.acoustic_width} "
+                f"+ semantic width {self.semantic.width}"
+            )
+        if self.decoder_width % 2 ** len(self.strides):
+            raise ValueError(f"decoder_width {self.decoder_width} must halve {len(self.strides)} times")
+
     @property
     def hop(self) -> int:
         """Samples per frame."""
-        product = 1
-        for stride in self.strides:
-            product *= stride
-        return product
+        return math.prod(self.strides)

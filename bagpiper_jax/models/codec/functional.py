@@ -1,0 +1,109 @@
+"""The codec as pure functions of (parameters, config, arrays).
+
+Parameters are the flat dictionary {name: array} that the safetensors file holds; names are module paths joined by
+dots. Matrix products run in full float32 everywhere, since a code is an arg-min and reduced precision changes it.
+"""
+
+import functools
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from bagpiper_jax.models.codec.layers import Lengths
+from bagpiper_jax.models.codec.xcodec import XCodec
+from bagpiper_jax.models.configs import CodecConfig
+
+Parameters = Mapping[str, Array]
+
+SHORTEST_BUCKET = 16
+"""Frames of the smallest decode shape; the others are powers of two times this."""
+
+
+@functools.lru_cache(maxsize=8)
+def _structure(config: CodecConfig):
+    abstract = nnx.eval_shape(lambda: XCodec(config, rngs=nnx.Rngs(0)))
+    graphdef, state = nnx.split(abstract)
+    return graphdef, state
+
+
+def _names(state) -> dict[str, nnx.Variable]:
+    return {".".join(map(str, path)): leaf for path, leaf in nnx.to_flat_state(state)}
+
+
+def shapes(config: CodecConfig) -> dict[str, jax.ShapeDtypeStruct]:
+    """Name → shape and dtype of every parameter."""
+    leaves = _names(_structure(config)[1])
+    return {name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for name, leaf in leaves.items()}
+
+
+def initialize(config: CodecConfig, seed: int = 0) -> dict[str, Array]:
+    """Random parameters; codebooks are empty (`inited` 0) until training fills them."""
+    state = nnx.state(XCodec(config, rngs=nnx.Rngs(seed)))
+    return {name: leaf[...] for name, leaf in _names(state).items()}
+
+
+def build(parameters: Parameters, config: CodecConfig) -> XCodec:
+    """The module with these parameters. Raises ValueError when names or shapes are not the config's."""
+    graphdef, state = _structure(config)
+    check(parameters, config)
+    flat = [(path, leaf.replace(parameters[".".join(map(str, path))])) for path, leaf in nnx.to_flat_state(state)]
+    return nnx.merge(graphdef, nnx.from_flat_state(flat))
+
+
+def check(parameters: Parameters, config: CodecConfig) -> None:
+    """Raises ValueError naming missing, unknown and misshapen tensors."""
+    expected = shapes(config)
+    problems = [f"missing {name}" for name in expected.keys() - parameters.keys()]
+    problems += [f"unknown {name}" for name in parameters.keys() - expected.keys()]
+    problems += [
+        f"{name} is {list(np.shape(parameters[name]))}, expected {list(shape.shape)}"
+        for name, shape in expected.items()
+        if name in parameters and np.shape(parameters[name]) != shape.shape
+    ]
+    if problems:
+        raise ValueError("not the parameters of this codec config: " + "; ".join(sorted(problems)[:8]))
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def encode(
+    parameters: Parameters, config: CodecConfig, waveform: Float[Array, "B T"], lengths: Lengths = None
+) -> Int[Array, "B N S"]:
+    """Codes of 16 kHz waveforms. `lengths` [B] are samples; codes past a clip's own lengths // hop mean nothing."""
+    with jax.default_matmul_precision("highest"):
+        return build(parameters, config).encode(waveform, lengths)
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def decode(
+    parameters: Parameters, config: CodecConfig, codes: Int[Array, "B N S"], frames: Lengths = None
+) -> Float[Array, "B T"]:
+    """Waveforms of codes, T = N·hop. `frames` [B] valid frames; samples past a clip's own end mean nothing."""
+    with jax.default_matmul_precision("highest"):
+        return build(parameters, config).decode(codes, frames)
+
+
+def bucket(frames: int) -> int:
+    """The padded length at which `frames` are decoded: few shapes, so few compilations."""
+    size = SHORTEST_BUCKET
+    while size < frames:
+        size *= 2
+    return size
+
+
+def codec_decode(parameters: Parameters, config: CodecConfig, codes: np.ndarray) -> Float[np.ndarray, "T"]:
+    """Decodes one clip, codes [N, S] → waveform [N·hop] in [-1, 1]. Raises ValueError for codes out of range."""
+    codes = np.asarray(codes)
+    if codes.ndim != 2 or codes.shape[1] != config.num_codebooks:
+        raise ValueError(f"codes must be [N, {config.num_codebooks}], got {list(codes.shape)}")
+    if not len(codes):
+        return np.zeros(0, np.float32)
+    if codes.min() < 0 or codes.max() >= config.codebook_size:
+        raise ValueError(f"codes must lie in [0, {config.codebook_size}), got {codes.min()} to {codes.max()}")
+    padded = np.zeros((1, bucket(len(codes)), config.num_codebooks), np.int32)
+    padded[0, : len(codes)] = codes
+    waveform = decode(parameters, config, padded, jnp.array([len(codes)]))[0, : len(codes) * config.hop]
+    return np.clip(np.asarray(waveform), -1, 1)
