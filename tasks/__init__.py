@@ -1,1 +1,1 @@
-"""SeqIO tasks and mixtures: what to learn."""
+"""SeqIO tasks and mixtures: what to learn. `import tasks.mixtures` registers them all (and loads TensorFlow)."""

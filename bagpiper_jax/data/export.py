@@ -1,0 +1,287 @@
+"""From SeqIO mixtures to caches and a lock. Loads TensorFlow; the only module of this room that does.
+
+Restartable: a finished shard is never made again, and a cache's directory is named by everything it was made
+from, so a changed corpus, tokenizer, codec or preprocessor makes a new one beside the old.
+"""
+
+import dataclasses
+import difflib
+import importlib
+import json
+import logging
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+from bagpiper_jax.data import cache, provenance, records
+from bagpiper_jax.data.cache import CacheError, TaskCache
+from bagpiper_jax.data.lock import Lock, LockedTask, write_lock
+from bagpiper_jax.data.shards import ExportError, Limits, part_path, write_shard
+
+_log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class CacheConfig:
+    """Caches a SeqIO mixture and writes its lock, `<cache_dir>/<mixture>.lock.json`.
+
+    Attributes:
+        mixture: name of a SeqIO mixture or task.
+        data_root: holds a directory per corpus.
+        cache_dir: where caches and locks go.
+        tokenizer: "byte" or the path of a tokenizer.json.
+        codec: fingerprint of the codec that made the codes, or its .safetensors file; "" without codes.
+        codebook_size, num_streams: of that codec.
+        splits: train must be among them; others may be empty.
+        rates: overrides the mixture's rates, task name → rate.
+        rate_unit: whether rates count "examples" or "tokens".
+        max_slots, max_chunks, max_seconds: longer examples are rejected; 0 chunks for no limit.
+        max_reject_frac: the job refuses a task with a larger share of rejected clips.
+        shard_inputs: clips per shard, the unit of restarting.
+        system_prompt: see `tasks.settings`.
+        seed: of every random choice of wording.
+        task_modules: modules whose import registers the tasks; a user's own go here.
+    """
+
+    mixture: str
+    data_root: str
+    cache_dir: str
+    tokenizer: str = "byte"
+    codec: str = ""
+    codebook_size: int = 1024
+    num_streams: int = 8
+    splits: tuple[str, ...] = ("train", "validation")
+    rates: dict[str, float] = dataclasses.field(default_factory=dict)
+    rate_unit: str = "examples"
+    max_slots: int = 8192
+    max_chunks: int = 0
+    max_seconds: float = 30.0
+    max_reject_frac: float = 0.01
+    shard_inputs: int = 1000
+    system_prompt: str = ""
+    seed: int = 0
+    task_modules: tuple[str, ...] = ("tasks.mixtures",)
+
+
+def cache_mixture(config: CacheConfig) -> Path:
+    """Caches all tasks of a mixture and returns the path of its lock.
+
+    Raises:
+        ExportError: unknown mixture, a task without examples, or too many rejects.
+    """
+    for module in config.task_modules:
+        importlib.import_module(module)
+    from tasks import settings
+
+    settings.configure(_task_settings(config))
+    rates = _rates(config)
+    splits = {}
+    for split in config.splits:
+        locked = [_cache_task(name, rate, split, config) for name, rate in rates.items()]
+        splits[split] = tuple(task for task in locked if task is not None)
+    tokenizer = settings.current().text_tokenizer
+    lock = Lock(
+        mixture=config.mixture,
+        rate_unit=config.rate_unit,
+        tokenizer_fingerprint=tokenizer.fingerprint,
+        tokenizer_size=tokenizer.size,
+        codec_fingerprint=settings.current().codec,
+        codebook_size=config.codebook_size,
+        num_streams=config.num_streams,
+        max_slots=config.max_slots,
+        splits=splits,
+    )
+    path = Path(config.cache_dir) / f"{config.mixture}.lock.json"
+    write_lock(path, lock)
+    _log.info("wrote %s", path)
+    return path
+
+
+def _task_settings(config: CacheConfig):
+    from tasks.settings import Settings
+
+    return Settings(
+        data_root=config.data_root,
+        tokenizer=config.tokenizer,
+        codec=_codec_fingerprint(config.codec),
+        num_streams=config.num_streams,
+        max_seconds=config.max_seconds,
+        system_prompt=config.system_prompt,
+        seed=config.seed,
+        report_rejects=True,
+    )
+
+
+def _codec_fingerprint(codec: str) -> str:
+    return codec
+
+
+def _rates(config: CacheConfig) -> dict[str, float]:
+    """Task name → rate of a mixture, in order of names. Raises ExportError."""
+    import seqio
+
+    known = [*seqio.MixtureRegistry.names(), *seqio.TaskRegistry.names()]
+    if config.mixture not in known:
+        near = difflib.get_close_matches(config.mixture, known, n=3, cutoff=0.4)
+        hint = f"; did you mean {', '.join(near)}?" if near else f"; known: {', '.join(sorted(known))}"
+        raise ExportError(f"unknown mixture or task {config.mixture!r}{hint}")
+    provider = seqio.get_mixture_or_task(config.mixture)
+    if isinstance(provider, seqio.Task):
+        rates = {provider.name: 1.0}
+    else:
+        rates = {t.name: float(provider.get_rate(t)) for t in provider.tasks}
+    strangers = sorted(set(config.rates) - set(rates))
+    if strangers:
+        raise ExportError(f"rates for {strangers}, which are not in {config.mixture}: {sorted(rates)}")
+    rates = {name: config.rates.get(name, rate) for name, rate in sorted(rates.items())}
+    rates = {name: rate for name, rate in rates.items() if rate > 0}
+    if not rates:
+        raise ExportError(f"mixture {config.mixture} is empty: no task has a positive rate")
+    return rates
+
+
+def _cache_task(name: str, rate: float, split: str, config: CacheConfig) -> LockedTask | None:
+    import seqio
+
+    task = seqio.get_mixture_or_task(name)
+    if split not in task.splits:
+        raise ExportError(f"task {name} has no split {split!r}; it has: {', '.join(task.splits)}")
+    directory = export_task(task, split, config)
+    made = TaskCache(directory)
+    if not len(made):
+        if split == "train":
+            raise ExportError(
+                f"task {name} has no examples in split train ({made.manifest['counts']}); "
+                f"give it rate 0 in CacheConfig.rates, or add clips to the corpus"
+            )
+        _log.warning("task %s has no examples in split %s; left out of that split", name, split)
+        return None
+    return LockedTask(
+        task=name,
+        rate=rate,
+        path=str(directory.relative_to(config.cache_dir)),
+        manifest_sha256=made.manifest_sha256,
+        records=len(made),
+        direction=records.DIRECTIONS[int(np.bincount(made.index["direction"]).argmax())],
+    )
+
+
+def export_task(task, split: str, config: CacheConfig) -> Path:
+    """Caches one SeqIO task and split, or finds it cached; returns the directory. Raises ExportError."""
+    described = _describe(task, split, config)
+    directory = Path(config.cache_dir) / task.name / split / provenance.fingerprint(described)
+    if (directory / cache.COMPLETE).exists():
+        _log.info("%s %s: already cached in %s", task.name, split, directory)
+        _remove_leftovers(directory)
+        return directory
+    directory.mkdir(parents=True, exist_ok=True)
+    began = time.monotonic()
+    shards = _write_missing_shards(task, split, directory, config)
+    manifest = finish(directory, described, shards, config.max_reject_frac)
+    seconds = time.monotonic() - began
+    _log.info(
+        "%s %s: %d records of %d clips in %.1f s %s", task.name, split, manifest["records"],
+        manifest["inputs"], seconds, {k: v for k, v in manifest["counts"].items() if k != "ok"} or "",
+    )  # fmt: skip
+    return directory
+
+
+def _describe(task, split: str, config: CacheConfig) -> dict:
+    """Everything that the records depend on."""
+    from tasks import settings
+
+    current = settings.current()
+    return {
+        "format": cache.FORMAT,
+        "task": task.name,
+        "split": split,
+        "source": repr(task.source),
+        "inputs": provenance.input_hashes(task),
+        "preprocessors": provenance.arguments(task),
+        "code": provenance.code_hashes(task),
+        "tokenizer": current.text_tokenizer.fingerprint,
+        "codec": current.codec,
+        "codebook_size": config.codebook_size,
+        "num_streams": config.num_streams,
+        "limits": [config.max_slots, config.max_chunks, config.max_seconds],
+        "system_prompt": config.system_prompt,
+        "seed": config.seed,
+        "shard_inputs": config.shard_inputs,
+    }
+
+
+def _write_missing_shards(task, split: str, directory: Path, config: CacheConfig) -> int:
+    import seqio
+    from tasks import settings
+
+    tokenizer = settings.current().text_tokenizer
+    limits = Limits(
+        tokenizer.size, config.codebook_size, config.num_streams, config.max_slots, config.max_chunks
+    )
+    total = _count(task.source.get_dataset(split, shuffle=False))
+    shards = max(1, -(-total // config.shard_inputs))
+    for shard in range(shards):
+        if part_path(directory, shard).exists():
+            continue
+        info = seqio.ShardInfo(shard, shards) if shards > 1 else None
+        dataset = task.get_dataset(
+            sequence_length=None, split=split, use_cached=False, shuffle=False, shard_info=info
+        )
+        inputs = total // shards + (shard < total % shards)
+        write_shard(dataset.as_numpy_iterator(), inputs, limits, directory, shard, shards)
+    return shards
+
+
+def _count(dataset) -> int:
+    known = int(dataset.cardinality().numpy())
+    return known if known >= 0 else sum(1 for _ in dataset)
+
+
+def finish(directory: Path, described: dict, shards: int, max_reject_frac: float) -> dict:
+    """Joins the parts: rejects, index, manifest, and COMPLETE last. Raises ExportError: too many rejects."""
+    parts = [json.loads(part_path(directory, shard).read_text()) for shard in range(shards)]
+    tables = [np.load(directory / f"part-{s:05d}.npy", allow_pickle=False) for s in range(shards)]
+    counts = sum((Counter(part["counts"]) for part in parts), Counter())
+    with open(directory / cache.REJECTS, "w", encoding="utf-8") as file:
+        for reject in (r for part in parts for r in part["rejects"]):
+            file.write(json.dumps(reject, ensure_ascii=False) + "\n")
+    inputs = sum(part["inputs"] for part in parts)
+    _refuse_many_rejects(directory, counts, inputs, max_reject_frac)
+    table = np.concatenate(tables)
+    columns = {name: table[:, i] for i, name in enumerate(cache.INDEX_COLUMNS)}
+    np.savez(directory / cache.INDEX, **columns)
+    families = ["core", "audio"] if columns["n_audio"].any() else ["core"]
+    manifest = {
+        "inputs": inputs,
+        "records": len(table),
+        "counts": dict(sorted({"ok": 0, **counts}.items())),
+        "families": families,
+        "shards": [{"records": p["records"], "files": {f: p["files"][f] for f in families}} for p in parts],
+        "index_sha256": cache.file_sha256(directory / cache.INDEX),
+        "provenance": {**described, "versions": provenance.library_versions()},
+    }
+    (directory / cache.MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n")
+    (directory / cache.COMPLETE).touch()
+    _remove_leftovers(directory)
+    return manifest
+
+
+def _refuse_many_rejects(directory: Path, counts: Counter, inputs: int, limit: float) -> None:
+    rejected = {k: v for k, v in counts.items() if k.startswith("rejected ")}
+    share = sum(rejected.values()) / max(1, inputs)
+    if share > limit:
+        raise ExportError(
+            f"{sum(rejected.values())} of {inputs} clips rejected ({share:.1%}, the limit is {limit:.1%}): "
+            f"{rejected}; see {directory / cache.REJECTS}, repair the corpus or raise max_reject_frac"
+        )
+
+
+def _remove_leftovers(directory: Path) -> None:
+    """Parts, files of killed attempts, and audio shards without audio."""
+    unwanted = [*directory.glob("part-*"), *directory.glob("*.tmp-*")]
+    if "audio" not in TaskCache(directory).manifest["families"]:
+        unwanted += directory.glob("audio.array_record-*")
+    for path in unwanted:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,85 @@
+"""What a cache was made from, as hashes: equal provenance, equal cache."""
+
+import functools
+import hashlib
+import importlib.metadata
+import inspect
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from bagpiper_jax.data.cache import file_sha256
+
+# Packages whose code is ours: a preprocessor's helpers are followed through them, not into libraries.
+_OWN = ("bagpiper_jax", "tasks")
+_LIBRARIES = ("numpy", "seqio", "tensorflow", "array_record", "soundfile", "tokenizers")
+
+
+def code_hashes(task) -> dict[str, str]:
+    """Module → sha256 of the files that define a task's preprocessors and of all own modules they import."""
+    modules = {sys.modules[f.__module__] for f in _functions(task.preprocessors)}
+    modules.add(sys.modules[type(task.source).__module__])
+    waiting, seen = list(modules), set()
+    while waiting:
+        module = waiting.pop()
+        path = getattr(module, "__file__", None)
+        if module in seen or not path:
+            continue
+        if module.__name__.split(".")[0] not in _OWN and module not in modules:
+            continue
+        seen.add(module)
+        waiting += _imported(module)
+    return {m.__name__: file_sha256(m.__file__) for m in sorted(seen, key=lambda m: m.__name__)}
+
+
+def _imported(module) -> Iterable:
+    for value in vars(module).values():
+        if inspect.ismodule(value):
+            yield value
+        elif inspect.isfunction(value) or inspect.isclass(value):
+            owner = sys.modules.get(value.__module__)
+            if owner is not None:
+                yield owner
+
+
+def _functions(values) -> Iterable:
+    """The functions behind preprocessors: partials are opened, their function arguments too."""
+    for value in values:
+        if isinstance(value, functools.partial):
+            yield from _functions([value.func, *value.args, *value.keywords.values()])
+        elif inspect.isfunction(value):
+            yield value
+
+
+def arguments(task) -> list[str]:
+    """The arguments that partial preprocessors are bound to, readable."""
+    return [_spell(p) for p in task.preprocessors]
+
+
+def _spell(value) -> str:
+    if isinstance(value, functools.partial):
+        bound = [_spell(v) for v in value.args] + [f"{k}={_spell(v)}" for k, v in value.keywords.items()]
+        return f"{_spell(value.func)}({', '.join(bound)})"
+    return f"{value.__module__}.{value.__qualname__}" if inspect.isfunction(value) else repr(value)
+
+
+def input_hashes(task) -> dict[str, str]:
+    """File name → sha256 of what the source says it reads; sources that say nothing are known by their repr."""
+    files = getattr(task.source, "input_files", lambda: [])()
+    return {f"{Path(f).parent.name}/{Path(f).name}": file_sha256(f) for f in files}
+
+
+def library_versions() -> dict[str, str]:
+    found = {}
+    for name in _LIBRARIES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def fingerprint(content: dict) -> str:
+    """Twelve hex digits of a JSON-able description."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]

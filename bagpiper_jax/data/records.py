@@ -1,0 +1,226 @@
+"""The cached record: one dialogue in numbers, without padding and without template.
+
+SeqIO tasks and the loader meet here. A record holds a message table over three payloads: text ids, codec codes
+and one FLAC stream. Role tokens, delay pattern and loss weights are added when it is rendered, so they change
+without caching again.
+"""
+
+import dataclasses
+import struct
+from typing import Any
+
+import numpy as np
+
+from bagpiper_jax import dialogue
+from bagpiper_jax.audio import CHUNK_FRAMES, FFT_SIZE, AudioError, decode_flac, mel_frames
+from bagpiper_jax.dialogue import EncodedMessage
+
+DIRECTIONS = ("caption_to_audio", "audio_to_caption", "text_only", "understanding", "generation")
+
+FEATURE_KEYS = (
+    "msg_role", "msg_modality", "msg_start", "msg_len", "msg_weight", "text", "codes", "audio",
+)  # fmt: skip
+
+_ROLE_NAMES = {id_: name for name, id_ in dialogue.ROLES.items()}
+_MODALITY_NAMES = {id_: name for name, id_ in dialogue.MODALITIES.items()}
+_MAGIC = b"BPR1"
+_HEADER = struct.Struct("<4sHHIIH")  # magic; bytes of the id; messages; text ids; codec frames; streams
+
+
+class RecordError(ValueError):
+    """A record that cannot be used. `reason` is the short name it is counted under."""
+
+    def __init__(self, reason: str, detail: str = ""):
+        super().__init__(f"{reason}: {detail}" if detail else reason)
+        self.reason = reason
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """One dialogue of M messages.
+
+    Attributes:
+        id: of the clip it was made from.
+        role, modality: int32 [M], vocabulary ids.
+        start, length: int32 [M], the message's part of its payload: text ids, codec frames, or samples.
+        weight: float32 [M], loss weight of the message.
+        text: int32 [n], tokenizer ids of all text messages.
+        codes: uint16 [N, S], frames of all assistant audio.
+        audio: one FLAC stream at 16 kHz mono with all user and system audio, or b"".
+    """
+
+    id: str
+    role: np.ndarray
+    modality: np.ndarray
+    start: np.ndarray
+    length: np.ndarray
+    weight: np.ndarray
+    text: np.ndarray
+    codes: np.ndarray
+    audio: bytes = b""
+
+    @classmethod
+    def from_example(cls, example: dict[str, Any], id: str = "") -> "Record":
+        """From the features of a task. Raises RecordError: a feature is missing or has a wrong type."""
+        missing = [key for key in FEATURE_KEYS if key not in example]
+        if missing:
+            raise RecordError("missing_feature", ", ".join(missing))
+        table = {k: np.asarray(example[f"msg_{k}"]) for k in ("role", "modality", "start", "len", "weight")}
+        codes = np.asarray(example["codes"], np.int64)
+        if codes.ndim != 2:
+            raise RecordError("bad_codes", f"shape {list(codes.shape)}, wanted [N, S]")
+        if codes.size and (codes.min() < 0 or codes.max() > np.iinfo(np.uint16).max):
+            raise RecordError("code_out_of_range", f"{codes.min()} to {codes.max()}")
+        return cls(
+            id=id,
+            role=table["role"].astype(np.int32),
+            modality=table["modality"].astype(np.int32),
+            start=table["start"].astype(np.int32),
+            length=table["len"].astype(np.int32),
+            weight=table["weight"].astype(np.float32),
+            text=np.asarray(example["text"], np.int32),
+            codes=codes.astype(np.uint16),
+            audio=bytes(example["audio"]),
+        )
+
+    def skeleton(self) -> list[EncodedMessage]:
+        """The messages with contents of the right length and no values; what lengths are computed from."""
+        return [
+            EncodedMessage(_ROLE_NAMES[int(r)], _MODALITY_NAMES[int(m)], np.broadcast_to(0, int(n)))
+            for r, m, n in zip(self.role, self.modality, self.length, strict=True)
+        ]
+
+    def messages(self) -> list[EncodedMessage]:
+        """The messages with their contents, audio decoded. Raises RecordError: the FLAC stream is broken."""
+        waveform = _decode_audio(self.audio) if self.audio else np.zeros(0, np.float32)
+        found = []
+        for empty, start, weight in zip(self.skeleton(), self.start, self.weight, strict=True):
+            source = self.codes if empty.is_codec else waveform if empty.is_continuous else self.text
+            content = source[int(start) : int(start) + len(empty.content)]
+            if len(content) != len(empty.content):
+                raise RecordError("audio_too_short", f"{len(source)} of {int(start) + len(empty.content)}")
+            found.append(dataclasses.replace(empty, content=content, weight=float(weight)))
+        return found
+
+
+@dataclasses.dataclass(frozen=True)
+class Measure:
+    """What planning needs to know of a record.
+
+    Attributes:
+        length: rendered rows, T.
+        chunks: audio chunks of 100 mel frames, C.
+        direction: index into `DIRECTIONS`.
+        n_text, n_frames, n_audio: text ids, codec frames, audio samples.
+    """
+
+    length: int
+    chunks: int
+    direction: int
+    n_text: int
+    n_frames: int
+    n_audio: int
+
+
+def num_chunks(samples: int) -> int:
+    """Tower chunks of a clip: ceil(mel frames / 100)."""
+    return -(-mel_frames(samples) // CHUNK_FRAMES)
+
+
+def measure(record: Record, num_streams: int = 8) -> Measure:
+    """Lengths of a record once rendered, without decoding its audio."""
+    messages = record.skeleton()
+    return Measure(
+        length=dialogue.rendered_length(messages, num_streams),
+        chunks=sum(num_chunks(len(m.content)) for m in messages if m.is_continuous),
+        direction=DIRECTIONS.index(direction(messages)),
+        n_text=len(record.text),
+        n_frames=len(record.codes),
+        n_audio=sum(len(m.content) for m in messages if m.is_continuous),
+    )
+
+
+def direction(messages: list[EncodedMessage]) -> str:
+    """Which of `DIRECTIONS` a dialogue trains, read off who says what."""
+    said = {("assistant" if m.role == "assistant" else "asked", m.modality) for m in messages}
+    if ("assistant", "audio") in said:
+        return "generation" if ("assistant", "text") in said else "caption_to_audio"
+    if ("asked", "audio") in said:
+        return "understanding" if ("asked", "text") in said else "audio_to_caption"
+    return "text_only"
+
+
+def validate(record: Record, text_size: int, codebook_size: int, num_streams: int) -> None:
+    """Checks everything that rendering relies on. Raises RecordError with a countable reason."""
+    table = (record.role, record.modality, record.start, record.length, record.weight)
+    count = len(record.role)
+    if count == 0:
+        raise RecordError("no_messages")
+    if any(column.shape != (count,) for column in table):
+        raise RecordError("bad_message_table", f"column lengths {[len(column) for column in table]}")
+    if not set(record.role.tolist()) <= set(_ROLE_NAMES):
+        raise RecordError("unknown_role", str(record.role.tolist()))
+    if not set(record.modality.tolist()) <= set(_MODALITY_NAMES):
+        raise RecordError("unknown_modality", str(record.modality.tolist()))
+    if not np.isfinite(record.weight).all() or (record.weight < 0).any():
+        raise RecordError("bad_weight", str(record.weight.tolist()))
+    if record.codes.shape[1:] != (num_streams,):
+        raise RecordError("bad_codes", f"{record.codes.shape[1:]} streams, wanted {num_streams}")
+    _validate_spans(record)
+    if record.text.size and (record.text.min() < 0 or record.text.max() >= text_size):
+        raise RecordError("text_out_of_range", f"{record.text.min()} to {record.text.max()} of {text_size}")
+    if record.codes.size and record.codes.max() >= codebook_size:
+        raise RecordError("code_out_of_range", f"{record.codes.max()} of {codebook_size}")
+    heard = [m for m in record.skeleton() if m.is_continuous]
+    if any(len(m.content) <= FFT_SIZE // 2 for m in heard):
+        raise RecordError("audio_too_short", f"log-mel features need more than {FFT_SIZE // 2} samples")
+    if bool(heard) != bool(record.audio):
+        raise RecordError("audio_mismatch", "audio messages and audio bytes do not agree")
+    bears = [m.role == "assistant" and w > 0 for m, w in zip(record.skeleton(), record.weight, strict=True)]
+    if not any(bears):
+        raise RecordError("no_loss", "no assistant message with a weight")
+
+
+def _validate_spans(record: Record) -> None:
+    for message, start in zip(record.skeleton(), record.start, strict=True):
+        end = int(start) + len(message.content)
+        if len(message.content) == 0:
+            raise RecordError("empty_message", f"{message.role} {message.modality}")
+        limit = len(record.codes) if message.is_codec else end if message.is_continuous else len(record.text)
+        if start < 0 or end > limit:
+            raise RecordError("bad_message_table", f"span {int(start)}:{end} of {limit}")
+
+
+def encode(record: Record) -> bytes:
+    """Bytes of the core family: all but the audio."""
+    name = record.id.encode("utf-8")
+    frames, streams = record.codes.shape
+    header = _HEADER.pack(_MAGIC, len(name), len(record.role), len(record.text), frames, streams)
+    table = np.stack([record.role, record.modality, record.start, record.length]).astype("<i4")
+    arrays = (table, record.weight.astype("<f4"), record.text.astype("<i4"), record.codes.astype("<u2"))
+    return header + name + b"".join(a.tobytes() for a in arrays)
+
+
+def decode(core: bytes, audio: bytes = b"") -> Record:
+    """Inverts `encode`. Raises RecordError: the bytes are not a whole record."""
+    if len(core) < _HEADER.size:
+        raise RecordError("corrupt_record", f"{len(core)} bytes")
+    magic, name_size, count, n_text, frames, streams = _HEADER.unpack_from(core)
+    size = _HEADER.size + name_size + 20 * count + 4 * n_text + 2 * frames * streams
+    if magic != _MAGIC or len(core) != size:
+        raise RecordError("corrupt_record", f"{len(core)} bytes, wanted {size}")
+    at = _HEADER.size + name_size
+    table = np.frombuffer(core, "<i4", 4 * count, at).reshape(4, count)
+    weight = np.frombuffer(core, "<f4", count, at + 16 * count)
+    text = np.frombuffer(core, "<i4", n_text, at + 20 * count)
+    codes = np.frombuffer(core, "<u2", frames * streams, at + 20 * count + 4 * n_text)
+    name = core[_HEADER.size : at].decode("utf-8", errors="replace")
+    return Record(name, *table, weight, text, codes.reshape(frames, streams), audio)
+
+
+def _decode_audio(data: bytes) -> np.ndarray:
+    """FLAC bytes to float32 [samples]."""
+    try:
+        return decode_flac(data)
+    except AudioError as error:
+        raise RecordError("corrupt_audio", str(error)) from error

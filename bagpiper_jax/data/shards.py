@@ -1,0 +1,167 @@
+"""Writing one shard of a task's cache. Every input ends as a record, a skip or a rejection; all are counted."""
+
+import collections
+import dataclasses
+import io
+import json
+import logging
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from bagpiper_jax.data import cache, records
+from bagpiper_jax.data.records import Record, RecordError
+
+_log = logging.getLogger(__name__)
+_WRITER = {"core": "group_size:1,uncompressed", "audio": "group_size:1,uncompressed"}
+_MAX_CONSECUTIVE_ERRORS = 100
+
+
+class ExportError(RuntimeError):
+    """Caching cannot go on; the message says why and what to do."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """What a record must satisfy.
+
+    Attributes:
+        text_size, codebook_size, num_streams: sizes that ids must stay below, and S.
+        max_slots: longest rendered example.
+        max_chunks: most audio chunks of an example; 0 for no limit.
+    """
+
+    text_size: int
+    codebook_size: int
+    num_streams: int
+    max_slots: int
+    max_chunks: int = 0
+
+
+def part_path(directory: Path, shard: int) -> Path:
+    """The file whose presence says that a shard is whole."""
+    return directory / f"part-{shard:05d}.json"
+
+
+def write_shard(
+    examples: Iterator[dict], inputs: int, limits: Limits, directory: Path, shard: int, shards: int
+) -> None:
+    """Writes shard files, then its part file; a kill at any moment leaves either the whole part or none.
+
+    Args:
+        examples: a task's examples as numpy, with or without the features `id` and `outcome`; `next` may raise.
+        inputs: how many examples the source had for this shard.
+
+    Raises:
+        ExportError: 100 examples in a row failed.
+    """
+    from array_record.python import array_record_module
+
+    families = ("core", "audio")
+    paths = {family: directory / cache.shard_name(family, shard, shards) for family in families}
+    temporary = {family: f"{path}.tmp-{os.getpid()}" for family, path in paths.items()}
+    writers = {f: array_record_module.ArrayRecordWriter(temporary[f], _WRITER[f]) for f in families}
+    columns, rejects, counts = [], [], collections.Counter()
+    for record, name, outcome in _outcomes(examples, limits):
+        if record is None:
+            counts[outcome.split(":", 1)[0]] += 1
+            if outcome.startswith("rejected "):
+                rejects.append({"id": name, "reason": outcome.split(": ", 1)[0][9:], "detail": outcome})
+            continue
+        measure = records.measure(record, limits.num_streams)
+        columns.append([getattr(measure, column) for column in cache.INDEX_COLUMNS])
+        writers["core"].write(records.encode(record))
+        writers["audio"].write(record.audio)
+    for writer in writers.values():
+        writer.close()
+    _count_filtered(counts, len(columns), inputs)
+    part = {
+        "inputs": inputs,
+        "records": len(columns),
+        "counts": {"ok": len(columns), **dict(sorted(counts.items()))},
+        "rejects": rejects,
+        "files": {f: _describe(temporary[f]) for f in families},
+    }
+    table = np.asarray(columns, np.int32).reshape(-1, len(cache.INDEX_COLUMNS))
+    for family in families:
+        os.replace(temporary[family], paths[family])
+    _write_atomically(directory / f"part-{shard:05d}.npy", _npy(table))
+    _write_atomically(part_path(directory, shard), json.dumps(part).encode())
+
+
+def _outcomes(examples: Iterator[dict], limits: Limits) -> Iterator[tuple[Record | None, str, str]]:
+    """(record, id, outcome) per example that the pipeline delivers; exceptions become rejections."""
+    consecutive = 0
+    while True:
+        try:
+            example = next(examples)
+        except StopIteration:
+            return
+        except Exception as error:  # whatever a preprocessor may raise, TensorFlow wraps it
+            consecutive += 1
+            if consecutive >= _MAX_CONSECUTIVE_ERRORS:
+                raise ExportError(
+                    f"{consecutive} examples in a row failed; the last one with: {_cause(error)}"
+                ) from error
+            yield None, "", f"rejected error_{_cause(error)}"
+            continue
+        consecutive = 0
+        name, outcome = _text(example.get("id", b"")), _text(example.get("outcome", b""))
+        if outcome:
+            yield None, name, outcome
+            continue
+        try:
+            yield _checked(example, name, limits), name, ""
+        except RecordError as error:
+            yield None, name, f"rejected {error.reason}: {error}"
+
+
+def _checked(example: dict, name: str, limits: Limits) -> Record:
+    record = Record.from_example(example, name)
+    records.validate(record, limits.text_size, limits.codebook_size, limits.num_streams)
+    measure = records.measure(record, limits.num_streams)
+    if measure.length > limits.max_slots:
+        raise RecordError("too_long", f"{measure.length} slots, the limit is {limits.max_slots}")
+    if limits.max_chunks and measure.chunks > limits.max_chunks:
+        raise RecordError("too_many_chunks", f"{measure.chunks} chunks, the limit is {limits.max_chunks}")
+    return record
+
+
+def _cause(error: Exception) -> str:
+    """`ValueError: message` of the Python exception inside TensorFlow's."""
+    found = re.search(r"(\w+(?:Error|Exception)): ([^\n]*)", str(error))
+    return f"{found[1]}: {found[2]}" if found else f"{type(error).__name__}: {error}"
+
+
+def _count_filtered(counts: collections.Counter, records_: int, inputs: int) -> None:
+    """Inputs that the pipeline dropped without a word are counted as filtered."""
+    seen = records_ + sum(counts.values())
+    if seen > inputs:
+        raise ExportError(
+            f"{seen} examples came of {inputs} inputs; a cached task maps a clip to one example"
+        )
+    if seen < inputs:
+        counts["skipped filtered"] += inputs - seen
+
+
+def _describe(path: str) -> dict:
+    return {"bytes": os.path.getsize(path), "sha256": cache.file_sha256(path)}
+
+
+def _npy(table: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, table, allow_pickle=False)
+    return buffer.getvalue()
+
+
+def _write_atomically(path: Path, content: bytes) -> None:
+    temporary = Path(f"{path}.tmp-{os.getpid()}")
+    temporary.write_bytes(content)
+    os.replace(temporary, path)
+
+
+def _text(value) -> str:
+    return value.decode("utf-8", errors="replace") if isinstance(value, bytes) else str(value)

@@ -1,0 +1,52 @@
+"""Registers the tasks of every corpus and their mixtures.
+
+<corpus>_caption_to_audio  <corpus>_audio_to_caption  <corpus>_text_only   → <corpus>_pretraining
+<corpus>_sft_understanding  <corpus>_sft_generation                        → <corpus>_sft
+"""
+
+import functools
+
+import seqio
+
+from tasks import pretraining, sft
+from tasks.preprocessors import OUTPUT_FEATURES, Author, dialogue_preprocessor
+from tasks.sources import ManifestSource
+
+CORPORA = ("embedded", "debian", "user")
+
+PRETRAINING = {
+    "caption_to_audio": pretraining.caption_to_audio,
+    "audio_to_caption": pretraining.audio_to_caption,
+    "text_only": pretraining.text_only,
+}
+SFT = {"sft_understanding": sft.understanding, "sft_generation": sft.generation}
+
+# The release balances the directions by their token budgets (reference section 1.2): equal rates here, and
+# `rate_unit = "tokens"` in the cache job. Rates are relative; the cache job can override them by name.
+RATES = {
+    "caption_to_audio": 1.0,
+    "audio_to_caption": 1.0,
+    "text_only": 1.0,
+    "sft_understanding": 1.0,
+    "sft_generation": 1.0,
+}
+
+
+def add_task(name: str, corpus: str, author: Author) -> None:
+    """Registers one task over a corpus's manifest."""
+    preprocessor = functools.partial(dialogue_preprocessor, author=author, corpus=corpus, task=name)
+    seqio.TaskRegistry.add(
+        name, ManifestSource(corpus), preprocessors=[preprocessor], output_features=OUTPUT_FEATURES
+    )
+
+
+def _register() -> None:
+    for corpus in CORPORA:
+        for mixture, authors in (("pretraining", PRETRAINING), ("sft", SFT)):
+            for purpose, author in authors.items():
+                add_task(f"{corpus}_{purpose}", corpus, author)
+            rates = [(f"{corpus}_{purpose}", RATES[purpose]) for purpose in authors]
+            seqio.MixtureRegistry.add(f"{corpus}_{mixture}", rates)
+
+
+_register()

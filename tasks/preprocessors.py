@@ -1,0 +1,179 @@
+"""From a clip to the features that every task emits: authoring a dialogue, then encoding it.
+
+An author is a pure function `(clip, rng) -> [[role, modality, content], …]`. It raises `NotApplicable` for a clip
+that the task is not about (an audio task given a text document) and `RecordError` for a faulty one. Both are
+counted, by reason, in the manifest of the cache.
+"""
+
+import functools
+import json
+import logging
+import zlib
+from collections.abc import Callable
+
+import numpy as np
+import seqio
+import tensorflow as tf
+
+from bagpiper_jax import audio
+from bagpiper_jax.data.records import RecordError
+from bagpiper_jax.dialogue import MODALITIES, ROLES, DialogueError, Message
+from bagpiper_jax.manifest import Clip
+from tasks import settings, sources
+
+Author = Callable[[Clip, np.random.Generator], list]
+_log = logging.getLogger(__name__)
+
+
+class NotApplicable(Exception):
+    """The task is not about this clip; `args[0]` is the reason it is counted under."""
+
+
+def _feature(rank: int, dtype: tf.DType) -> seqio.Feature:
+    return seqio.Feature(seqio.PassThroughVocabulary(0), add_eos=False, rank=rank, dtype=dtype, required=True)
+
+
+OUTPUT_FEATURES = {
+    "msg_role": _feature(1, tf.int32),
+    "msg_modality": _feature(1, tf.int32),
+    "msg_start": _feature(1, tf.int32),
+    "msg_len": _feature(1, tf.int32),
+    "msg_weight": _feature(1, tf.float32),
+    "text": _feature(1, tf.int32),
+    "codes": _feature(2, tf.int32),
+    "audio": _feature(0, tf.string),
+}
+"""The contract of `data.records`: all tasks emit all keys, as SeqIO demands of a mixture."""
+
+
+def dialogue_preprocessor(
+    dataset: tf.data.Dataset, author: Author, corpus: str, task: str
+) -> tf.data.Dataset:
+    """Turns clips into the output features, plus `id` and `outcome` ("" or why there is no dialogue)."""
+    encode = functools.partial(encode_line, author=author, corpus=corpus, task=task)
+    names = [*OUTPUT_FEATURES, "id", "outcome"]
+    types = [feature.dtype for feature in OUTPUT_FEATURES.values()] + [tf.string, tf.string]
+
+    def to_features(example):
+        values = tf.numpy_function(encode, [example["clip"]], types, stateful=False)
+        features = dict(zip(names, values, strict=True))
+        for name, feature in OUTPUT_FEATURES.items():
+            features[name].set_shape([None] * feature.rank)
+        features["id"].set_shape([])
+        features["outcome"].set_shape([])
+        return features
+
+    # Not parallel: the work is Python's, and one call at a time keeps memory flat.
+    dataset = dataset.map(to_features)
+    if settings.current().report_rejects:
+        return dataset
+    return dataset.filter(lambda example: tf.equal(example["outcome"], ""))
+
+
+def encode_line(line: bytes, author: Author, corpus: str, task: str) -> list:
+    """The features of one clip, in the order of `OUTPUT_FEATURES`, then id and outcome."""
+    clip = Clip(**json.loads(line))
+    try:
+        features = encode_dialogue(author(clip, _generator(task, clip.id)), corpus)
+        outcome = ""
+    except NotApplicable as reason:
+        features, outcome = _no_features(), f"skipped {reason}"
+    except RecordError as error:
+        features, outcome = _no_features(), f"rejected {error.reason}: {error}"
+    except DialogueError as error:
+        features, outcome = _no_features(), f"rejected bad_dialogue: {error}"
+    return [*features.values(), clip.id.encode(), outcome.encode()]
+
+
+def encode_dialogue(dialogue: list, corpus: str) -> dict[str, np.ndarray | bytes]:
+    """Message table and payloads of an authored dialogue.
+
+    Raises:
+        RecordError: empty text, unreadable audio, missing codes.
+        DialogueError: unknown role or modality, or no message triples.
+    """
+    texts, codes, waveforms, rows = [], [], [], []
+    ends = {"text": 0, "codes": 0, "audio": 0}
+    for message in _messages(dialogue):
+        kind, payload = _payload(message, corpus)
+        {"text": texts, "codes": codes, "audio": waveforms}[kind].append(payload)
+        rows.append((ROLES[message.role], MODALITIES[message.modality], ends[kind], len(payload)))
+        ends[kind] += len(payload)
+    table = np.asarray(rows, np.int32).reshape(-1, 4)
+    features = _no_features()
+    for column, name in enumerate(("msg_role", "msg_modality", "msg_start", "msg_len")):
+        features[name] = np.ascontiguousarray(table[:, column])
+    features["msg_weight"] = np.ones(len(rows), np.float32)
+    if texts:
+        features["text"] = np.concatenate(texts)
+    if codes:
+        features["codes"] = np.concatenate(codes)
+    if waveforms:
+        features["audio"] = audio.encode_flac(np.concatenate(waveforms))
+    return features
+
+
+def _messages(dialogue: list) -> list[Message]:
+    try:
+        return [Message(role, modality, content) for role, modality, content in dialogue]
+    except (TypeError, ValueError) as error:
+        raise DialogueError(f"not a list of [role, modality, content]: {error}") from error
+
+
+def _payload(message: Message, corpus: str) -> tuple[str, np.ndarray]:
+    if not isinstance(message.content, str) or not message.content.strip():
+        raise RecordError(f"empty_{message.modality}", f"the {message.role}'s {message.modality} is blank")
+    if message.modality == "text":
+        return "text", np.asarray(settings.current().text_tokenizer.encode(message.content), np.int32)
+    if message.role == "assistant":
+        return "codes", _codes(corpus, message.content)
+    return "audio", _waveform(corpus, message.content)
+
+
+def _codes(corpus: str, clip_id: str) -> np.ndarray:
+    try:
+        return np.asarray(_code_store(corpus)[clip_id], np.int32)
+    except KeyError:
+        raise RecordError("no_codes", f"clip {clip_id} has no codes; run tokenize_audio") from None
+
+
+def _code_store(corpus: str):
+    current = settings.current()
+    return _open_code_store(str(current.corpus_directory(corpus)), current.codec)
+
+
+@functools.lru_cache(maxsize=4)
+def _open_code_store(directory: str, fingerprint: str):
+    from bagpiper_jax.data.codes import CodeStore
+
+    return CodeStore.open(directory, fingerprint)
+
+
+def _waveform(corpus: str, content: str) -> np.ndarray:
+    """Reads a clip given by id, or by its path in the corpus."""
+    current = settings.current()
+    path = current.corpus_directory(corpus) / sources.audio_paths(corpus).get(content, content)
+    try:
+        return audio.read(path, max_seconds=current.max_seconds)
+    except audio.AudioError as error:
+        raise RecordError(f"audio_{error.reason}", str(error)) from error
+
+
+def _no_features() -> dict:
+    empty = np.zeros(0, np.int32)
+    return {
+        "msg_role": empty,
+        "msg_modality": empty,
+        "msg_start": empty,
+        "msg_len": empty,
+        "msg_weight": np.zeros(0, np.float32),
+        "text": empty,
+        "codes": np.zeros((0, settings.current().num_streams), np.int32),
+        "audio": b"",
+    }
+
+
+def _generator(task: str, clip_id: str) -> np.random.Generator:
+    """The randomness of one clip in one task, whatever the order of clips."""
+    key = [settings.current().seed, zlib.crc32(f"{task}/{clip_id}".encode())]
+    return np.random.Generator(np.random.Philox(key=key))

@@ -1,0 +1,34 @@
+"""The three pre-training tasks of a corpus (reference sections 1.2 and 2.2)."""
+
+from bagpiper_jax.data.records import RecordError
+from bagpiper_jax.manifest import Clip
+from tasks.preprocessors import NotApplicable
+
+
+def caption_to_audio(clip: Clip, rng) -> list:
+    """User says the caption, assistant the audio."""
+    return [["user", "text", caption(clip)], ["assistant", "audio", clip.id]]
+
+
+def audio_to_caption(clip: Clip, rng) -> list:
+    """User plays the audio, assistant says the caption."""
+    return [["user", "audio", clip.id], ["assistant", "text", caption(clip)]]
+
+
+def text_only(clip: Clip, rng) -> list:
+    """Assistant says a document: the clip's own, else its caption."""
+    text = clip.caption if clip.text is None else clip.text
+    if text is None:
+        raise NotApplicable("no_text")
+    return [["assistant", "text", text]]
+
+
+def caption(clip: Clip) -> str:
+    """The caption of a clip with audio. Raises NotApplicable, or RecordError for a blank one."""
+    if clip.audio is None:
+        raise NotApplicable("no_audio")
+    if clip.caption is None:
+        raise NotApplicable("no_caption")
+    if not clip.caption.strip():
+        raise RecordError("empty_caption", f"the caption of {clip.id} is blank; write one or remove the clip")
+    return clip.caption

@@ -1,0 +1,56 @@
+"""SeqIO sources over our manifests."""
+
+import functools
+import json
+from pathlib import Path
+
+import seqio
+import tensorflow as tf
+
+from bagpiper_jax.manifest import MANIFEST, SPLITS, Clip, read_manifest
+from tasks import settings
+
+
+class ManifestSource(seqio.FunctionDataSource):
+    """The clips of `<data_root>/<corpus>/manifest.jsonl`: one feature `clip`, a clip as JSON."""
+
+    def __init__(self, corpus: str):
+        self.corpus = corpus
+        super().__init__(functools.partial(_dataset, corpus), splits=SPLITS)
+
+    def __repr__(self) -> str:
+        return f"ManifestSource({self.corpus!r})"
+
+    def input_files(self) -> list[Path]:
+        """What the examples are made of; their hashes become part of the cache's provenance."""
+        return [settings.current().corpus_directory(self.corpus) / MANIFEST]
+
+
+def _dataset(
+    corpus: str, split: str, shuffle_files: bool = False, seed: int | None = None
+) -> tf.data.Dataset:
+    # One tensor of lines, not a generator: tf.data then slices it without entering Python.
+    lines = [json.dumps(vars(clip), ensure_ascii=False) for clip in clips(corpus) if clip.split == split]
+    return tf.data.Dataset.from_tensor_slices({"clip": tf.constant(lines, tf.string, shape=[len(lines)])})
+
+
+def clips(corpus: str) -> tuple[Clip, ...]:
+    """All clips of a corpus, in manifest order. Raises ManifestError."""
+    return _read(*_version(corpus))[0]
+
+
+def audio_paths(corpus: str) -> dict[str, str]:
+    """Clip id → audio path relative to the corpus, all splits: a dialogue may speak of other clips than its own."""
+    return _read(*_version(corpus))[1]
+
+
+def _version(corpus: str) -> tuple[str, int]:
+    directory = settings.current().corpus_directory(corpus)
+    path = directory / MANIFEST
+    return str(directory), path.stat().st_mtime_ns if path.exists() else 0
+
+
+@functools.lru_cache(maxsize=4)
+def _read(directory: str, modified: int) -> tuple[tuple[Clip, ...], dict[str, str]]:
+    found = tuple(read_manifest(directory))
+    return found, {clip.id: clip.audio for clip in found if clip.audio}
