@@ -1,0 +1,184 @@
+"""What is known of a clip, as data: the source of its captions, questions and requests."""
+
+import dataclasses
+import difflib
+import math
+import types
+import typing
+
+LEVELS = ("loud", "medium", "soft")
+_TOLERANCE = 0.05  # seconds that an event may end after its clip: codecs and resamplers shift ends
+
+
+class AnnotationError(ValueError):
+    """An annotation that contradicts itself or has an unknown or ill-typed field; the message names it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Turn:
+    """A stretch of speech by one speaker: the id of a `Speaker`, seconds, and the words said."""
+
+    speaker: str
+    start: float
+    end: float
+    text: str
+    language: str = "en"
+
+
+@dataclasses.dataclass(frozen=True)
+class Speaker:
+    """A voice. What is unknown is None; `voice` holds adjectives such as "low-pitched"."""
+
+    id: str
+    gender: str | None = None
+    age: str | None = None
+    accent: str | None = None
+    voice: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class SoundEvent:
+    """An environmental sound: a label such as "dog bark", seconds, and one of `LEVELS` or None."""
+
+    label: str
+    start: float
+    end: float
+    level: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Music:
+    """A musical passage: seconds, key such as "C major", tempo in beats per minute, instruments, genre."""
+
+    start: float
+    end: float
+    key: str | None = None
+    tempo: float | None = None
+    instruments: tuple[str, ...] = ()
+    genre: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Acoustics:
+    """Where and how a clip was recorded, in words: the room, the background noise, the quality."""
+
+    room: str | None = None
+    noise: str | None = None
+    quality: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class AudioAnnotation:
+    """Everything known of one clip. Construction checks consistency.
+
+    Attributes:
+        duration: seconds.
+        turns, speakers: who speaks when and says what; every turn's speaker is listed.
+        sounds: environmental sounds.
+        music: musical passages.
+        acoustics: the recording.
+        absent: what is certainly not heard, e.g. ("speech", "music"); empty means unknown, not present.
+    """
+
+    duration: float
+    turns: tuple[Turn, ...] = ()
+    speakers: tuple[Speaker, ...] = ()
+    sounds: tuple[SoundEvent, ...] = ()
+    music: tuple[Music, ...] = ()
+    acoustics: Acoustics = Acoustics()
+    absent: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        if not (math.isfinite(self.duration) and self.duration > 0):
+            raise AnnotationError(f"duration must be positive seconds, got {self.duration}")
+        for event in self.events():
+            if not 0 <= event.start < event.end <= self.duration + _TOLERANCE:
+                raise AnnotationError(
+                    f"{_name(event)} from {event.start:g} to {event.end:g} s does not lie in "
+                    f"a clip of {self.duration:g} s"
+                )
+        self._check_speakers()
+        for sound in self.sounds:
+            if not sound.label.strip():
+                raise AnnotationError("a sound's label is blank")
+            if sound.level not in (None, *LEVELS):
+                raise AnnotationError(
+                    f"level {sound.level!r} of {sound.label!r} is none of {', '.join(LEVELS)}"
+                )
+
+    def _check_speakers(self) -> None:
+        known = [speaker.id for speaker in self.speakers]
+        if len(set(known)) != len(known):
+            raise AnnotationError(f"speaker ids repeat: {', '.join(known)}")
+        for turn in self.turns:
+            if turn.speaker not in known:
+                raise AnnotationError(
+                    f"turn at {turn.start:g} s names speaker {turn.speaker!r}; known: {', '.join(known) or 'none'}"
+                )
+
+    def events(self) -> tuple[Turn | SoundEvent | Music, ...]:
+        """All turns, sounds and passages in order of their onset."""
+        return tuple(sorted((*self.turns, *self.sounds, *self.music), key=lambda event: event.start))
+
+    def speaker(self, id: str) -> Speaker:
+        """The speaker of that id."""
+        return next(speaker for speaker in self.speakers if speaker.id == id)
+
+    def to_json(self) -> dict:
+        """A JSON object without the fields that are unset; `from_json` inverts it."""
+        return _dump(self)
+
+    @classmethod
+    def from_json(cls, value: dict) -> "AudioAnnotation":
+        """Reads `to_json`'s form.
+
+        Raises:
+            AnnotationError: a field is unknown (the nearest is suggested), missing or of the wrong type, or the
+                annotation is inconsistent.
+        """
+        return _load(cls, value, "annotation")
+
+
+def _name(event) -> str:
+    return {Turn: "a speaker turn", SoundEvent: "a sound", Music: "music"}[type(event)]
+
+
+def _dump(value):
+    if dataclasses.is_dataclass(value):
+        items = ((f, getattr(value, f.name)) for f in dataclasses.fields(value))
+        return {f.name: _dump(item) for f, item in items if item is not None and item != f.default}
+    return [_dump(item) for item in value] if isinstance(value, tuple) else value
+
+
+def _load(kind, value, where: str):
+    """Builds `kind` (a dataclass, a tuple, a scalar or an optional scalar) from JSON, checking types."""
+    if typing.get_origin(kind) is tuple:
+        if not isinstance(value, list):
+            raise AnnotationError(f"{where} must be a list, got {value!r}")
+        item = typing.get_args(kind)[0]
+        return tuple(_load(item, element, f"{where}[{i}]") for i, element in enumerate(value))
+    if dataclasses.is_dataclass(kind):
+        return _load_object(kind, value, where)
+    allowed = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
+    if float in allowed and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) not in allowed:
+        names = " or ".join(getattr(t, "__name__", str(t)) for t in allowed)
+        raise AnnotationError(f"{where} must be {names}, got {value!r}")
+    return value
+
+
+def _load_object(kind, value, where: str):
+    if not isinstance(value, dict):
+        raise AnnotationError(f"{where} must be an object, got {value!r}")
+    fields = {field.name: field.type for field in dataclasses.fields(kind)}
+    for key in value:
+        if key not in fields:
+            near = difflib.get_close_matches(str(key), fields, n=1)
+            raise AnnotationError(
+                f"{where} has no field {key!r}" + (f"; did you mean {near[0]!r}?" if near else "")
+            )
+    required = (f.name for f in dataclasses.fields(kind) if f.default is dataclasses.MISSING)
+    if missing := [name for name in required if name not in value]:
+        raise AnnotationError(f"{where} lacks {', '.join(missing)}")
+    return kind(**{key: _load(fields[key], item, f"{where}.{key}") for key, item in value.items()})

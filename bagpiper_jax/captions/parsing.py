@@ -1,0 +1,221 @@
+"""Reading rich captions back into facts, also imperfect ones that a model wrote: the ground of caption scoring."""
+
+import dataclasses
+import re
+
+from bagpiper_jax.captions import lexicon, prose
+from bagpiper_jax.captions.annotation import AudioAnnotation, Music, SoundEvent, Turn
+from bagpiper_jax.captions.prose import kind
+
+
+@dataclasses.dataclass(frozen=True)
+class ParsedEvent:
+    """One event of a caption; what the text does not tell is None.
+
+    Attributes:
+        kind: "speech", a sound's label, or the instruments of a musical passage ("music" if unnamed).
+        domain: speech, sound or music.
+        words: what is said, lower-case, without punctuation.
+        level: loud or soft, else None. key: as written. tempo: slow, moderate or fast.
+        voice: the description of the speaker before the word "voice", lower-case.
+        start: seconds, in the attribute style only.
+    """
+
+    kind: str
+    domain: str
+    words: tuple[str, ...] = ()
+    level: str | None = None
+    key: str | None = None
+    tempo: str | None = None
+    voice: str | None = None
+    start: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class ParsedCaption:
+    """The facts of one caption: events in order, the count its summary states, and what it calls absent."""
+
+    events: tuple[ParsedEvent, ...]
+    stated_count: int | None = None
+    absent: tuple[str, ...] = ()
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        return tuple(event.kind for event in self.events)
+
+    @property
+    def count(self) -> int:
+        return len(self.events)
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """All spoken words in order."""
+        return tuple(word for event in self.events for word in event.words)
+
+    @property
+    def instruments(self) -> tuple[str, ...]:
+        return tuple(event.kind for event in self.events if event.domain == "music")
+
+    @property
+    def keys(self) -> tuple[str | None, ...]:
+        return tuple(event.key for event in self.events if event.domain == "music")
+
+
+def facts(annotation: AudioAnnotation) -> ParsedCaption:
+    """What a perfect parser finds in a perfect flowing caption of that annotation: the truth to score against."""
+    events = tuple(_fact(event, annotation) for event in annotation.events())
+    return ParsedCaption(events, len(events), annotation.absent)
+
+
+def _fact(event: Turn | SoundEvent | Music, annotation: AudioAnnotation) -> ParsedEvent:
+    if isinstance(event, Turn):
+        speaker = annotation.speaker(event.speaker)
+        voice = " ".join(filter(None, (*speaker.voice, speaker.age, speaker.gender))).lower()
+        return ParsedEvent(lexicon.SPEECH, "speech", spoken_words(event.text), voice=voice or None)
+    if isinstance(event, SoundEvent):
+        return ParsedEvent(event.label, "sound", level=None if event.level == "medium" else event.level)
+    tempo = lexicon.tempo_word(event.tempo) if event.tempo else None
+    return ParsedEvent(kind(event), "music", key=event.key, tempo=tempo)
+
+
+def spoken_words(text: str) -> tuple[str, ...]:
+    """Words in lower case without punctuation, apostrophes inside words kept."""
+    return tuple(re.findall(r"\w+(?:['’]\w+)*", text.lower()))
+
+
+def parse_caption(text: str) -> ParsedCaption:
+    """Reads a caption of either style, or anything like one, and never raises.
+
+    A caption whose sentences name no event is read by its summary. Text before and after the caption (the
+    lines of the attribute form excepted) does no harm as long as it names no sound.
+    """
+    rows = dict(re.findall(r"^(Speaker turns|Transcript|Speakers|Sound events|Music): (.*?)\.?$", text, re.M))
+    body, _, summary = text.partition("In summary")
+    flowing = re.split(r"^(?:Duration|Speaker turns|Sound events|Music): ", body, maxsplit=1, flags=re.M)[0]
+    events = _read_sentences(flowing) or _read_rows(rows) or _read_summary(summary)
+    return ParsedCaption(events, _stated_count(summary), _absent(flowing))
+
+
+_QUOTE = re.compile(r'["“]([^"“”]*)["”]?')
+_SENTENCE = re.compile(r'(?:[^.!?"“]|["“][^"“”]*["”]?|\.(?=\d))+')
+_LEADS = "|".join((*prose.FIRST, *prose.MIDDLE, *prose.LAST, *prose.ONLY, prose.OVERLAPPING))
+_ABSENT = re.compile(r"\bThere is no ([^.]*)", re.I)
+_MELODY = re.compile(r"\ban? (?:(slow|moderate|fast) )?(.*?)\s*\bmelody\b", re.I)
+_PLAYING = re.compile(r"\ban? (.+?) playing(?: (slow|moderate|fast))?", re.I)
+_KEY = re.compile(r"\bin ([A-G](?:[-# ]?(?:flat|sharp)|#|b)? (?:major|minor))", re.I)
+_VOICE = re.compile(r"\ban? (.*?)\s*\b(?:voice|speaker)\b", re.I)
+_LEVEL = re.compile(r"\b(loud|soft)\b", re.I)
+_SOUND_OF = re.compile(r"\bsound of (.+?)\s*$", re.I)
+
+
+def _read_sentences(text: str) -> tuple[ParsedEvent, ...]:
+    events = []
+    for sentence in _SENTENCE.findall(text):
+        sentence = sentence.strip()
+        if sentence and not re.match(
+            r"(There is|There are) no\b|(The|An?) (?:\S+ )*?recording\b", sentence, re.I
+        ):
+            if (event := _read_clause(re.sub(f"^(?:{_LEADS})\\s*", "", sentence, flags=re.I))) is not None:
+                events.append(event)
+    return tuple(events)
+
+
+def _read_clause(clause: str) -> ParsedEvent | None:
+    """The event of one noun phrase, by the strictest pattern that fits."""
+    bare = _QUOTE.sub(" ", clause)
+    if re.search(r"\b(voice|speaker|speech|says|saying)\b", bare, re.I):
+        words = tuple(word for quote in _QUOTE.findall(clause) for word in spoken_words(quote))
+        voice = _VOICE.search(bare)
+        return ParsedEvent(lexicon.SPEECH, "speech", words, voice=(voice and voice[1].lower()) or None)
+    return _read_music(bare) or _read_sound(bare)
+
+
+def _read_music(clause: str) -> ParsedEvent | None:
+    key = _KEY.search(clause)
+    if melody := _MELODY.search(clause):
+        tempo, name = melody[1], melody[2]
+    elif playing := _PLAYING.search(clause):
+        name, tempo = playing[1], playing[2]
+    else:
+        return None
+    return ParsedEvent(
+        name.lower() or lexicon.UNNAMED_INSTRUMENT, "music", key=key and key[1], tempo=tempo and tempo.lower()
+    )
+
+
+def _read_sound(clause: str) -> ParsedEvent | None:
+    level = _LEVEL.search(clause)
+    level = level and level[1].lower()
+    if named := _SOUND_OF.search(clause):
+        return ParsedEvent(named[1].lower(), "sound", level=level)
+    found = ((re.search(rf"\b(?:{cue})\b", clause, re.I), label) for label, cue in lexicon.SOUND_CUES.items())
+    hits = [(match.start(), label) for match, label in found if match]
+    return ParsedEvent(min(hits)[1], "sound", level=level) if hits else None
+
+
+def _read_summary(summary: str) -> tuple[ParsedEvent, ...]:
+    """Kinds alone, from the list that ends a summary."""
+    names = summary.partition(":")[2].split("\n")[0].strip(" .")
+    kinds = [name.strip().lower() for name in re.split(r",\s*(?:then\s+)?", names) if name.strip()]
+    return tuple(ParsedEvent(name, _domain(name)) for name in kinds)
+
+
+def _domain(name: str) -> str:
+    return "speech" if name == lexicon.SPEECH else "sound" if name in lexicon.SOUND_CUES else "music"
+
+
+def _stated_count(summary: str) -> int | None:
+    match = re.search(r"\b(\w+) events?\b", summary)
+    if not match:
+        return None
+    word = match[1].lower()
+    return (
+        lexicon.NUMBER_WORDS.index(word)
+        if word in lexicon.NUMBER_WORDS
+        else int(word)
+        if word.isdigit()
+        else None
+    )
+
+
+def _absent(text: str) -> tuple[str, ...]:
+    match = _ABSENT.search(text)
+    return tuple(part.strip() for part in re.split(r"\bor\b|,", match[1]) if part.strip()) if match else ()
+
+
+def _read_rows(rows: dict[str, str]) -> tuple[ParsedEvent, ...]:
+    """Events of the attribute form, ordered by their starts."""
+    voices = dict(
+        re.match(r"(\S+) an? (.*?) ?voice", item + " voice").groups() for item in _items(rows, "Speakers")
+    )
+    said = [spoken_words(quote) for quote in _QUOTE.findall(rows.get("Transcript", ""))]
+    events = []
+    for place, item in enumerate(_items(rows, "Speaker turns")):
+        if timed := _TIMED.match(item):
+            voice, words = voices.get(timed[2].split()[0]), said[place] if place < len(said) else ()
+            events.append(
+                ParsedEvent(lexicon.SPEECH, "speech", words, voice=voice or None, start=float(timed[1]))
+            )
+    for item in _items(rows, "Sound events"):
+        if timed := _TIMED.match(item):
+            label, _, level = timed[2].partition(", ")
+            level = level if level in ("loud", "soft") else None
+            events.append(ParsedEvent(label, "sound", level=level, start=float(timed[1])))
+    for item in _items(rows, "Music"):
+        if timed := _TIMED.match(item):
+            events.append(_music_row(float(timed[1]), timed[2]))
+    return tuple(sorted(events, key=lambda event: event.start))
+
+
+_TIMED = re.compile(r"(\d+(?:\.\d+)?)-\d+(?:\.\d+)? s (\S.*)")
+
+
+def _items(rows: dict[str, str], name: str) -> list[str]:
+    return [item for item in rows.get(name, "").split("; ") if item]
+
+
+def _music_row(start: float, text: str) -> ParsedEvent:
+    key, tempo = re.search(r"key (\S+ \w+)", text), re.search(r"([\d.]+) beats", text)
+    word = lexicon.tempo_word(float(tempo[1])) if tempo else None
+    name = re.split(r", (?:genre|key|\d)", text)[0]
+    return ParsedEvent(name.lower(), "music", key=key and key[1], tempo=word, start=start)

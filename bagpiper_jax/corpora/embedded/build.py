@@ -1,0 +1,124 @@
+"""Builds the embedded corpus: plans, two processes that render, one manifest."""
+
+import collections
+import dataclasses
+import functools
+import importlib.metadata
+import itertools
+import logging
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+from bagpiper_jax import audio, captions
+from bagpiper_jax.corpora import assembly
+from bagpiper_jax.corpora.embedded import documents, scenes, voice
+from bagpiper_jax.manifest import Clip
+
+logger = logging.getLogger(__name__)
+
+_LICENCE = {True: "CC0-1.0 (generated); voice Apache-2.0 (hibari-tts)", False: "CC0-1.0 (generated)"}
+_SCENES_PER_JOB = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class EmbeddedCorpusConfig:
+    """What to build.
+
+    Attributes:
+        directory: receives `manifest.jsonl`, `corpus.json` and `audio/`; an earlier corpus there is replaced.
+        seed: same seed, same versions of numpy, soxr and hibari-tts, same machine: same bytes.
+        train_scenes, validation_scenes, test_scenes: how many; the last two are new combinations of events.
+        text_documents: text-only records, a tenth of them for validation.
+        workers: processes that render.
+    """
+
+    directory: str = "corpora/embedded"
+    seed: int = 0
+    train_scenes: int = 2000
+    validation_scenes: int = 64
+    test_scenes: int = 128
+    text_documents: int = 400
+    workers: int = 2
+
+
+def build_embedded_corpus(config: EmbeddedCorpusConfig) -> Path:
+    """Builds the corpus and returns its directory.
+
+    Raises:
+        voice.VoiceError: hibari-tts is not installed.
+    """
+    directory = Path(config.directory)
+    bank = voice.record_bank()
+    plans = draw_plans(config)
+    shutil.rmtree(directory / "audio", ignore_errors=True)
+    (directory / "audio").mkdir(parents=True)
+    jobs = [plans[i : i + _SCENES_PER_JOB] for i in range(0, len(plans), _SCENES_PER_JOB)]
+    work = functools.partial(render_scenes, bank=bank, directory=str(directory), seed=config.seed)
+    done = [clip for _, clips in assembly.parallel_map(work, jobs, config.workers) for clip in clips]
+    clips = sorted(done, key=lambda clip: clip.id) + documents.clips(config.text_documents, config.seed)
+    return assembly.finish(directory, clips, [], _facts(config, plans))
+
+
+def draw_plans(config: EmbeddedCorpusConfig) -> list[tuple[str, int, scenes.Plan]]:
+    """(split, index, plan) of every scene; no combination of validation or test occurs in training."""
+    rng = np.random.default_rng([config.seed, 0])
+    held_out = scenes.held_out_plans(rng, config.validation_scenes + config.test_scenes)
+    train = scenes.training_plans(rng, config.train_scenes, held_out)
+    splits = {
+        "train": train,
+        "validation": held_out[: config.validation_scenes],
+        "test": held_out[config.validation_scenes :],
+    }
+    return [(split, i, plan) for split, plans in splits.items() for i, plan in enumerate(plans)]
+
+
+def render_scenes(
+    job: list[tuple[str, int, scenes.Plan]], bank: voice.Bank, directory: str, seed: int
+) -> list[Clip]:
+    """Renders, writes and describes some scenes; each draws from a generator of its own."""
+    return [_render_scene(*item, bank, directory, seed) for item in job]
+
+
+def _render_scene(split: str, index: int, plan: scenes.Plan, bank, directory: str, seed: int) -> Clip:
+    rng = np.random.default_rng([seed, 1 + ("train", "validation", "test").index(split), index])
+    samples, annotation = scenes.render(plan, bank, rng)
+    name = f"{split}-{index:05d}"
+    relative = f"audio/{name}.flac"
+    clipped = audio.write(os.path.join(directory, relative), samples)
+    if clipped:
+        raise AssertionError(f"scene {name} clips {clipped} samples; the mixer's levels are wrong")
+    return Clip(
+        id=name,
+        split=split,
+        domain=scenes.domain(plan),
+        audio=relative,
+        duration=len(samples) / audio.SAMPLE_RATE,
+        caption=captions.describe(annotation, "flowing", rng),
+        annotation=annotation.to_json(),
+        source="embedded",
+        licence=_LICENCE[bool(annotation.turns)],
+        group="|".join(event.kind for event in plan),
+    )
+
+
+def _facts(config: EmbeddedCorpusConfig, plans) -> dict:
+    combinations = collections.defaultdict(set)
+    for split, _, plan in plans:
+        combinations[split].add(scenes.combination(plan))
+    for first, second in itertools.combinations(combinations, 2):
+        if shared := combinations[first] & combinations[second]:
+            raise AssertionError(f"{len(shared)} combinations of {second} occur in {first}")
+    packages = ("numpy", "soxr", "soundfile", "hibari-tts", "onnxruntime")
+    return {
+        "corpus": "embedded",
+        "settings": {
+            k: v for k, v in dataclasses.asdict(config).items() if k not in ("directory", "workers")
+        },
+        "versions": {package: importlib.metadata.version(package) for package in packages},
+        "combinations": {split: len(values) for split, values in combinations.items()},
+        "events": assembly.count(event.kind for _, _, plan in plans for event in plan),
+        "scenes_by_event_count": assembly.count(str(len(plan)) for _, _, plan in plans),
+    }
