@@ -181,7 +181,7 @@ def render_prompt(messages: Seq[EncodedMessage], vocabulary: Vocabulary) -> Sequ
         if message.role == "assistant":
             break
         prompt.append(message)
-    return render(prompt, vocabulary)
+    return render(prompt, vocabulary, RenderConfig(stream_weights=(1.0,) * vocabulary.num_streams))
 
 
 def _content(message: EncodedMessage, vocabulary: Vocabulary, config: RenderConfig):
