@@ -1,0 +1,212 @@
+"""Batches as a function of the step, from a lock. Loads neither TensorFlow nor SeqIO; Grain only to prefetch."""
+
+import dataclasses
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from bagpiper_jax.data.batch import Batch, BatchShape
+from bagpiper_jax.data.cache import CacheError
+from bagpiper_jax.data.lock import open_caches, read_lock
+from bagpiper_jax.data.planner import FinitePlan, Plan, TaskLengths
+from bagpiper_jax.data.records import DIRECTIONS
+from bagpiper_jax.data.rows import RowMaker, empty_batch
+from bagpiper_jax.data.shuffle import stable_hash
+from bagpiper_jax.dialogue import RenderConfig
+from bagpiper_jax.vocabulary import Vocabulary
+
+_log = logging.getLogger(__name__)
+
+
+class ResumeError(ValueError):
+    """The data of a checkpoint and of this run differ; the message names what."""
+
+
+class Loader:
+    """Packed batches of a cached mixture.
+
+    `batch(step)` is a pure function of the lock, the shape and the seed: any step, at any time, in any process.
+
+    Args:
+        lock_path: `<mixture>.lock.json` of the cache job.
+        shape: global sizes of a batch; `shape.rows` must divide by `process_count`.
+        vocabulary: of the model; its codec sizes must be those of the cache.
+        render: template settings.
+        seed: of shuffling and of dropout.
+        cfg_dropout: probability of dropping the condition of an example; use 0 to validate (section 2.5).
+        process_index, process_count: whose rows `batch` gives.
+        split: of the mixture.
+        finite: each example once, in order, the last batch padded with rows of zero weight.
+        tokenizer, codec: fingerprints that this run uses; None skips the check.
+        window: examples planned together.
+        max_excluded: largest share of a task's examples that may exceed a row.
+
+    Raises:
+        CacheError: the lock or a cache is missing, damaged or made with another tokenizer or codec, or too many
+            examples exceed a row.
+        PlanError: a task of which no example fits a row.
+    """
+
+    def __init__(
+        self,
+        lock_path: str | os.PathLike,
+        shape: BatchShape,
+        vocabulary: Vocabulary,
+        render: RenderConfig = RenderConfig(),
+        seed: int = 0,
+        cfg_dropout: float = 0.05,
+        process_index: int = 0,
+        process_count: int = 1,
+        *,
+        split: str = "train",
+        finite: bool = False,
+        tokenizer: str | None = None,
+        codec: str | None = None,
+        window: int = 4096,
+        max_excluded: float = 0.05,
+    ):
+        if shape.rows % process_count:
+            raise ValueError(f"{shape.rows} rows do not divide among {process_count} processes")
+        self.shape, self.vocabulary = shape, vocabulary
+        self.lock = read_lock(lock_path)
+        self.lock.require(tokenizer, codec)
+        _require_sizes(self.lock, vocabulary, lock_path)
+        locked = self.lock.tasks(split)
+        self.caches = open_caches(lock_path, self.lock, split)
+        self.task_names = tuple(task.task for task in locked)
+        lengths = [
+            TaskLengths(t.task, t.rate, *(c.index[k] for k in ("length", "chunks", "direction")))
+            for t, c in zip(locked, self.caches, strict=True)
+        ]
+        if finite:
+            self.plan = FinitePlan(lengths, shape.slots, shape.chunks, window)
+        else:
+            self.plan = Plan(lengths, shape.slots, shape.chunks, seed, self.lock.rate_unit, window)
+        _require_few_excluded(self.plan.excluded, max_excluded)
+        self.rows = RowMaker(self.caches, self.task_names, vocabulary, render, seed, cfg_dropout)
+        self._local = range(*_share(shape.rows, process_index, process_count))
+        self._finite = finite
+        self._identity = {
+            "mixture": self.lock.mixture,
+            "caches": _short_hash([(t.task, t.manifest_sha256) for t in locked]),
+            "rates": _short_hash([self.lock.rate_unit, [(t.task, t.rate) for t in locked]]),
+            "seed": seed,
+            "cfg_dropout": cfg_dropout,
+            "batch": [shape.rows, shape.slots, shape.chunks],
+            "window": window,
+            "render": _short_hash([repr(render), repr(vocabulary)]),
+        }
+
+    @property
+    def num_steps(self) -> int:
+        """Batches of a finite loader."""
+        if not self._finite:
+            raise TypeError("only a finite loader has a number of steps")
+        return -(-len(self.plan) // self.shape.rows)
+
+    def batch(self, step: int) -> Batch:
+        """This process's rows of a step, as numpy: B is `shape.rows / process_count`."""
+        batch = empty_batch(len(self._local), self.shape, self.vocabulary.num_streams)
+        for local, row in enumerate(self._local):
+            self.rows.fill(batch, local, self.plan.row(step * self.shape.rows + row))
+        return batch
+
+    def iterate(self, start_step: int = 0, threads: int = 2, prefetch: int = 4) -> Iterator[Batch]:
+        """Batches from `start_step` on, prepared ahead by Grain's threads, in the order of steps."""
+        import grain
+
+        end = self.num_steps if self._finite else start_step + 2**40
+        dataset = grain.MapDataset.source(_Steps(self, start_step, end))
+        options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=prefetch)
+        return iter(dataset.to_iter_dataset(options))
+
+    def state(self, step: int) -> dict:
+        """The position before `step`, for a checkpoint: JSON-able, below 1 kB, the same in every process."""
+        row = step * self.shape.rows
+        first, window = (0, 0) if self._finite else self.plan.locate(row)
+        return {"step": step, "first_row": first, "window": window, "identity": dict(self._identity)}
+
+    def check(self, state: dict) -> int:
+        """Accepts a position of an equal loader, in however many processes, and returns its step.
+
+        Raises:
+            ResumeError: caches, rates, seed or shapes changed; each is named.
+        """
+        saved = state.get("identity", {})
+        changed = [k for k, value in self._identity.items() if saved.get(k) != value]
+        if changed:
+            details = "; ".join(f"{k}: {saved.get(k)} then, {self._identity[k]} now" for k in changed)
+            raise ResumeError(
+                f"cannot resume, the data changed: {', '.join(changed)} ({details}). Restore the old settings and "
+                "caches, or start a new run from the checkpoint's parameters"
+            )
+        if not self._finite:
+            self.plan.resume_at(state["first_row"], state["window"])
+        return state["step"]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Steps:
+    """Random access by step, which is what Grain reads from."""
+
+    loader: Loader
+    start: int
+    end: int
+
+    def __len__(self) -> int:
+        return max(0, self.end - self.start)
+
+    def __getitem__(self, index: int) -> Batch:
+        return self.loader.batch(self.start + index)
+
+
+def batch_counters(batch: Batch) -> dict[str, float]:
+    """What a batch holds: examples, slots used, shares of padding, slots by direction."""
+    used = batch.segment_ids > 0
+    counters = {
+        "examples": int(batch.segment_ids.max(axis=1).sum()),
+        "slots": int(used.sum()),
+        "padding_share": float(1 - used.mean()),
+        "chunk_padding_share": float(1 - (batch.chunk_frames > 0).mean()) if batch.chunk_frames.size else 0.0,
+    }
+    slots = np.bincount(batch.direction[used], minlength=len(DIRECTIONS))
+    return counters | {f"slots_{name}": int(n) for name, n in zip(DIRECTIONS, slots, strict=True)}
+
+
+def _share(rows: int, index: int, count: int) -> tuple[int, int]:
+    return rows * index // count, rows * (index + 1) // count
+
+
+def _require_sizes(lock, vocabulary: Vocabulary, path) -> None:
+    if lock.tokenizer_size > vocabulary.text_size:
+        raise CacheError(
+            f"{path} was cached with a tokenizer of {lock.tokenizer_size} ids, the model has room for "
+            f"{vocabulary.text_size}; set Vocabulary.text_size"
+        )
+    cached = (lock.codebook_size, lock.num_streams)
+    if cached != (vocabulary.codebook_size, vocabulary.num_streams):
+        raise CacheError(
+            f"{path} was cached for codebooks of {cached[0]} codes and {cached[1]} streams, the model has "
+            f"{vocabulary.codebook_size} and {vocabulary.num_streams}; set Vocabulary to match"
+        )
+
+
+def _require_few_excluded(excluded, limit: float) -> None:
+    worst = max(excluded, key=lambda e: e.share, default=None)
+    if worst and worst.share > limit:
+        raise CacheError(
+            f"{worst.share:.1%} of the examples of {worst.task} exceed a row (the limit is {limit:.1%}); raise "
+            "BatchShape.slots or BatchShape.chunks, or Loader's max_excluded"
+        )
+
+
+def _short_hash(value) -> str:
+    return f"{stable_hash(repr(value)):016x}"
+
+
+def lock_path(cache_dir: str | os.PathLike, mixture: str) -> Path:
+    """Where the cache job puts the lock of a mixture."""
+    return Path(cache_dir) / f"{mixture}.lock.json"

@@ -1,0 +1,160 @@
+"""From planned examples to the arrays of a row: read, render, place. Pure numpy."""
+
+import dataclasses
+import logging
+import threading
+from collections.abc import Sequence
+
+import numpy as np
+
+from bagpiper_jax import dialogue
+from bagpiper_jax.audio import CHUNK_FRAMES, CHUNK_TOKENS, log_mel
+from bagpiper_jax.data.batch import Batch, BatchShape
+from bagpiper_jax.data.cache import TaskCache
+from bagpiper_jax.data.planner import Planned
+from bagpiper_jax.data.records import RecordError
+from bagpiper_jax.data.shuffle import stable_hash
+from bagpiper_jax.dialogue import RenderConfig, Sequence as Rendered
+from bagpiper_jax.vocabulary import ASSISTANT, AUDIO, Vocabulary
+
+_log = logging.getLogger(__name__)
+WINDOW_CHUNKS = 8
+"""Chunks per attention window of the audio tower: `n_window_infer` 800 of the release (reference section 3.6)."""
+
+
+@dataclasses.dataclass
+class Counters:
+    """Faults met while serving; summed into metrics by the caller."""
+
+    corrupt_records: int = 0
+
+
+class RowMaker:
+    """Fills rows of a batch from the caches. Thread-safe.
+
+    Args:
+        caches: one per task of the plan.
+        names: names of those tasks.
+        seed, cfg_dropout: of classifier-free-guidance dropout (reference section 2.5).
+        max_corrupt: damaged records are served as empty slots up to this many, then serving stops.
+    """
+
+    def __init__(
+        self,
+        caches: Sequence[TaskCache],
+        names: Sequence[str],
+        vocabulary: Vocabulary,
+        render: RenderConfig,
+        seed: int,
+        cfg_dropout: float,
+        max_corrupt: int = 100,
+    ):
+        self._caches, self._names = tuple(caches), tuple(names)
+        self._vocabulary, self._render = vocabulary, render
+        self._cfg_dropout, self._max_corrupt = cfg_dropout, max_corrupt
+        self._keys = [stable_hash("cfg_dropout", seed, name) for name in names]
+        self._lock = threading.Lock()
+        self.counters = Counters()
+
+    def fill(self, batch: Batch, row: int, planned: Planned) -> None:
+        """Writes the examples of one row into the zeroed arrays of `batch`."""
+        writer = _RowWriter(batch, row)
+        columns = zip(planned.task, planned.epoch, planned.index, planned.length, strict=True)
+        for task, epoch, index, length in columns:
+            rendered = self.example(int(task), int(epoch), int(index), int(length))
+            direction = int(self._caches[task].index["direction"][index])
+            writer.place(rendered, int(length), direction)
+
+    def example(self, task: int, epoch: int, index: int, length: int) -> Rendered | None:
+        """One rendered example, with dropout drawn for its epoch; None if its record is damaged.
+
+        Raises:
+            RecordError: more than `max_corrupt` records were damaged.
+        """
+        try:
+            rendered = dialogue.render(
+                self._caches[task].read(index).messages(), self._vocabulary, self._render
+            )
+            if len(rendered) != length:
+                raise RecordError(
+                    "corrupt_record", f"renders to {len(rendered)} slots, the index says {length}"
+                )
+        except (RecordError, dialogue.DialogueError) as error:
+            self._count_corrupt(task, index, error)
+            return None
+        kept = self._kept_message(rendered, task, epoch, index)
+        return rendered if kept is None else dialogue.drop_condition(rendered, kept)
+
+    def _kept_message(self, rendered: Rendered, task: int, epoch: int, index: int) -> int | None:
+        """The message to keep if this example drops its condition, by a draw that only its place decides."""
+        if self._cfg_dropout == 0:
+            return None
+        bits = np.random.Philox(key=self._keys[task], counter=[0, 0, epoch, index])
+        generator = np.random.Generator(bits)
+        if generator.random() >= self._cfg_dropout:
+            return None
+        generated = [i for i, (start, _) in enumerate(rendered.spans) if _is_generated(rendered, start)]
+        return int(generator.choice(generated)) if generated else None
+
+    def _count_corrupt(self, task: int, index: int, error: Exception) -> None:
+        with self._lock:
+            self.counters.corrupt_records += 1
+            count = self.counters.corrupt_records
+        _log.error("%s record %d is damaged, its slots stay empty: %s", self._names[task], index, error)
+        if count > self._max_corrupt:
+            raise RecordError("corrupt_record", f"{count} damaged records; the last: {error}; cache again")
+
+
+def _is_generated(rendered: Rendered, start: int) -> bool:
+    """Whether the message at `start` is an assistant's codec audio."""
+    return tuple(rendered.tokens[start : start + 2, 0]) == (ASSISTANT, AUDIO)
+
+
+class _RowWriter:
+    """Where the next example of a row goes."""
+
+    def __init__(self, batch: Batch, row: int):
+        self._arrays = {f.name: getattr(batch, f.name)[row] for f in dataclasses.fields(batch)}
+        self._slot = self._segment = self._chunk = self._clip = self._window = 0
+
+    def place(self, rendered: Rendered | None, length: int, direction: int) -> None:
+        here = slice(self._slot, self._slot + length)
+        self._segment += 1
+        self._arrays["segment_ids"][here] = self._segment
+        self._arrays["positions"][here] = np.arange(length)
+        self._arrays["direction"][here] = direction
+        if rendered is not None:
+            self._arrays["tokens"][here] = rendered.tokens
+            self._arrays["loss_weights"][here] = rendered.loss_weights
+            for span in rendered.audio:
+                self._place_audio(self._slot + span.start, span.num_tokens, log_mel(span.samples))
+        self._slot += length
+
+    def _place_audio(self, slot: int, tokens: int, mel: np.ndarray) -> None:
+        self._arrays["audio_slot"][slot : slot + tokens] = self._chunk * CHUNK_TOKENS + np.arange(tokens)
+        self._clip += 1
+        for number, begin in enumerate(range(0, len(mel), CHUNK_FRAMES)):
+            piece = mel[begin : begin + CHUNK_FRAMES]
+            self._window += number % WINDOW_CHUNKS == 0
+            self._arrays["mel"][self._chunk, : len(piece)] = piece
+            self._arrays["chunk_frames"][self._chunk] = len(piece)
+            self._arrays["chunk_clip"][self._chunk] = self._clip
+            self._arrays["chunk_window"][self._chunk] = self._window
+            self._chunk += 1
+
+
+def empty_batch(rows: int, shape: BatchShape, num_streams: int) -> Batch:
+    """All padding: zero tokens and weights, segment 0, no audio."""
+    slots, chunks = (rows, shape.slots), (rows, shape.chunks)
+    return Batch(
+        tokens=np.zeros((*slots, num_streams), np.int32),
+        loss_weights=np.zeros((*slots, num_streams), np.float32),
+        segment_ids=np.zeros(slots, np.int32),
+        positions=np.zeros(slots, np.int32),
+        direction=np.zeros(slots, np.int32),
+        mel=np.zeros((*chunks, CHUNK_FRAMES, shape.mel_bins), np.float32),
+        chunk_frames=np.zeros(chunks, np.int32),
+        chunk_clip=np.zeros(chunks, np.int32),
+        chunk_window=np.zeros(chunks, np.int32),
+        audio_slot=np.full(slots, -1, np.int32),
+    )
