@@ -1,8 +1,8 @@
 """The loss of reference section 3.3, without ever holding [B, T, S, V] logits.
 
-The head of stream s sees h + e_s, so its logits are W·h + W·e_s: one product W·h serves all streams, and a stream
-adds a bias over the codec ids that is the same for every slot. The softmax denominators of all streams over the
-codec ids are then one small product as well,
+The head of stream s sees h + e_s, so its logits are W·h + W·e_s: one product W·h serves all streams, and a
+stream adds a bias over the codec ids that is the same for every slot. The softmax denominators of all streams
+over the codec ids are then one small product as well,
 
     Σ_k exp(W_k·h + W_k·e_s)  =  Σ_k exp(W_k·h) · exp(W_k·e_s),
 
@@ -84,9 +84,9 @@ def loss_sums(
 ) -> LossSums:
     """Loss sums of a batch; differentiable in `hidden`, `lm_head` and `stream_emb` through `total` only.
 
-    The hidden state of slot t predicts the S tokens of slot t+1 with the weights of slot t+1. Stream 0 chooses
-    among all V ids, `<|pad|>` being no target; streams 1 to S-1 among the codec ids. Products run in the dtype
-    of `hidden` and accumulate in float32.
+    The hidden state of slot t predicts the S tokens of slot t+1 with the weights of slot t+1. Stream 0
+    chooses among all V ids, `<|pad|>` being no target; streams 1 to S-1 among the codec ids. Products run in
+    the dtype of `hidden` and accumulate in float32.
     """
     targets, weights, direction = (_next_slot(x) for x in (tokens, loss_weights, direction))
     head = lm_head.astype(hidden.dtype)

@@ -1,0 +1,69 @@
+"""The settings of one training run."""
+
+import dataclasses
+
+from bagpiper_jax.data.batch import BatchShape
+from bagpiper_jax.dialogue import RenderConfig
+from bagpiper_jax.models.configs import BagpiperConfig
+from bagpiper_jax.parallel import MeshConfig
+from bagpiper_jax.training.freezing import STAGES
+from bagpiper_jax.training.losses import LossConfig
+from bagpiper_jax.training.optimizer import OptimizerConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """A training run.
+
+    Attributes:
+        output: directory of checkpoints, metrics and provenance; a run continues from what it finds there.
+        train_lock, validation_lock: lock files of the mixtures; no validation without the latter.
+        model, optimizer, loss, mesh, batch, render: settings of the parts.
+        stage: which parameters train, see `freezing.STAGES`.
+        init_from: directory of a run, or of one of its checkpoints, whose parameters this run starts from;
+            its optimizer and data position are not taken over.
+        steps: optimizer steps of the whole run.
+        accumulation: micro-batches per step; the batch's rows are divided among them.
+        seed: of initialisation, order of examples and CFG dropout.
+        cfg_dropout: share of examples that lose their condition (reference section 2.5); 0 in validation.
+        log_every, validate_every, save_every: steps; 0 means only at the end.
+        validation_batches: batches per validation.
+        keep: newest checkpoints kept.
+    """
+
+    output: str
+    train_lock: str
+    validation_lock: str | None = None
+    model: BagpiperConfig = BagpiperConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    loss: LossConfig = LossConfig()
+    mesh: MeshConfig = MeshConfig()
+    batch: BatchShape = BatchShape(rows=8, slots=8192, chunks=64)
+    render: RenderConfig = RenderConfig()
+    stage: str = "pretrain"
+    init_from: str | None = None
+    steps: int = 600_000
+    accumulation: int = 1
+    seed: int = 0
+    cfg_dropout: float = 0.05
+    log_every: int = 10
+    validate_every: int = 1000
+    validation_batches: int = 8
+    save_every: int = 1000
+    keep: int = 3
+
+    def __post_init__(self):
+        if self.stage not in STAGES:
+            raise ValueError(f"stage {self.stage!r} is none of {', '.join(STAGES)}")
+        if self.steps < 1 or self.keep < 1 or self.accumulation < 1:
+            raise ValueError("steps, keep and accumulation must be at least 1")
+        if self.batch.rows % self.accumulation:
+            raise ValueError(
+                f"batch.rows {self.batch.rows} do not divide by accumulation {self.accumulation}"
+            )
+        if not 0 <= self.cfg_dropout <= 1:
+            raise ValueError(f"cfg_dropout {self.cfg_dropout} is no probability")
+        if self.batch.mel_bins != self.model.tower.mel_bins:
+            raise ValueError(
+                f"batch.mel_bins {self.batch.mel_bins} differs from the tower's {self.model.tower.mel_bins}"
+            )

@@ -1,0 +1,61 @@
+"""AdamW with warm-up and cosine decay (reference sections 1.5 and 7.1)."""
+
+import dataclasses
+
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int
+
+from bagpiper_jax.training.freezing import EMBEDDING, Parameters
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+    """AdamW. The defaults are those of pretraining.
+
+    Attributes:
+        peak_rate: learning rate after warm-up.
+        warmup_steps: linear from 0 at step 0.
+        decay_end: step at which the cosine ends; the rate is flat afterwards.
+        min_ratio: final rate / peak rate; 1 gives a constant rate.
+        beta1, beta2, epsilon: of Adam.
+        weight_decay: decoupled, on everything but the embedding table.
+        clip: global gradient norm.
+    """
+
+    peak_rate: float = 1e-4
+    warmup_steps: int = 5_000
+    decay_end: int = 600_000
+    min_ratio: float = 0.3
+    beta1: float = 0.9
+    beta2: float = 0.95
+    epsilon: float = 1e-8
+    weight_decay: float = 3e-7
+    clip: float = 1.0
+
+    def __post_init__(self):
+        if not 0 <= self.warmup_steps < self.decay_end:
+            raise ValueError(f"warmup_steps {self.warmup_steps} must come before decay_end {self.decay_end}")
+
+
+def learning_rate(config: OptimizerConfig, step: Int[Array, ""] | int) -> Float[Array, ""]:
+    """The rate of step `step`, counted from 0."""
+    step = jnp.asarray(step, jnp.float32)
+    warmup = jnp.minimum(1.0, step / max(config.warmup_steps, 1)) if config.warmup_steps else 1.0
+    progress = jnp.clip((step - config.warmup_steps) / (config.decay_end - config.warmup_steps), 0, 1)
+    cosine = config.min_ratio + (1 - config.min_ratio) * 0.5 * (1 + jnp.cos(jnp.pi * progress))
+    return config.peak_rate * warmup * cosine
+
+
+def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
+    """Clipping, Adam moments, decoupled decay, schedule. Its state covers exactly the tree it is given."""
+
+    def decays(parameters: Parameters):
+        return {name: name != EMBEDDING for name in parameters}
+
+    return optax.chain(
+        optax.clip_by_global_norm(config.clip),
+        optax.scale_by_adam(config.beta1, config.beta2, config.epsilon),
+        optax.add_decayed_weights(config.weight_decay, mask=decays),
+        optax.scale_by_learning_rate(lambda step: learning_rate(config, step)),
+    )

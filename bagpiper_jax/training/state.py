@@ -1,0 +1,89 @@
+"""What a train step carries, and how it begins."""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from flax.traverse_util import flatten_dict, unflatten_dict
+from jax.sharding import Mesh
+
+from bagpiper_jax import parallel
+from bagpiper_jax.models.bagpiper import Bagpiper
+from bagpiper_jax.models.configs import BagpiperConfig
+from bagpiper_jax.training import freezing
+from bagpiper_jax.training.config import TrainConfig
+from bagpiper_jax.training.freezing import Parameters
+from bagpiper_jax.training.optimizer import make_optimizer
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class TrainState:
+    """Parameters by path (`decoder/layers/ffn/up`), optimizer state of the trainable ones, and the step.
+
+    Attributes:
+        step: int32 [], steps done.
+        trainable, frozen: disjoint, together the whole model.
+        opt_state: of `optimizer.make_optimizer`.
+    """
+
+    step: Any
+    trainable: Parameters
+    frozen: Parameters
+    opt_state: Any
+
+    @property
+    def parameters(self) -> Parameters:
+        return self.trainable | self.frozen
+
+
+def flatten(parameters: dict) -> Parameters:
+    """A nested dict of arrays by path."""
+    return flatten_dict(parameters, sep="/")
+
+
+def unflatten(parameters: Parameters) -> dict:
+    """The inverse of `flatten`; what `nnx.merge` and `nnx.update` take."""
+    return unflatten_dict(parameters, sep="/")
+
+
+def initial_parameters(config: BagpiperConfig, seed: int) -> Parameters:
+    """Randomly initialised parameters of the model."""
+    return flatten(nnx.to_pure_dict(nnx.state(Bagpiper(config, rngs=nnx.Rngs(seed)), nnx.Param)))
+
+
+def model_definition(config: BagpiperConfig) -> nnx.GraphDef:
+    """The static part of the model, for `nnx.merge(definition, unflatten(parameters))`."""
+    abstract = nnx.eval_shape(lambda: Bagpiper(config, rngs=nnx.Rngs(0)))
+    definition, _, others = nnx.split(abstract, nnx.Param, ...)
+    if jax.tree.leaves(others):
+        raise ValueError(f"the model has state besides its parameters: {sorted(others.flat_state())}")
+    return definition
+
+
+def start_state(config: TrainConfig, parameters: Parameters) -> TrainState:
+    """Step 0 from given parameters."""
+    trainable, frozen = freezing.split(parameters, config.stage)
+    return TrainState(jnp.int32(0), trainable, frozen, make_optimizer(config.optimizer).init(trainable))
+
+
+def initial_state(config: TrainConfig) -> TrainState:
+    """Step 0 from random parameters."""
+    return start_state(config, initial_parameters(config.model, config.seed))
+
+
+def abstract_state(config: TrainConfig, mesh: Mesh) -> TrainState:
+    """Shapes, dtypes and shardings of the state; nothing is allocated."""
+    shapes = jax.eval_shape(functools.partial(initial_state, config))
+    shardings = parallel.parameter_sharding(mesh, shapes)
+    return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, shardings)
+
+
+def create_state(config: TrainConfig, mesh: Mesh) -> TrainState:
+    """The initial state, every array created on the devices that hold it."""
+    shardings = jax.tree.map(lambda x: x.sharding, abstract_state(config, mesh))
+    with jax.set_mesh(mesh):
+        return jax.jit(functools.partial(initial_state, config), out_shardings=shardings)()

@@ -1,0 +1,170 @@
+"""The train step: one pure function (state, batch) → (state, metrics), compiled over a mesh.
+
+`lower_train_step` needs shapes only, so a run can be compiled for devices that are not there.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from bagpiper_jax import parallel
+from bagpiper_jax.data.batch import Batch, BatchShape
+from bagpiper_jax.data.records import DIRECTIONS
+from bagpiper_jax.training import freezing
+from bagpiper_jax.training.config import TrainConfig
+from bagpiper_jax.training.freezing import EMBEDDING, Parameters
+from bagpiper_jax.training.losses import LossSums, loss_sums
+from bagpiper_jax.training.optimizer import learning_rate, make_optimizer
+from bagpiper_jax.training.state import TrainState, abstract_state, model_definition, unflatten
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class StepMetrics:
+    """What one step reports, global over micro-batches and processes.
+
+    Attributes:
+        sums: of the loss, see `LossSums`.
+        tokens: [] slots that are no padding.
+        gradient_norm: [] before clipping.
+        learning_rate: [] of this step.
+    """
+
+    sums: LossSums
+    tokens: jax.Array
+    gradient_norm: jax.Array
+    learning_rate: jax.Array
+
+
+def make_loss(config: TrainConfig) -> Callable[[Parameters, Batch], LossSums]:
+    """The loss of a batch as a pure function of the parameters."""
+    definition = model_definition(config.model)
+
+    def loss(parameters: Parameters, batch: Batch) -> LossSums:
+        model = nnx.merge(definition, unflatten(parameters))
+        return loss_sums(
+            model.hidden(batch),
+            model.lm_head[...],
+            model.stream_emb[...],
+            batch.tokens,
+            batch.loss_weights,
+            batch.direction,
+            config.model.vocabulary,
+            len(DIRECTIONS),
+            config.loss,
+        )
+
+    return loss
+
+
+def make_train_step(config: TrainConfig, mesh: Mesh):
+    """The jitted step; the state is donated. Call or lower it under `jax.set_mesh(mesh)`."""
+    _check_rows(config, mesh)
+    loss, optimizer = make_loss(config), make_optimizer(config.optimizer)
+
+    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, StepMetrics]:
+        def objective(trainable: Parameters, rows: Batch):
+            sums = loss(trainable | state.frozen, rows)
+            return sums.total, sums
+
+        gradients, sums = _accumulate(jax.grad(objective, has_aux=True), state.trainable, batch, config)
+        gradients = jax.tree.map(lambda g: g / jnp.maximum(sums.frames, 1), gradients)
+        gradients[EMBEDDING] = freezing.mask_embedding(
+            gradients[EMBEDDING], config.stage, config.model.vocabulary
+        )
+        updates, opt_state = optimizer.update(gradients, state.opt_state, state.trainable)
+        metrics = StepMetrics(
+            sums=sums,
+            tokens=jnp.sum(batch.segment_ids != 0),
+            gradient_norm=optax.tree.norm(gradients),
+            learning_rate=learning_rate(config.optimizer, state.step),
+        )
+        trainable = optax.apply_updates(state.trainable, updates)
+        return TrainState(state.step + 1, trainable, state.frozen, opt_state), metrics
+
+    shardings = jax.tree.map(lambda x: x.sharding, abstract_state(config, mesh))
+    whole = NamedSharding(mesh, P())
+    return jax.jit(
+        train_step,
+        in_shardings=(shardings, parallel.batch_sharding(mesh)),
+        out_shardings=(shardings, whole),
+        donate_argnums=0,
+    )
+
+
+def make_eval_step(config: TrainConfig, mesh: Mesh):
+    """The jitted (state, batch) → LossSums."""
+    loss = make_loss(config)
+
+    def eval_step(state: TrainState, batch: Batch) -> LossSums:
+        return loss(state.parameters, batch)
+
+    shardings = jax.tree.map(lambda x: x.sharding, abstract_state(config, mesh))
+    whole = NamedSharding(mesh, P())
+    return jax.jit(eval_step, in_shardings=(shardings, parallel.batch_sharding(mesh)), out_shardings=whole)
+
+
+def compile_step(step, config: TrainConfig, mesh: Mesh) -> jax.stages.Compiled:
+    """Compiles a step ahead of time. The result never recompiles: other shapes or shardings are errors."""
+    with jax.set_mesh(mesh):
+        return step.lower(abstract_state(config, mesh), abstract_batch(config, mesh)).compile()
+
+
+def abstract_batch(config: TrainConfig, mesh: Mesh) -> Batch:
+    """Shapes, dtypes and sharding of the global batch."""
+    sharding = parallel.batch_sharding(mesh)
+    shapes = batch_shapes(config.batch, config.model.vocabulary.num_streams)
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes)
+
+
+def batch_shapes(shape: BatchShape, streams: int) -> Batch:
+    """The arrays of a Batch as ShapeDtypeStructs."""
+    b, t, c = shape.rows, shape.slots, shape.chunks
+    slots, chunks = jax.ShapeDtypeStruct((b, t), jnp.int32), jax.ShapeDtypeStruct((b, c), jnp.int32)
+    return Batch(
+        tokens=jax.ShapeDtypeStruct((b, t, streams), jnp.int32),
+        loss_weights=jax.ShapeDtypeStruct((b, t, streams), jnp.float32),
+        segment_ids=slots,
+        positions=slots,
+        direction=slots,
+        mel=jax.ShapeDtypeStruct((b, c, 100, shape.mel_bins), jnp.float32),
+        chunk_frames=chunks,
+        chunk_clip=chunks,
+        chunk_window=chunks,
+        audio_slot=slots,
+    )
+
+
+def _accumulate(gradient, trainable: Parameters, batch: Batch, config: TrainConfig):
+    """Sums of gradients and losses over micro-batches; nothing is divided here."""
+    count = config.accumulation
+    if count == 1:
+        return gradient(trainable, batch)
+
+    # Rows r, r+count, … go together: each device's own rows are divided, so no row moves.
+    def divide(x):
+        return jnp.moveaxis(x.reshape(x.shape[0] // count, count, *x.shape[1:]), 1, 0)
+
+    def add_micro_batch(total, rows):
+        return jax.tree.map(jnp.add, total, gradient(trainable, rows)), None
+
+    zeros = jax.tree.map(jnp.zeros_like, trainable)
+    sums = LossSums.zeros(config.model.vocabulary.num_streams, len(DIRECTIONS))
+    return jax.lax.scan(add_micro_batch, (zeros, sums), jax.tree.map(divide, batch))[0]
+
+
+def _check_rows(config: TrainConfig, mesh: Mesh) -> None:
+    shards = math.prod(mesh.shape[axis] for axis in parallel.RULES["batch"])
+    rows = config.batch.rows // config.accumulation
+    if rows % shards:
+        raise ValueError(
+            f"{rows} rows per micro-batch do not divide over {shards} data shards of the mesh; "
+            "change batch.rows, accumulation or mesh"
+        )
