@@ -1,0 +1,147 @@
+"""From prompts to messages: the segment loop over a batch (reference section 6.1)."""
+
+import dataclasses
+import logging
+from collections.abc import Sequence as Seq
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Int32
+
+from bagpiper_jax import vocabulary as v
+from bagpiper_jax.data.batch import BatchShape
+from bagpiper_jax.dialogue import Sequence, undelay
+from bagpiper_jax.generation.prompts import collate, fitting_shape
+from bagpiper_jax.generation.sampling import SamplingConfig
+from bagpiper_jax.generation.segments import decode_segment, open_message, prefill
+from bagpiper_jax.models.bagpiper import Bagpiper
+from bagpiper_jax.vocabulary import Vocabulary
+
+_MODALITIES = ("text", "audio")
+_FRAME_ROWS = 2  # role and modality marker; a cut segment's last token counts among its steps
+_log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class LoopConfig:
+    """How messages are generated; the defaults are the release's (section 6.3).
+
+    Attributes:
+        text, audio: sampling per modality.
+        modalities: enforced modalities of the segments in order; empty lets the model choose each.
+        max_segments: segments after which generation stops, whatever their terminators.
+        seed: every prompt starts from this seed, so its result doesn't depend on its place in a batch.
+    """
+
+    text: SamplingConfig = SamplingConfig(0.6, 20, 1.0, max_steps=8192)
+    audio: SamplingConfig = SamplingConfig(0.8, 20, 3.0, min_steps=50, max_steps=2048)
+    modalities: tuple[str, ...] = ()
+    max_segments: int = 2
+    seed: int = 42
+
+    def __post_init__(self):
+        unknown = set(self.modalities) - set(_MODALITIES)
+        if unknown:
+            raise ValueError(
+                f"unknown modalities {', '.join(sorted(unknown))}; known: {', '.join(_MODALITIES)}"
+            )
+        if self.max_segments < max(1, len(self.modalities)):
+            raise ValueError(f"max_segments must be at least {max(1, len(self.modalities))}")
+
+    @property
+    def cache_slots(self) -> int:
+        """Slots that the segments of one prompt may need."""
+        longest = max(self.text.max_steps, self.audio.max_steps)
+        chosen = [getattr(self, modality).max_steps for modality in self.modalities]
+        chosen += [longest] * (self.max_segments - len(chosen))
+        return sum(steps + _FRAME_ROWS for steps in chosen) + 1  # where idle rows write
+
+
+@dataclasses.dataclass(frozen=True)
+class Segment:
+    """One generated message: its rows without the terminator, and whether it ended by itself."""
+
+    modality: str
+    rows: Int32[np.ndarray, "T S"]
+    terminator: int
+
+    def text_ids(self, vocabulary: Vocabulary) -> np.ndarray:
+        """Tokenizer ids [n] of a text segment."""
+        return vocabulary.ids_to_text(self.rows[:, 0])
+
+    def codes(self, vocabulary: Vocabulary) -> np.ndarray:
+        """Codes [N, S] of an audio segment; fewer than S rows hold no frame and give N = 0."""
+        return vocabulary.ids_to_codes(undelay(self.rows))
+
+
+def generate(
+    model: Bagpiper,
+    prompts: Seq[Sequence],
+    config: LoopConfig,
+    rows: int | None = None,
+    seeds: Seq[int] | None = None,
+) -> list[tuple[Segment, ...]]:
+    """Generates the assistant's messages for every prompt.
+
+    Args:
+        model: the model.
+        prompts: rendered prompts (`dialogue.render_prompt`).
+        config: sampling and enforced modalities.
+        rows: prompts decoded at once; None decodes all together.
+        seeds: one per prompt instead of `config.seed`.
+
+    Returns:
+        per prompt its segments in order.
+    """
+    if not prompts:
+        return []
+    shape = fitting_shape(prompts, min(rows or len(prompts), len(prompts)), model.config.tower.mel_bins)
+    seeds = [config.seed] * len(prompts) if seeds is None else list(seeds)
+    graph, parameters = nnx.split(model)
+    found = []
+    for start in range(0, len(prompts), shape.rows):
+        part = slice(start, start + shape.rows)
+        found += _generate_batch(graph, parameters, model.config, prompts[part], seeds[part], config, shape)
+        _log.debug("generated %d of %d", len(found), len(prompts))
+    return found
+
+
+def _generate_batch(graph, parameters, model_config, prompts, seeds, config: LoopConfig, shape: BatchShape):
+    batch = collate(prompts, shape, model_config)
+    seeds = np.asarray([*seeds] + [seeds[-1]] * (shape.rows - len(seeds)), np.uint32)
+    keys = jax.vmap(jax.random.key)(seeds)
+    cache = prefill(graph, parameters, batch, shape.slots + config.cache_slots)
+    active, segments = np.arange(shape.rows) < len(prompts), [[] for _ in prompts]
+    for index in range(config.max_segments):
+        cache, scores = open_message(graph, parameters, cache, active)
+        wanted = _modalities(config, index, scores)
+        ended = np.zeros(shape.rows, np.int32)
+        for number, modality in enumerate(_MODALITIES):
+            chosen = active & (wanted == number)
+            if not chosen.any():
+                continue
+            segment_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, index)
+            sampler: SamplingConfig = getattr(config, modality)
+            cache, segment = decode_segment(graph, parameters, cache, chosen, segment_keys, modality, sampler)
+            ended = np.where(chosen, segment.terminator, ended)
+            _collect(segments, segment, chosen, modality)
+        active = active & ((ended == v.EOT) | (index + 1 < len(config.modalities)))
+        if not active.any():
+            break
+    return [tuple(row) for row in segments]
+
+
+def _modalities(config: LoopConfig, index: int, scores) -> np.ndarray:
+    """Per row, the index of the next segment's modality: enforced, else the more likely marker."""
+    if index < len(config.modalities):
+        return np.full(len(scores), _MODALITIES.index(config.modalities[index]))
+    return np.asarray(jnp.argmax(scores, axis=-1))
+
+
+def _collect(segments: list, batch, chosen: np.ndarray, modality: str) -> None:
+    rows, lengths, ends = np.asarray(batch.rows), np.asarray(batch.length), np.asarray(batch.terminator)
+    for row in np.flatnonzero(chosen[: len(segments)]):
+        kept = lengths[row] - (ends[row] != 0)
+        segments[row].append(Segment(modality, rows[row, :kept], int(ends[row])))

@@ -1,0 +1,92 @@
+"""The model configuration as JSON, stored beside a checkpoint so that generation needs nothing but its path."""
+
+import dataclasses
+import json
+import os
+import types
+import typing
+from pathlib import Path
+
+from bagpiper_jax.models.configs import BagpiperConfig
+
+FILE = "config.json"
+
+
+class ModelConfigError(ValueError):
+    """A stored configuration that is missing or doesn't fit this version; names the file and the remedy."""
+
+
+def save_model_config(directory: str | os.PathLike, config: BagpiperConfig, **extras) -> Path:
+    """Writes `<directory>/config.json` atomically.
+
+    Args:
+        directory: the checkpoint directory; made if it doesn't exist.
+        config: the model's sizes.
+        **extras: JSON values kept beside them; `tokenizer` and `codec` (paths or specs) are what generation reads.
+    """
+    path = Path(directory) / FILE
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    content = {"model": dataclasses.asdict(config), **extras}
+    temporary.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    os.replace(temporary, path)
+    return path
+
+
+def load_model_config(directory: str | os.PathLike) -> tuple[BagpiperConfig, dict]:
+    """Reads what `save_model_config` wrote: the configuration and the extras.
+
+    Looks in `directory` and, so that one step of a run may be named, in its parents up to two levels.
+
+    Raises:
+        ModelConfigError: no file, broken JSON, or fields that `BagpiperConfig` doesn't have.
+    """
+    path = _find(Path(directory))
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        config = from_dict(BagpiperConfig, content.pop("model"))
+    except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+        raise ModelConfigError(
+            f"{path} is no model configuration ({error}); train again or repair it"
+        ) from error
+    return config, content
+
+
+def _find(directory: Path) -> Path:
+    for candidate in (directory, *directory.absolute().parents[:2]):
+        if (candidate / FILE).exists():
+            return candidate / FILE
+    raise ModelConfigError(f"{directory} holds no {FILE}; is it the directory of a training run?")
+
+
+def from_dict(kind: type, content: dict):
+    """Builds a (nested) dataclass from `dataclasses.asdict` output; lists become tuples.
+
+    Raises:
+        TypeError: a field that `kind` doesn't have, or a value of the wrong JSON type.
+    """
+    if not isinstance(content, dict):
+        raise TypeError(f"{kind.__name__} needs an object, got {content!r}")
+    hints = typing.get_type_hints(kind)
+    unknown = sorted(set(content) - {field.name for field in dataclasses.fields(kind)})
+    if unknown:
+        raise TypeError(f"{kind.__name__} has no field {', '.join(unknown)}")
+    return kind(
+        **{name: _value(hints[name], value, f"{kind.__name__}.{name}") for name, value in content.items()}
+    )
+
+
+def _value(hint, value, where: str):
+    if dataclasses.is_dataclass(hint):
+        return from_dict(hint, value)
+    origin = typing.get_origin(hint)
+    if origin in (typing.Union, types.UnionType):
+        return value
+    if origin is tuple or hint is tuple:
+        if not isinstance(value, list):
+            raise TypeError(f"{where} needs a list, got {value!r}")
+        return tuple(value)
+    number = hint is float and isinstance(value, int) and not isinstance(value, bool)
+    if not number and type(value) is not hint:
+        raise TypeError(f"{where} needs {hint.__name__}, got {value!r}")
+    return float(value) if number else value

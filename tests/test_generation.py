@@ -1,0 +1,204 @@
+"""Cached, batched, guided decoding against the plain forward pass of the same model."""
+
+import dataclasses
+import functools
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+
+from bagpiper_jax import vocabulary as v
+from bagpiper_jax.data.batch import BatchShape
+from bagpiper_jax.dialogue import EncodedMessage, render_prompt
+from bagpiper_jax.generation import sampling
+from bagpiper_jax.generation.loop import LoopConfig, generate
+from bagpiper_jax.generation.prompts import collate
+from bagpiper_jax.generation.sampling import SamplingConfig
+from bagpiper_jax.models.bagpiper import Bagpiper
+from bagpiper_jax.models.configs import AudioTowerConfig, BagpiperConfig, DecoderConfig
+from bagpiper_jax.vocabulary import Vocabulary
+
+CONFIG = BagpiperConfig(
+    DecoderConfig(2, 32, 64, 4, 2, 8, dtype="float32", init_std=0.3, remat="none"),
+    AudioTowerConfig(128, 1, 16, 2, 32, 4, 24, dtype="float32", remat="none"),
+    Vocabulary(text_size=20, codebook_size=6, num_streams=4),
+)
+GREEDY_TEXT = SamplingConfig(0, 0, 1, 1, 7)
+GREEDY_AUDIO = SamplingConfig(0, 0, 1, 5, 9)
+
+
+@pytest.fixture(scope="module")
+def model():
+    model = Bagpiper(CONFIG, rngs=nnx.Rngs(0))
+    model.stream_emb.set_value(jax.random.normal(jax.random.key(1), model.stream_emb.shape))
+    return model
+
+
+def prompts():
+    rng = np.random.default_rng(0)
+    texts = [rng.integers(0, 20, n) for n in (3, 11, 1)]
+    found = [render_prompt([EncodedMessage("user", "text", text)], CONFIG.vocabulary) for text in texts]
+    for seconds in (0.4, 1.3):
+        wave = rng.normal(size=int(16000 * seconds)).astype(np.float32)
+        spoken = [EncodedMessage("user", "audio", wave), EncodedMessage("user", "text", texts[0])]
+        found.append(render_prompt(spoken, CONFIG.vocabulary))
+    return found
+
+
+@functools.cache
+def forward(model):
+    graph, parameters = nnx.split(model)
+    return jax.jit(lambda batch: nnx.merge(graph, parameters).hidden(batch))
+
+
+def hidden_of(model, prompt, emitted, null=False):
+    """Last hidden state of the whole sequence in one uncached forward pass."""
+    tokens = np.concatenate([prompt.tokens, np.asarray(emitted, np.int32).reshape(-1, 4)])
+    extended = dataclasses.replace(prompt, tokens=tokens, audio=() if null else prompt.audio)
+    return np.asarray(forward(model)(collate([extended], BatchShape(1, 80, 2), CONFIG)))[0, len(tokens) - 1]
+
+
+def plain_decode(model, prompt, modalities, guidance):
+    """Section 6.1 by the letter: no cache, no batch, full logits and explicit masks."""
+    vocabulary, emitted, segments = CONFIG.vocabulary, [], []
+    for modality in modalities:
+        limits = GREEDY_TEXT if modality == "text" else GREEDY_AUDIO
+        emitted.append([v.ASSISTANT, 0, 0, 0])
+        fixed = len(emitted)
+        emitted.append([v.TEXT if modality == "text" else v.AUDIO, 0, 0, 0])
+        rows = []
+        for i in range(limits.max_steps):
+            hidden = hidden_of(model, prompt, emitted)
+            null = hidden
+            if guidance > 1 and modality == "audio":
+                zeros = dataclasses.replace(prompt, tokens=np.zeros_like(prompt.tokens))
+                null = hidden_of(model, zeros, [[0] * 4] * fixed + emitted[fixed:], null=True)
+            row = [0] * 4
+            for stream in range(4 if modality == "audio" else 1):
+                offset = np.asarray(model.stream_emb[...])[stream] * (stream > 0)
+                head = np.asarray(model.lm_head[...])
+                logits = guidance * (head @ (hidden + offset)) + (1 - guidance) * (head @ (null + offset))
+                permitted = np.zeros(vocabulary.size, bool)
+                if modality == "text":
+                    permitted[vocabulary.text_start : vocabulary.codec_start] = True
+                else:
+                    start = vocabulary.stream_pads()[stream]
+                    permitted[start : start + vocabulary.stream_size] = True
+                if stream == 0 and i >= limits.min_steps:
+                    permitted[[v.EOS, v.EOT]] = True
+                row[stream] = int(np.argmax(np.where(permitted, logits, -np.inf)))
+            ended = row[0] in (v.EOS, v.EOT)
+            row = [row[0], 0, 0, 0] if ended else row
+            emitted.append(row)
+            rows += [] if ended else [row]
+            if ended:
+                break
+        else:
+            emitted[-1] = [emitted[-1][0], 0, 0, 0]
+        segments.append(np.array(rows, np.int32).reshape(-1, 4))
+    return segments
+
+
+@pytest.mark.parametrize(
+    "modalities, guidance", [(("text",), 1.0), (("audio",), 1.0), (("audio",), 3.0), (("text", "audio"), 3.0)]
+)
+def test_decoding_equals_the_uncached_forward(model, modalities, guidance):
+    config = LoopConfig(
+        GREEDY_TEXT, dataclasses.replace(GREEDY_AUDIO, guidance=guidance), modalities, len(modalities)
+    )
+    batched = generate(model, prompts(), config)
+    for prompt, segments in zip(prompts(), batched, strict=True):
+        expected = plain_decode(model, prompt, modalities, guidance)
+        assert [s.modality for s in segments] == list(modalities)
+        for segment, rows in zip(segments, expected, strict=True):
+            np.testing.assert_array_equal(segment.rows, rows)
+
+
+def test_a_row_does_not_depend_on_its_batch_mates(model):
+    config = LoopConfig(
+        SamplingConfig(0.9, 8, 1, 1, 7), SamplingConfig(0.9, 5, 2.0, 1, 9), ("text", "audio"), 2, seed=3
+    )
+    together = generate(model, prompts(), config)
+    one_by_one = generate(model, prompts(), config, rows=1)
+    for row, alone in zip(together, one_by_one, strict=True):
+        for a, b in zip(row, alone, strict=True):
+            np.testing.assert_array_equal(a.rows, b.rows)
+
+
+def test_seeds_change_samples_and_only_theirs(model):
+    config = LoopConfig(SamplingConfig(1.0, 0, 1, 7, 7), modalities=("text",), max_segments=1)
+    prompt = prompts()[0]
+    rows = generate(model, [prompt] * 3, config, seeds=[1, 2, 1])
+    assert np.array_equal(rows[0][0].rows, rows[2][0].rows)
+    assert not np.array_equal(rows[0][0].rows, rows[1][0].rows)
+
+
+def test_emitted_ids_stay_in_their_intervals(model):
+    vocabulary = CONFIG.vocabulary
+    config = LoopConfig(
+        SamplingConfig(5.0, 0, 1, 1, 20),
+        SamplingConfig(5.0, 0, 1.5, 4, 20),
+        ("text", "audio"),
+        max_segments=2,
+    )
+    for seed, (text, audio) in enumerate(generate(model, prompts(), config, seeds=range(5))):
+        assert ((text.rows[:, 0] >= 256) & (text.rows[:, 0] < vocabulary.codec_start)).all(), seed
+        assert (text.rows[:, 1:] == 0).all()
+        offset = audio.rows - vocabulary.stream_pads()
+        assert ((offset >= 0) & (offset < vocabulary.stream_size)).all()
+        assert len(audio.rows) >= 4
+
+
+@pytest.mark.parametrize("marker, modality", [(v.TEXT, "text"), (v.AUDIO, "audio")])
+@pytest.mark.parametrize("terminator, count", [(v.EOT, 2), (v.EOS, 1)])
+def test_the_model_chooses_modalities_and_eot_opens_another_message(marker, modality, terminator, count):
+    """A model whose hidden state is always ones, so that the head alone decides."""
+    model = Bagpiper(CONFIG, rngs=nnx.Rngs(0))
+    for parameter in (model.decoder.layers.attention.output, model.decoder.layers.ffn.down):
+        parameter.set_value(parameter[...] * 0)
+    model.decoder.embed_tokens.set_value(model.decoder.embed_tokens[...] * 0 + 1)
+    head = np.zeros(model.lm_head.shape, np.float32)
+    head[[marker, terminator]] = 1
+    model.lm_head.set_value(head)
+    segments = generate(model, prompts()[:2], LoopConfig(GREEDY_TEXT, GREEDY_AUDIO))
+    assert [[s.modality for s in row] for row in segments] == [[modality] * count] * 2
+    assert all(s.terminator == terminator for row in segments for s in row)
+
+
+def test_top_k_bars_the_rest_and_temperature_sharpens():
+    logits = np.tile(np.array([0.0, 1.0, 2.0, 3.0], np.float32), (4000, 1))
+    keys = jax.vmap(jax.random.key)(np.arange(4000))
+
+    def shares(config):
+        return np.bincount(sampling.sample(keys, logits, config), minlength=4) / 4000
+
+    expected = np.exp([2 / 0.5, 3 / 0.5]) / np.exp([2 / 0.5, 3 / 0.5]).sum()
+    np.testing.assert_allclose(shares(SamplingConfig(0.5, 2)), [0, 0, *expected], atol=0.02)
+    np.testing.assert_allclose(
+        shares(SamplingConfig(1.0, 0))[3], np.exp(3) / np.exp(range(4)).sum(), atol=0.03
+    )
+    assert shares(SamplingConfig(0.0, 2))[3] == 1
+
+
+def test_guided_hidden_states_give_guided_logits(model):
+    hidden = np.random.default_rng(0).normal(size=(2, 3, 32)).astype(np.float32)
+    guided = sampling.guide(*hidden, 3.0)
+    for stream in range(4):
+        conditional, null = (np.asarray(model.logits(h, stream)) for h in hidden)
+        np.testing.assert_allclose(model.logits(guided, stream), 3 * conditional - 2 * null, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"guidance": 0.5}, {"temperature": -1}, {"min_steps": 0}, {"min_steps": 9, "max_steps": 8}]
+)
+def test_bad_sampling_settings_are_refused(settings):
+    with pytest.raises(ValueError, match="must|need"):
+        SamplingConfig(**settings)
+
+
+def test_prompts_beyond_the_shape_and_unknown_modalities_are_refused():
+    with pytest.raises(ValueError, match="doesn't fit 4 slots"):
+        collate(prompts()[:1], BatchShape(1, 4, 0), CONFIG)
+    with pytest.raises(ValueError, match="unknown modalities smell"):
+        LoopConfig(modalities=("smell",))
