@@ -43,6 +43,7 @@ class Loader:
         tokenizer, codec: fingerprints that this run uses; None skips the check.
         window: examples planned together.
         max_excluded: largest share of a task's examples that may exceed a row.
+        feature_cache_mb: MiB of mel features kept between epochs; pays where cores are scarce and data small.
 
     Raises:
         CacheError: the lock or a cache is missing, damaged or made with another tokenizer or codec, or too many
@@ -67,6 +68,7 @@ class Loader:
         codec: str | None = None,
         window: int = 4096,
         max_excluded: float = 0.05,
+        feature_cache_mb: int = 0,
     ):
         if shape.rows % process_count:
             raise ValueError(f"{shape.rows} rows do not divide among {process_count} processes")
@@ -86,7 +88,15 @@ class Loader:
         else:
             self.plan = Plan(lengths, shape.slots, shape.chunks, seed, self.lock.rate_unit, window)
         _require_few_excluded(self.plan.excluded, max_excluded)
-        self.rows = RowMaker(self.caches, self.task_names, vocabulary, render, seed, cfg_dropout)
+        self.rows = RowMaker(
+            self.caches,
+            self.task_names,
+            vocabulary,
+            render,
+            seed,
+            cfg_dropout,
+            feature_cache_mb=feature_cache_mb,
+        )
         self._local = range(*_share(shape.rows, process_index, process_count))
         self._finite = finite
         self._identity = {

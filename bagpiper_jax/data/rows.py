@@ -37,6 +37,7 @@ class RowMaker:
         names: names of those tasks.
         seed, cfg_dropout: of classifier-free-guidance dropout (reference section 2.5).
         max_corrupt: damaged records are served as empty slots up to this many, then serving stops.
+        feature_cache_mb: MiB of mel features kept in memory between epochs.
     """
 
     def __init__(
@@ -48,12 +49,15 @@ class RowMaker:
         seed: int,
         cfg_dropout: float,
         max_corrupt: int = 100,
+        feature_cache_mb: int = 0,
     ):
         self._caches, self._names = tuple(caches), tuple(names)
         self._vocabulary, self._render = vocabulary, render
         self._cfg_dropout, self._max_corrupt = cfg_dropout, max_corrupt
         self._keys = [stable_hash("cfg_dropout", seed, name) for name in names]
         self._lock = threading.Lock()
+        self._features: dict[tuple[int, int], list[np.ndarray]] = {}
+        self._feature_bytes_left = feature_cache_mb << 20
         self.counters = Counters()
 
     def fill(self, batch: Batch, row: int, planned: Planned) -> None:
@@ -63,7 +67,24 @@ class RowMaker:
         for task, epoch, index, length in columns:
             rendered = self.example(int(task), int(epoch), int(index), int(length))
             direction = int(self._caches[task].index["direction"][index])
-            writer.place(rendered, int(length), direction)
+            writer.place(rendered, int(length), direction, self._mels(int(task), int(index), rendered))
+
+    def _mels(self, task: int, index: int, rendered: Rendered | None) -> list[np.ndarray]:
+        """Log-mel features of an example's clips; the first ones to come stay in memory.
+
+        Nothing is evicted: a run walks the data in cycles, where dropping the oldest would never score a hit.
+        """
+        if rendered is None or not rendered.audio:
+            return []
+        if (task, index) in self._features:
+            return self._features[task, index]
+        mels = [log_mel(span.samples) for span in rendered.audio]
+        size = sum(mel.nbytes for mel in mels)
+        with self._lock:
+            if size <= self._feature_bytes_left:
+                self._feature_bytes_left -= size
+                self._features[task, index] = mels
+        return mels
 
     def example(self, task: int, epoch: int, index: int, length: int) -> Rendered | None:
         """One rendered example, with dropout drawn for its epoch; None if its record is damaged.
@@ -117,7 +138,9 @@ class _RowWriter:
         self._arrays = {f.name: getattr(batch, f.name)[row] for f in dataclasses.fields(batch)}
         self._slot = self._segment = self._chunk = self._clip = self._window = 0
 
-    def place(self, rendered: Rendered | None, length: int, direction: int) -> None:
+    def place(
+        self, rendered: Rendered | None, length: int, direction: int, mels: Sequence[np.ndarray]
+    ) -> None:
         here = slice(self._slot, self._slot + length)
         self._segment += 1
         self._arrays["segment_ids"][here] = self._segment
@@ -126,8 +149,8 @@ class _RowWriter:
         if rendered is not None:
             self._arrays["tokens"][here] = rendered.tokens
             self._arrays["loss_weights"][here] = rendered.loss_weights
-            for span in rendered.audio:
-                self._place_audio(self._slot + span.start, span.num_tokens, log_mel(span.samples))
+            for span, mel in zip(rendered.audio, mels, strict=True):
+                self._place_audio(self._slot + span.start, span.num_tokens, mel)
         self._slot += length
 
     def _place_audio(self, slot: int, tokens: int, mel: np.ndarray) -> None:
