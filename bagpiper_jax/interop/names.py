@@ -1,0 +1,146 @@
+"""Name tables: which of their tensors is which of our parameters, and how it is laid out. Both directions.
+
+A table is rows of (theirs, ours, layout). `{l}` in their name counts the layers whose parameters we stack: their
+L tensors are the L slices of ours. `[a|b]` in both names stands for one row per alternative.
+"""
+
+import dataclasses
+import itertools
+import math
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+
+Shapes = Mapping[str, tuple[int, ...]]
+Row = tuple[str, str, str]
+
+
+class InterchangeError(ValueError):
+    """Tensors that are missing, unknown or misshapen, each by name."""
+
+
+class Entry(Protocol):
+    """One of their tensors: its name, our parameter, the slice of ours (None for all of it), both conversions."""
+
+    theirs: str
+    ours: str
+    index: int | None
+
+    def to_ours(self, tensor: np.ndarray) -> np.ndarray: ...
+
+    def to_theirs(self, tensor: np.ndarray) -> np.ndarray: ...
+
+
+# A torch matrix is [out, in]. Ours is [in..., out...]: "matrix" has one axis of inputs, "merge" all but the last.
+SAME, MATRIX, MERGE, IMAGE = "same", "matrix", "merge", "image"
+
+_TO_THEIRS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    SAME: lambda x: x,
+    MATRIX: lambda x: x.reshape(x.shape[0], -1).T,  # [in, heads, width] → [heads·width, in]
+    MERGE: lambda x: x.reshape(-1, x.shape[-1]).T,  # [heads, width, out] → [out, heads·width]
+    IMAGE: lambda x: x.transpose(3, 2, 1, 0),  # [time, mel, in, out] → [out, in, mel, time]
+}
+_TO_OURS: dict[str, Callable[[np.ndarray, tuple[int, ...]], np.ndarray]] = {
+    SAME: lambda x, shape: x,
+    MATRIX: lambda x, shape: x.T.reshape(shape),
+    MERGE: lambda x, shape: x.T.reshape(shape),
+    IMAGE: lambda x, shape: x.transpose(3, 2, 1, 0),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class TableEntry:
+    """An `Entry` of a row; `shape` is that of our slice."""
+
+    theirs: str
+    ours: str
+    index: int | None
+    layout: str
+    shape: tuple[int, ...]
+
+    def to_ours(self, tensor: np.ndarray) -> np.ndarray:
+        return _TO_OURS[self.layout](tensor, self.shape)
+
+    def to_theirs(self, tensor: np.ndarray) -> np.ndarray:
+        return _TO_THEIRS[self.layout](tensor if self.index is None else tensor[self.index])
+
+
+def prefixed(entries: Iterable[Entry], theirs: str, ours: str = "") -> list[Entry]:
+    """The entries with a prefix to their and to our name."""
+    return [dataclasses.replace(e, theirs=theirs + e.theirs, ours=ours + e.ours) for e in entries]
+
+
+def write_out(table: Sequence[Row], ours: Shapes) -> list[TableEntry]:
+    """A table applied to a model of given parameter shapes: one entry for each of their tensors."""
+    return [entry for row in table for one in _alternatives(row) for entry in _layers(one, ours)]
+
+
+def _alternatives(row: Row) -> Iterator[Row]:
+    theirs, ours, layout = row
+    choices = [[c.split("|") for c in re.findall(r"\[(.*?)\]", name)] for name in (theirs, ours)]
+    for pick in itertools.product(*(range(len(c)) for c in choices[0])):
+        names = []
+        for name, options in zip((theirs, ours), choices, strict=True):
+            for option, chosen in zip(options, pick, strict=True):
+                name = re.sub(r"\[.*?\]", option[chosen], name, count=1)
+            names.append(name)
+        yield (*names, layout)
+
+
+def _layers(row: Row, ours: Shapes) -> Iterator[TableEntry]:
+    theirs, name, layout = row
+    shape = tuple(ours[name])
+    if "{l}" not in theirs:
+        yield TableEntry(theirs, name, None, layout, shape)
+        return
+    for index in range(shape[0]):
+        yield TableEntry(theirs.replace("{l}", str(index)), name, index, layout, shape[1:])
+
+
+def their_shapes(entries: Iterable[Entry], ours: Shapes) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every tensor of an export; nothing of the model's size is allocated."""
+    nothing = np.zeros((), np.int8)
+    return {e.theirs: e.to_theirs(np.broadcast_to(nothing, ours[e.ours])).shape for e in entries}
+
+
+def check(expected: Shapes, found: Shapes, where: str) -> None:
+    """Raises InterchangeError that names every missing, unknown and misshapen tensor."""
+    faults = [f"missing {name} {list(expected[name])}" for name in sorted(expected.keys() - found.keys())]
+    faults += [f"unknown {name} {list(found[name])}" for name in sorted(found.keys() - expected.keys())]
+    faults += [
+        f"{name} is {list(found[name])}, should be {list(expected[name])}"
+        for name in sorted(expected.keys() & found.keys())
+        if tuple(expected[name]) != tuple(found[name])
+    ]
+    if faults:
+        raise InterchangeError(
+            f"{where} does not fit this model, {len(faults)} faults:\n  " + "\n  ".join(faults)
+        )
+
+
+def to_ours(
+    entries: Iterable[Entry], read: Callable[[str], np.ndarray], ours: Shapes
+) -> dict[str, np.ndarray]:
+    """Our float32 parameters, their tensors being read one at a time. Check names and shapes beforehand."""
+    parameters: dict[str, np.ndarray] = {}
+    for entry in entries:
+        if entry.ours not in parameters:
+            parameters[entry.ours] = np.empty(ours[entry.ours], np.float32)
+        target = parameters[entry.ours]
+        target[... if entry.index is None else entry.index] = entry.to_ours(read(entry.theirs))
+    return parameters
+
+
+def to_theirs(
+    entries: Iterable[Entry], parameters: Mapping[str, np.ndarray]
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Name and tensor of an export, one at a time."""
+    for entry in entries:
+        yield entry.theirs, np.ascontiguousarray(entry.to_theirs(np.asarray(parameters[entry.ours])))
+
+
+def count(shapes: Shapes) -> int:
+    """Numbers in all tensors."""
+    return sum(math.prod(shape) for shape in shapes.values())

@@ -1,0 +1,66 @@
+"""The Qwen3-Omni audio tower as transformers names it ↔ ours (reference section 3.6)."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from bagpiper_jax.interop.names import (
+    IMAGE,
+    MATRIX,
+    MERGE,
+    SAME,
+    Entry,
+    InterchangeError,
+    Shapes,
+    check,
+    their_shapes,
+    to_ours,
+    write_out,
+)
+from bagpiper_jax.interop.tensors import Tensor
+
+_LAYER, _OURS = "layers.{l}", "tower/layers"
+_PROJECTION = ".self_attn.[q|k|v|out]_proj", "/[query|key|value|output]"
+
+TABLE = (
+    ("conv2d[1|2|3].weight", "tower/conv[1|2|3]/kernel", IMAGE),
+    ("conv2d[1|2|3].bias", "tower/conv[1|2|3]/bias", SAME),
+    ("conv_out.weight", "tower/conv_out", MERGE),
+    (_LAYER + _PROJECTION[0] + ".weight", _OURS + _PROJECTION[1] + "/kernel", MATRIX),
+    (_LAYER + _PROJECTION[0] + ".bias", _OURS + _PROJECTION[1] + "/bias", SAME),
+    (
+        _LAYER + ".[self_attn|final]_layer_norm.[weight|bias]",
+        _OURS + "/[attention|ffn]_norm/[scale|bias]",
+        SAME,
+    ),
+    (_LAYER + ".fc[1|2].weight", _OURS + "/fc[1|2]/kernel", MATRIX),
+    (_LAYER + ".fc[1|2].bias", _OURS + "/fc[1|2]/bias", SAME),
+    ("ln_post.[weight|bias]", "tower/norm/[scale|bias]", SAME),
+    ("proj[1|2].weight", "tower/proj[1|2]/kernel", MATRIX),
+    ("proj[1|2].bias", "tower/proj[1|2]/bias", SAME),
+)
+
+_FIRST = "conv2d1.weight"
+
+
+def entries(ours: Shapes) -> list[Entry]:
+    return write_out(TABLE, ours)
+
+
+def import_tower(tensors: Mapping[str, Tensor], ours: Shapes, where: str) -> dict[str, np.ndarray]:
+    """The tower out of any checkpoint that holds one under some prefix; other tensors are not read.
+
+    Raises:
+        InterchangeError: no tower, more than one, or one of other names or shapes.
+    """
+    prefixes = [name.removesuffix(_FIRST) for name in tensors if name.endswith(_FIRST)]
+    if len(prefixes) != 1:
+        raise InterchangeError(
+            f"{where} holds {len(prefixes)} audio towers (tensors …{_FIRST}), one is needed"
+        )
+    own = {name.removeprefix(prefixes[0]): t for name, t in tensors.items() if name.startswith(prefixes[0])}
+    if prefixes[0] == "":
+        own = dict(tensors)
+    table = entries(ours)
+    check(their_shapes(table, ours), {name: t.shape for name, t in own.items()}, where)
+    return to_ours(table, lambda name: own[name].read(), ours)
