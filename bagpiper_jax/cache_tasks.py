@@ -1,4 +1,4 @@
-"""Caches a SeqIO mixture: `python -m bagpiper_jax.cache_tasks --gin_file=gin/mixtures/embedded_pretraining.gin`."""
+"""Caches a SeqIO mixture: `cache_tasks --gin_file=gin/mixtures/embedded_pretraining.gin`."""
 
 from bagpiper_jax import configuration
 from bagpiper_jax.data.export import CacheConfig, cache_mixture

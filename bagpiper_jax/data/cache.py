@@ -1,4 +1,4 @@
-"""Reading the cache of one task and split: ArrayRecord shards, an index of lengths, a manifest. No TensorFlow.
+"""Reading the cache of one task and split: ArrayRecord shards, an index, a manifest. No TensorFlow.
 
 <cache_dir>/<task>/<split>/<fingerprint>/
     core.array_record-00000-of-00002     messages, text ids, codes    (data.records.encode)
@@ -95,7 +95,7 @@ class TaskCache:
             yield from map(json.loads, file)
 
     def check_files(self, contents: bool = False) -> None:
-        """Checks that every shard is there with its size, and with its hash if `contents`. Raises CacheError."""
+        """Checks every shard's presence and size, and its hash if `contents`. Raises CacheError."""
         for number, shard in enumerate(self.manifest["shards"]):
             for family, expected in shard["files"].items():
                 path = self.directory / shard_name(family, number, len(self.manifest["shards"]))

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from bagpiper_jax.data import cache, provenance, records
-from bagpiper_jax.data.cache import CacheError, TaskCache
+from bagpiper_jax.data.cache import TaskCache
 from bagpiper_jax.data.lock import Lock, LockedTask, write_lock
 from bagpiper_jax.data.shards import ExportError, Limits, part_path, write_shard
 
@@ -214,6 +214,7 @@ def _describe(task, split: str, config: CacheConfig) -> dict:
 
 def _write_missing_shards(task, split: str, directory: Path, config: CacheConfig) -> int:
     import seqio
+
     from tasks import settings
 
     tokenizer = settings.current().text_tokenizer

@@ -14,7 +14,8 @@ from bagpiper_jax.data.cache import TaskCache
 from bagpiper_jax.data.planner import Planned
 from bagpiper_jax.data.records import RecordError
 from bagpiper_jax.data.shuffle import stable_hash
-from bagpiper_jax.dialogue import RenderConfig, Sequence as Rendered
+from bagpiper_jax.dialogue import RenderConfig
+from bagpiper_jax.dialogue import Sequence as Rendered
 from bagpiper_jax.vocabulary import ASSISTANT, AUDIO, Vocabulary
 
 _log = logging.getLogger(__name__)
