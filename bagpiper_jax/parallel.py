@@ -113,7 +113,8 @@ def parameter_sharding(mesh: Mesh, parameters: Any) -> Any:
 
 def parameter_path(path: tuple) -> str:
     """A key path as `decoder/layers/ffn/up`, whether its leaves are NNX variables or plain arrays."""
-    return jax.tree_util.keystr(path, simple=True, separator="/").removesuffix("/value")
+    is_variable = path and getattr(path[-1], "name", None) == "value"  # a parameter may be called "value" too
+    return jax.tree_util.keystr(path[:-1] if is_variable else path, simple=True, separator="/")
 
 
 def _axes_of(name: str, rank: int) -> tuple[str | None, ...]:

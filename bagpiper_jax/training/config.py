@@ -17,7 +17,9 @@ class TrainConfig:
 
     Attributes:
         output: directory of checkpoints, metrics and provenance; a run continues from what it finds there.
-        train_lock, validation_lock: lock files of the mixtures; no validation without the latter.
+        train_lock, validation_lock: lock files of the mixtures; the latter's validation split is evaluated,
+            and nothing without it.
+        tokenizer, codec: what generation loads beside this model; recorded in the run's config.json.
         model, optimizer, loss, mesh, batch, render: settings of the parts.
         stage: which parameters train, see `freezing.STAGES`.
         init_from: directory of a run, or of one of its checkpoints, whose parameters this run starts from;
@@ -27,13 +29,15 @@ class TrainConfig:
         seed: of initialisation, order of examples and CFG dropout.
         cfg_dropout: share of examples that lose their condition (reference section 2.5); 0 in validation.
         log_every, validate_every, save_every: steps; 0 means only at the end.
-        validation_batches: batches per validation.
+        validation_batches: batches per validation, spread evenly over the split.
         keep: newest checkpoints kept.
     """
 
     output: str
     train_lock: str
     validation_lock: str | None = None
+    tokenizer: str | None = None
+    codec: str | None = None
     model: BagpiperConfig = BagpiperConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     loss: LossConfig = LossConfig()

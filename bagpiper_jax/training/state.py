@@ -82,8 +82,17 @@ def abstract_state(config: TrainConfig, mesh: Mesh) -> TrainState:
     return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, shardings)
 
 
-def create_state(config: TrainConfig, mesh: Mesh) -> TrainState:
-    """The initial state, every array created on the devices that hold it."""
+def abstract_parameters(config: BagpiperConfig, mesh: Mesh) -> Parameters:
+    """Shapes, dtypes and shardings of the parameters alone."""
+    shapes = jax.eval_shape(functools.partial(initial_parameters, config, 0))
+    shardings = parallel.parameter_sharding(mesh, shapes)
+    return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, shardings)
+
+
+def create_state(config: TrainConfig, mesh: Mesh, parameters: Parameters | None = None) -> TrainState:
+    """Step 0 from random or from given parameters, every array created on the devices that hold it."""
     shardings = jax.tree.map(lambda x: x.sharding, abstract_state(config, mesh))
     with jax.set_mesh(mesh):
-        return jax.jit(functools.partial(initial_state, config), out_shardings=shardings)()
+        if parameters is None:
+            return jax.jit(functools.partial(initial_state, config), out_shardings=shardings)()
+        return jax.jit(functools.partial(start_state, config), out_shardings=shardings)(parameters)

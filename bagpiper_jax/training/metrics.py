@@ -1,0 +1,130 @@
+"""From loss sums to named numbers, and from there to files: TensorBoard, one JSON line per interval, a summary."""
+
+import json
+import logging
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from bagpiper_jax.data.batch import Batch
+from bagpiper_jax.data.records import DIRECTIONS
+from bagpiper_jax.training.losses import LossSums
+from bagpiper_jax.vocabulary import PAD, Vocabulary
+
+_log = logging.getLogger(__name__)
+
+
+def loss_scalars(sums: LossSums) -> dict[str, float]:
+    """Named losses of sums that are on the host; streams and directions without targets are left out.
+
+    `loss` and `loss_<direction>` weigh codec targets by 1/8 and divide by frames (reference section 3.3);
+    `loss_stream<s>` is the plain cross-entropy per target; `accuracy` is that of stream 0.
+    """
+    frames = max(float(sums.frames), 1.0)
+    scalars = {"loss": float(sums.total) / frames, "accuracy": float(sums.correct) / frames}
+    for stream, (total, count) in enumerate(zip(sums.stream, sums.stream_targets, strict=True)):
+        if count:
+            scalars[f"loss_stream{stream}"] = float(total / count)
+    for name, total, count in zip(DIRECTIONS, sums.direction, sums.direction_frames, strict=True):
+        if count:
+            scalars[f"loss_{name}"] = float(total / count)
+    return scalars
+
+
+class Unigram:
+    """Add-one token frequencies per stream: the loss that a model without context reaches.
+
+    Args:
+        batches: training batches to count, as numpy.
+        vocabulary: of the model.
+    """
+
+    def __init__(self, batches: Iterable[Batch], vocabulary: Vocabulary):
+        self._start = vocabulary.codec_start
+        counts = np.ones((vocabulary.num_streams, vocabulary.size))
+        counts[1:, : self._start] = 0
+        for batch in batches:
+            for stream in range(vocabulary.num_streams):
+                ids = batch.tokens[..., stream][self._targets(batch, stream)]
+                counts[stream] += np.bincount(ids, minlength=vocabulary.size)
+        with np.errstate(divide="ignore"):
+            self._cost = -np.log(counts / counts.sum(axis=1, keepdims=True))
+
+    def loss(self, batches: Iterable[Batch]) -> float:
+        """Loss of these batches, weighted and divided as the model's."""
+        total, frames = 0.0, 0
+        for batch in batches:
+            for stream in range(batch.tokens.shape[-1]):
+                chosen = self._targets(batch, stream)
+                cost = self._cost[stream][batch.tokens[..., stream][chosen]]
+                total += float(np.sum(cost * batch.loss_weights[..., stream][chosen]))
+            frames += int((batch.loss_weights[:, 1:, 0] != 0).sum())
+        return total / max(frames, 1)
+
+    def _targets(self, batch: Batch, stream: int) -> np.ndarray:
+        tokens = batch.tokens[..., stream]
+        chosen = (batch.loss_weights[..., stream] != 0) & (tokens >= self._start if stream else tokens != PAD)
+        chosen[:, 0] = False  # nothing predicts a row's first slot
+        return chosen
+
+
+class MetricWriter:
+    """Appends scalars to `metrics.jsonl` and TensorBoard. Does nothing but in the first process.
+
+    Args:
+        directory: of the run.
+        step: that the run continues from; what an earlier attempt wrote after it is dropped.
+        active: whether this process writes.
+    """
+
+    def __init__(self, directory: Path, step: int, active: bool = True):
+        self._file = self._board = None
+        if not active:
+            return
+        path = directory / "metrics.jsonl"
+        keep = [line for line in _complete_lines(path) if json.loads(line)["step"] <= step]
+        _replace(path, "".join(keep))
+        self._file = open(path, "a", encoding="utf-8")
+        self._board = _tensorboard(directory / "tensorboard", step)
+
+    def write(self, step: int, scalars: dict[str, float], prefix: str = "train") -> None:
+        """One line, and one point per scalar named `<prefix>/<name>`."""
+        if self._file is None:
+            return
+        self._file.write(json.dumps({"step": step, "kind": prefix, **scalars}) + "\n")
+        self._file.flush()
+        for name, value in scalars.items() if self._board else ():
+            self._board.add_scalar(f"{prefix}/{name}", value, step)
+
+    def close(self) -> None:
+        for sink in (self._file, self._board):
+            if sink is not None:
+                sink.close()
+
+
+def write_summary(directory: Path, summary: dict) -> None:
+    """`metrics.json`: the run's last numbers, written atomically."""
+    _replace(directory / "metrics.json", json.dumps(summary, indent=1, sort_keys=True) + "\n")
+
+
+def _complete_lines(path: Path) -> list[str]:
+    """Lines of an earlier attempt; the last one may be torn."""
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
+    return [line for line in lines if line.endswith("}\n")]
+
+
+def _replace(path: Path, text: str) -> None:
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def _tensorboard(directory: Path, step: int):
+    try:
+        from tensorboardX import SummaryWriter
+    except ImportError:
+        _log.warning("tensorboardX is not installed; metrics go to metrics.jsonl only")
+        return None
+    return SummaryWriter(str(directory), purge_step=step + 1, flush_secs=10)
