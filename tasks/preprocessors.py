@@ -82,6 +82,9 @@ def encode_line(line: bytes, author: Author, corpus: str, task: str) -> list:
         features, outcome = _no_features(), f"rejected {error.reason}: {error}"
     except DialogueError as error:
         features, outcome = _no_features(), f"rejected bad_dialogue: {error}"
+    except Exception as error:  # an author may be anyone's code; the clip is named, the others go on
+        _log.warning("%s: clip %s: %r", task, clip.id, error)
+        features, outcome = _no_features(), f"rejected error_{type(error).__name__}: {error}"
     return [*features.values(), clip.id.encode(), outcome.encode()]
 
 

@@ -1,5 +1,8 @@
 """Caption-guided supervised tuning: understanding and generation (reference section 1.4)."""
 
+from bagpiper_jax.captions import AnnotationError
+from bagpiper_jax.corpora import questions
+from bagpiper_jax.data.records import RecordError
 from bagpiper_jax.manifest import Clip
 from tasks import settings
 from tasks.preprocessors import NotApplicable
@@ -8,21 +11,23 @@ from tasks.preprocessors import NotApplicable
 def understanding(clip: Clip, rng) -> list:
     """User plays audio and asks; assistant captions, reasons, answers."""
     own = _own_dialogue(clip, generates=False)
-    if own:
-        return own
-    from bagpiper_jax.corpora import questions
-
-    return questions.understanding_dialogue(_annotated(clip), rng)
+    return own or _simulated(questions.understanding_dialogue, _annotated(clip), rng)
 
 
 def generation(clip: Clip, rng) -> list:
     """User requests; assistant reasons, captions and sounds."""
     own = _own_dialogue(clip, generates=True)
-    if own:
-        return own
-    from bagpiper_jax.corpora import questions
+    prompt = settings.current().system_prompt
+    return own or _simulated(questions.generation_dialogue, _annotated(clip), rng, prompt)
 
-    return questions.generation_dialogue(_annotated(clip), rng, settings.current().system_prompt)
+
+def _simulated(make, clip: Clip, *arguments) -> list:
+    try:
+        return make(clip, *arguments)
+    except questions.QuestionError as error:
+        raise NotApplicable("nothing_to_ask") from error
+    except AnnotationError as error:
+        raise RecordError("bad_annotation", str(error)) from error
 
 
 def _own_dialogue(clip: Clip, generates: bool) -> list | None:

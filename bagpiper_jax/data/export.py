@@ -18,7 +18,7 @@ import numpy as np
 from bagpiper_jax.data import cache, provenance, records
 from bagpiper_jax.data.cache import TaskCache
 from bagpiper_jax.data.lock import Lock, LockedTask, write_lock
-from bagpiper_jax.data.shards import ExportError, Limits, part_path, write_shard
+from bagpiper_jax.data.shards import ExportError, Limits, part_path, write_missing
 
 _log = logging.getLogger(__name__)
 
@@ -176,7 +176,6 @@ def export_task(task, split: str, config: CacheConfig) -> Path:
         _log.info("%s %s: already cached in %s", task.name, split, directory)
         _remove_leftovers(directory)
         return directory
-    directory.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     shards = _write_missing_shards(task, split, directory, config)
     manifest = finish(directory, described, shards, config.max_reject_frac)
@@ -223,15 +222,15 @@ def _write_missing_shards(task, split: str, directory: Path, config: CacheConfig
     )
     total = _count(task.source.get_dataset(split, shuffle=False))
     shards = max(1, -(-total // config.shard_inputs))
-    for shard in range(shards):
-        if part_path(directory, shard).exists():
-            continue
+
+    def open_shard(shard: int):
         info = seqio.ShardInfo(shard, shards) if shards > 1 else None
         dataset = task.get_dataset(
             sequence_length=None, split=split, use_cached=False, shuffle=False, shard_info=info
         )
-        inputs = total // shards + (shard < total % shards)
-        write_shard(dataset.as_numpy_iterator(), inputs, limits, directory, shard, shards)
+        return dataset.as_numpy_iterator(), total // shards + (shard < total % shards)
+
+    write_missing(directory, shards, open_shard, limits)
     return shards
 
 

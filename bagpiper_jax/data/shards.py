@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +44,17 @@ class Limits:
 def part_path(directory: Path, shard: int) -> Path:
     """The file whose presence says that a shard is whole."""
     return directory / f"part-{shard:05d}.json"
+
+
+def write_missing(
+    directory: Path, shards: int, open_shard: Callable[[int], tuple[Iterator[dict], int]], limits: Limits
+) -> None:
+    """Writes the shards that no earlier attempt finished; `open_shard(n)` gives examples and input count."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for shard in range(shards):
+        if not part_path(directory, shard).exists():
+            examples, inputs = open_shard(shard)
+            write_shard(examples, inputs, limits, directory, shard, shards)
 
 
 def write_shard(
