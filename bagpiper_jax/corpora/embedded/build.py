@@ -5,9 +5,8 @@ import dataclasses
 import functools
 import importlib.metadata
 import itertools
-import logging
+import json
 import os
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +14,7 @@ import numpy as np
 from bagpiper_jax import audio, captions
 from bagpiper_jax.corpora import assembly
 from bagpiper_jax.corpora.embedded import documents, scenes, voice
-from bagpiper_jax.manifest import Clip
-
-logger = logging.getLogger(__name__)
+from bagpiper_jax.manifest import MANIFEST, Clip
 
 _LICENCE = {True: "CC0-1.0 (generated); voice Apache-2.0 (hibari-tts)", False: "CC0-1.0 (generated)"}
 _SCENES_PER_JOB = 64
@@ -28,7 +25,7 @@ class EmbeddedCorpusConfig:
     """What to build.
 
     Attributes:
-        directory: receives `manifest.jsonl`, `corpus.json` and `audio/`; an earlier corpus there is replaced.
+        directory: receives `manifest.jsonl`, `corpus.json` and `audio/`; an earlier build there is replaced.
         seed: same seed, same versions of numpy, soxr and hibari-tts, same machine: same bytes.
         train_scenes, validation_scenes, test_scenes: how many; the last two are new combinations of events.
         text_documents: text-only records, a tenth of them for validation.
@@ -49,17 +46,32 @@ def build_embedded_corpus(config: EmbeddedCorpusConfig) -> Path:
 
     Raises:
         voice.VoiceError: hibari-tts is not installed.
+        assembly.CorpusError: the directory holds a corpus of another kind.
     """
     directory = Path(config.directory)
+    _require_replaceable(directory)
     bank = voice.record_bank()
     plans = draw_plans(config)
-    shutil.rmtree(directory / "audio", ignore_errors=True)
-    (directory / "audio").mkdir(parents=True)
+    _clear(directory)
     jobs = [plans[i : i + _SCENES_PER_JOB] for i in range(0, len(plans), _SCENES_PER_JOB)]
     work = functools.partial(render_scenes, bank=bank, directory=str(directory), seed=config.seed)
     done = [clip for _, clips in assembly.parallel_map(work, jobs, config.workers) for clip in clips]
     clips = sorted(done, key=lambda clip: clip.id) + documents.clips(config.text_documents, config.seed)
     return assembly.finish(directory, clips, [], _facts(config, plans))
+
+
+def _require_replaceable(directory: Path) -> None:
+    summary = directory / assembly.SUMMARY
+    if not (directory / MANIFEST).exists():
+        return
+    if not summary.exists() or json.loads(summary.read_text(encoding="utf-8")).get("corpus") != "embedded":
+        raise assembly.CorpusError(f"{directory} holds another corpus; choose an empty directory")
+
+
+def _clear(directory: Path) -> None:
+    """Takes an earlier manifest away, so that a build cut short is not taken for a corpus."""
+    (directory / MANIFEST).unlink(missing_ok=True)
+    (directory / "audio").mkdir(parents=True, exist_ok=True)
 
 
 def draw_plans(config: EmbeddedCorpusConfig) -> list[tuple[str, int, scenes.Plan]]:

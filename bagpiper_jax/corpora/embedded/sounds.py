@@ -124,10 +124,10 @@ def engine(rng, samples):
 
 def breaking_glass(rng, samples):
     """A crack, then many high partials that die away."""
-    wave = 2 * noise(rng, samples, 2500, 7500) * decay(samples, 0.02)
+    wave = 2 * noise(rng, samples, 2000, 6000) * decay(samples, 0.02)
     for start in rng.uniform(0, 0.25, 12):
         first = round(start * SAMPLE_RATE)
-        ring = tone(rng.uniform(3200, 7200), samples) * decay(samples, rng.uniform(0.03, 0.12))
+        ring = tone(rng.uniform(2600, 5400), samples) * decay(samples, rng.uniform(0.03, 0.12))
         wave[first:] += rng.uniform(0.4, 1) * ring[: samples - first]
     return wave
 
@@ -150,7 +150,7 @@ def hand_clap(rng, samples):
 def clock(rng, samples):
     """Thin ticks, every second one lower."""
     length = 500
-    tick, tock = (noise(rng, length, f, 1.35 * f) * decay(length, 0.005) for f in (5200, 4200))
+    tick, tock = (noise(rng, length, f, 1.2 * f) * decay(length, 0.005) for f in (6200, 5200))
     period = rng.uniform(0.26, 0.3)
     late = round(period / 2 * SAMPLE_RATE)
     tocks = repeat(tock, samples - late, period, rng, 0.0)

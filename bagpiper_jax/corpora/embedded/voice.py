@@ -14,7 +14,7 @@ WORDS = DIGITS + NOUNS
 VOICES = {"low-pitched": (0.8, 0.86), "high-pitched": (1.12, 1.2)}
 """Voice → range of the factor by which pitch and formants are shifted."""
 
-_SPEEDS = (0.95, 1.05, 1.15)
+_SPEEDS = (0.76, 0.84, 0.92)
 _TAKES = 2
 _RATE = 24_000
 _SILENCE = 0.02  # of the peak: what counts as silence at the ends of a word

@@ -1,0 +1,110 @@
+"""One recording to one clip: load, screen, measure, annotate, write. Runs in worker processes."""
+
+import dataclasses
+import math
+import os
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32
+
+from bagpiper_jax import audio
+from bagpiper_jax.corpora.assembly import RecordError
+from bagpiper_jax.corpora.debian import scores
+from bagpiper_jax.corpora.debian.annotate import annotate
+from bagpiper_jax.corpora.debian.measure import measure
+from bagpiper_jax.corpora.debian.recordings import Recording
+
+_SILENT = -60.0  # dBFS of the active frames
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """What a worker needs for one clip."""
+
+    recording: Recording
+    target: str
+    soundfont: str
+    min_seconds: float
+    max_seconds: float
+    seed: int
+
+
+def process(job: Job) -> dict:
+    """Makes the clip: {"seconds", "annotation"}, or {"reason", "detail", "remedy"} where it is no use."""
+    try:
+        rendering = None
+        if job.recording.kind == "score":
+            rendering = scores.render(job.recording, job.soundfont, job.seed)
+            samples = rendering.samples
+        else:
+            samples = load(job.recording)
+        measured = _screened(samples, job)
+        annotation = annotate(job.recording, measured, rendering).to_json()
+        _write(Path(job.target), samples)
+        return {"seconds": round(len(samples) / audio.SAMPLE_RATE, 6), "annotation": annotation}
+    except audio.AudioError as error:
+        return {
+            "reason": f"{error.reason}_audio",
+            "detail": str(error),
+            "remedy": audio.REMEDIES[error.reason],
+        }
+    except RecordError as error:
+        return {"reason": error.reason, "detail": error.detail, "remedy": error.remedy}
+
+
+def load(recording: Recording) -> Float32[np.ndarray, "n"]:
+    """The recording, or the stretch of it that is wanted, as the mean of its channels at 16 kHz.
+
+    Raises:
+        AudioError: the file cannot be decoded.
+    """
+    if recording.path.endswith(".g722"):
+        return _load_g722(recording.path)
+    import soundfile
+
+    try:
+        with soundfile.SoundFile(recording.path) as file:
+            wanted = round(recording.seconds * file.samplerate) or file.frames
+            file.seek(math.floor(recording.start * max(0, file.frames - wanted)))
+            samples = file.read(wanted, dtype="float32", always_2d=True).mean(axis=1)
+            return audio.resample(samples, file.samplerate, audio.SAMPLE_RATE)
+    except soundfile.LibsndfileError as error:
+        raise audio.AudioError("corrupt", recording.path, str(error)) from error
+
+
+def _load_g722(path: str) -> Float32[np.ndarray, "n"]:
+    """G.722 has no header, so the format must be said."""
+    import av
+
+    if not os.path.getsize(path):
+        raise audio.AudioError("empty", path, "the file has no bytes")
+    try:
+        with av.open(path, format="g722") as container:
+            frames = [frame.to_ndarray().reshape(-1) for frame in container.decode(audio=0)]
+    except av.FFmpegError as error:
+        raise audio.AudioError("corrupt", path, str(error)) from error
+    return np.concatenate(frames).astype(np.float32) / 32768
+
+
+def _screened(samples: np.ndarray, job: Job):
+    """The measurements, unless the clip is silent or of a length that is no use."""
+    seconds = len(samples) / audio.SAMPLE_RATE
+    path = job.recording.path
+    if seconds < job.min_seconds:
+        raise audio.AudioError("too_short", path, f"{seconds:.3f} s is below {job.min_seconds:g} s")
+    if seconds > job.max_seconds:
+        raise audio.AudioError("too_long", path, f"{seconds:.1f} s exceeds {job.max_seconds:g} s")
+    measured = measure(samples)
+    if measured.level < _SILENT:
+        raise RecordError(
+            "silent_audio", f"{path}: {measured.level:.0f} dBFS where loudest", "none; it is left out"
+        )
+    return measured
+
+
+def _write(target: Path, samples: np.ndarray) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f"{target.stem}.tmp.flac")
+    audio.write(temporary, samples / max(1.0, float(np.abs(samples).max())))
+    os.replace(temporary, target)

@@ -1,0 +1,219 @@
+"""Caption-guided fine-tuning dialogues from annotations (reference section 1.4).
+
+Understanding: audio, question → caption, reasoning under five heads, answer. Generation: request → reasoning
+under four heads, caption, audio. Requests are realistic (everything is said) or imaginary (a scenario that leaves
+details to be inferred). Only what an annotation states is asked: silence about a thing is not its absence.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from bagpiper_jax.captions import AudioAnnotation, describe
+from bagpiper_jax.captions.lexicon import TEMPO_WORDS, listing, number_word, quoted, tempo_word
+from bagpiper_jax.captions.prose import kind, noun_phrase
+from bagpiper_jax.manifest import Clip
+
+CAPTION_LEAD = "Caption of the audio: "
+UNDERSTANDING_HEADS = (
+    "User Intent", "Evidence & Salient Audio Cues", "Inferred Details (Assumptions)", "Answering Plan", "Self-Check",
+)  # fmt: skip
+GENERATION_HEADS = ("User Intent", "Inferred Details", "Audio Quality", "Generation Plan")
+REQUEST_STYLES = ("realistic", "imaginary")
+
+DialogueJson = list[list[str]]
+
+
+class QuestionError(ValueError):
+    """A clip from which no dialogue can be made; names the clip and what it lacks."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Question:
+    """A question, its answer, and the fact that answers it; `topic` names the kind of question for scoring."""
+
+    topic: str
+    question: str
+    evidence: str
+    answer: str
+
+
+def questions(annotation: AudioAnnotation) -> list[Question]:
+    """Every question that the annotation answers, in a fixed order."""
+    return [
+        *_about_events(annotation),
+        *_about_speech(annotation),
+        *_about_music(annotation),
+        *_presence(annotation),
+    ]
+
+
+def _about_events(annotation: AudioAnnotation) -> list[Question]:
+    kinds = [kind(event) for event in annotation.events()]
+    if not kinds:
+        return []
+    order, count = ", then ".join(kinds), number_word(len(kinds))
+    return [
+        Question("count", "How many events are heard?", f"heard are {order}", f"{count.capitalize()}."),
+        Question("first", "What is heard first?", f"it begins with {kinds[0]}", f"First comes {kinds[0]}."),
+        Question("last", "What is heard last?", f"it ends with {kinds[-1]}", f"Last comes {kinds[-1]}."),
+        Question(
+            "order", "In which order do the events come?", f"heard are {order}", f"{order.capitalize()}."
+        ),
+    ]
+
+
+def _about_speech(annotation: AudioAnnotation) -> list[Question]:
+    turns = sorted(annotation.turns, key=lambda turn: turn.start)
+    if not turns:
+        return []
+    said = ", then ".join(quoted(turn.text) for turn in turns)
+    return [Question("words", "What is said?", f"a voice says {said}", f"{said}.")]
+
+
+def _about_music(annotation: AudioAnnotation) -> list[Question]:
+    if len(annotation.music) != 1:
+        return []
+    music, asked = annotation.music[0], []
+    if music.instruments:
+        name = listing(music.instruments)
+        asked.append(
+            Question("instrument", "Which instrument plays?", f"the melody's sound is {name}", f"{name}.")
+        )
+    if music.key:
+        asked.append(
+            Question("key", "In which key is the melody?", f"its home is {music.key}", f"{music.key}.")
+        )
+    if music.tempo:
+        word = tempo_word(music.tempo)
+        options = f"{', '.join(TEMPO_WORDS[:-1])} or {TEMPO_WORDS[-1]}"
+        asked.append(
+            Question("tempo", f"Is the melody {options}?", f"its notes are {word}", f"It is {word}.")
+        )
+    return asked
+
+
+def _presence(annotation: AudioAnnotation) -> list[Question]:
+    present = {"speech": annotation.turns, "music": annotation.music}
+    known = {name: bool(events) for name, events in present.items() if events or name in annotation.absent}
+    return [
+        Question(
+            name,
+            f"Is there any {name}?",
+            f"{name} is {'present' if yes else 'absent'}",
+            "Yes." if yes else "No.",
+        )
+        for name, yes in known.items()
+    ]
+
+
+def understanding_dialogue(clip: Clip, rng: np.random.Generator) -> DialogueJson:
+    """[user audio, user question, assistant caption + reasoning + answer]; audio content is the clip's id.
+
+    Raises:
+        QuestionError: the clip has no annotation, or one that answers no question.
+    """
+    annotation = _annotation(clip)
+    asked = questions(annotation)
+    if not asked:
+        raise QuestionError(f"clip {clip.id}: its annotation lists nothing to ask about")
+    question = asked[rng.integers(len(asked))]
+    caption = clip.caption or describe(annotation, "flowing", rng)
+    answer = (
+        f"{CAPTION_LEAD}{caption}\n\n{describe(annotation, 'attributes')}\n\n"
+        f"{_think(UNDERSTANDING_HEADS, _understanding_thoughts(question, annotation), '-')}\n\n{question.answer}"
+    )
+    return [["user", "audio", clip.id], ["user", "text", question.question], ["assistant", "text", answer]]
+
+
+def _understanding_thoughts(question: Question, annotation: AudioAnnotation) -> tuple[str, ...]:
+    return (
+        f"the user asks about the {question.topic}.",
+        f"{question.evidence}.",
+        f"the clip lasts {annotation.duration:.1f} s; nothing else is assumed.",
+        f"read the {question.topic} from the caption and state it.",
+        "the answer agrees with the caption.",
+    )
+
+
+def generation_dialogue(
+    clip: Clip, rng: np.random.Generator, system_prompt: str = "", style: str | None = None
+) -> DialogueJson:
+    """[system prompt if given, user request, assistant reasoning + caption, assistant audio].
+
+    Args:
+        system_prompt: a parameter of the task, never a constant (reference section 6.5).
+        style: one of `REQUEST_STYLES`; None draws one.
+
+    Raises:
+        QuestionError: the clip has no annotation, or one without events.
+    """
+    annotation = _annotation(clip)
+    if not annotation.events():
+        raise QuestionError(f"clip {clip.id}: its annotation lists no event to request")
+    style = style or REQUEST_STYLES[rng.integers(len(REQUEST_STYLES))]
+    if style not in REQUEST_STYLES:
+        raise ValueError(f"request style {style!r} is none of {', '.join(REQUEST_STYLES)}")
+    caption = clip.caption or describe(annotation, "flowing", rng)
+    text = f"{_think(GENERATION_HEADS, _generation_thoughts(annotation, style), None)}\n\n{caption}"
+    system = [["system", "text", system_prompt]] if system_prompt else []
+    request = ["user", "text", _request(annotation, style, rng)]
+    return [*system, request, ["assistant", "text", text], ["assistant", "audio", clip.id]]
+
+
+_REALISTIC = (
+    "I am editing a short film and need a clip. Please make a recording with {events}, in that order.",
+    "For a listening exercise, please produce a short recording in which one hears {events}, one after another.",
+)
+_IMAGINARY = (
+    "Imagine a dream in which things happen one by one in the dark: {events}. Let me hear that dream.",
+    "Picture a machine that tells tiny stories in sound. Today its story goes: {events}. Play it for me.",
+)
+
+
+def _request(annotation: AudioAnnotation, style: str, rng: np.random.Generator) -> str:
+    if style == "realistic":
+        phrases = [noun_phrase(event, annotation, rng) for event in annotation.events()]
+        return _REALISTIC[rng.integers(len(_REALISTIC))].format(events=", then ".join(phrases))
+    plain = _without_details(annotation)
+    phrases = [noun_phrase(event, plain, rng) for event in plain.events()]
+    return _IMAGINARY[rng.integers(len(_IMAGINARY))].format(events=", then ".join(phrases))
+
+
+def _without_details(annotation: AudioAnnotation) -> AudioAnnotation:
+    """Kinds and words alone: what an imaginary request tells."""
+    return dataclasses.replace(
+        annotation,
+        speakers=tuple(
+            dataclasses.replace(speaker, voice=(), accent=None) for speaker in annotation.speakers
+        ),
+        sounds=tuple(dataclasses.replace(sound, level=None) for sound in annotation.sounds),
+        music=tuple(dataclasses.replace(music, key=None, tempo=None) for music in annotation.music),
+    )
+
+
+def _generation_thoughts(annotation: AudioAnnotation, style: str) -> tuple[str, ...]:
+    events = annotation.events()
+    acoustics = annotation.acoustics
+    quality = ", ".join(filter(None, (acoustics.quality, acoustics.noise, acoustics.room))) or "as recorded"
+    details = "; ".join(noun_phrase(event, annotation) for event in events)
+    return (
+        f"a{'n' if style == 'imaginary' else ''} {style} request for {number_word(len(events))} "
+        f"event{'s' * (len(events) > 1)}.",
+        f"{details}.",
+        f"{quality}.",
+        f"{', then '.join(kind(event) for event in events)}.",
+    )
+
+
+def _think(heads: tuple[str, ...], thoughts: tuple[str, ...], bullet: str | None) -> str:
+    """The reasoning block: bulleted heads, or numbered ones where `bullet` is None."""
+    marks = [bullet or f"{place}." for place in range(1, len(heads) + 1)]
+    rows = [f"{mark} {head}: {thought}" for mark, head, thought in zip(marks, heads, thoughts, strict=True)]
+    return "\n".join(["<think>", *rows, "</think>"])
+
+
+def _annotation(clip: Clip) -> AudioAnnotation:
+    if clip.annotation is None:
+        raise QuestionError(f"clip {clip.id} has no annotation to make a dialogue from")
+    return AudioAnnotation.from_json(clip.annotation)
