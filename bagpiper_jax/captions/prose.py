@@ -55,7 +55,7 @@ def _flowing(annotation: AudioAnnotation, rng) -> str:
     events = annotation.events()
     sentences = [_opening(annotation.acoustics, rng)]
     for place, event in enumerate(events):
-        sentences.append(f"{_connective(events, place, rng)} {_noun_phrase(event, annotation, rng)}.")
+        sentences.append(f"{_connective(events, place, rng)} {noun_phrase(event, annotation, rng)}.")
     if annotation.absent:
         sentences.append(f"{ABSENT} {' or '.join(annotation.absent)}.")
     return " ".join(sentences) + "\n\n" + _summary(events, rng)
@@ -84,7 +84,10 @@ def _connective(events, place: int, rng) -> str:
     return _choose(LAST if place == len(events) - 1 else MIDDLE, rng)
 
 
-def _noun_phrase(event, annotation: AudioAnnotation, rng) -> str:
+def noun_phrase(
+    event: Turn | SoundEvent | Music, annotation: AudioAnnotation, rng: np.random.Generator | None = None
+) -> str:
+    """One event with its article, e.g. "a loud barking dog" or `a low-pitched voice saying "two"`."""
     if isinstance(event, Turn):
         return _speech(event, annotation.speaker(event.speaker), rng)
     return _sound(event, rng) if isinstance(event, SoundEvent) else _music(event, rng)
