@@ -21,6 +21,10 @@ class ManifestSource(seqio.FunctionDataSource):
     def __repr__(self) -> str:
         return f"ManifestSource({self.corpus!r})"
 
+    def num_input_examples(self, split: str) -> int:
+        """Clips of a split; lets SeqIO mix in proportion to size."""
+        return sum(clip.split == split for clip in clips(self.corpus))
+
     def input_files(self) -> list[Path]:
         """What the examples are made of; their hashes become part of the cache's provenance."""
         return [settings.current().corpus_directory(self.corpus) / MANIFEST]
