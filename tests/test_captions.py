@@ -95,7 +95,7 @@ def test_flowing_style_ends_in_a_summary():
     assert body == (
         "A clear recording in a small hall with a faint hiss. It opens with a low-pitched elderly male voice with "
         'a British accent saying "Mind the step, it\'s 2.5 cm high!". Then comes a loud dog bark. Then comes a '
-        "moderate folk violin and cello melody in B-flat minor. Then comes a female voice saying in Russian "
+        "moderate violin and cello melody in B-flat minor, in folk style. Then comes a female voice saying in Russian "
         '"Привет, как дела?". It ends with a soft sound of toilet flush. There is no applause or laughter.'
     )
     assert summary == (
@@ -126,9 +126,7 @@ def test_wording_varies_and_meaning_does_not():
     texts = {describe(SCENE, rng=rng) for rng in generators()}
     assert len(texts) > 10
     for text in texts:
-        assert parse_caption(text).words == facts(SCENE).words
-        assert parse_caption(text).absent == SCENE.absent
-        assert parse_caption(text).stated_count == 5
+        assert parse_caption(text) == facts(SCENE)
 
 
 def test_overlap_is_told():
@@ -143,8 +141,8 @@ def test_a_clip_without_events():
     assert parse_caption(text).kinds == () and parse_caption(text).stated_count == 0
 
 
-KINDS = st.sampled_from([*lexicon.SOUND_NOUNS, "toilet flush", "applause"])
-INSTRUMENTS = st.sampled_from(["piano", "flute", "church organ"])
+KINDS = st.sampled_from([*lexicon.SOUND_NOUNS, "Toilet flush", "a screaming voice"])
+INSTRUMENTS = st.sampled_from([(), ("piano",), ("church organ",), ("flute", "Viola")])
 TEXTS = st.sampled_from(["seven", "window", "Dr. Wind: 3.5 bells!", 'a "loud" engine, playing', "no melody?"])
 
 
@@ -162,7 +160,8 @@ def annotations(draw):
             case 2:
                 key = draw(st.sampled_from([None, "C major", "F-sharp minor", "B-flat major"]))
                 tempo = draw(st.sampled_from([None, 60.0, 100.0, 180.0]))
-                events["music"].append(Music(*span, key, tempo, (draw(INSTRUMENTS),)))
+                genre = draw(st.sampled_from([None, "folk", "Romantic Classical", "dance music"]))
+                events["music"].append(Music(*span, key, tempo, draw(INSTRUMENTS), genre))
     speakers = (Speaker("A", voice=("low-pitched",)), Speaker("B", gender="female", age="young"))
     noise = draw(st.sampled_from([None, "a faint hiss", "rain in the background"]))
     acoustics = Acoustics(noise=noise, quality=draw(st.sampled_from([None, "clear"])))

@@ -73,9 +73,11 @@ def _fact(event: Turn | SoundEvent | Music, annotation: AudioAnnotation) -> Pars
         voice = " ".join(filter(None, (*speaker.voice, speaker.age, speaker.gender))).lower()
         return ParsedEvent(lexicon.SPEECH, "speech", spoken_words(event.text), voice=voice or None)
     if isinstance(event, SoundEvent):
-        return ParsedEvent(event.label, "sound", level=None if event.level == "medium" else event.level)
+        return ParsedEvent(
+            event.label.lower(), "sound", level=None if event.level == "medium" else event.level
+        )
     tempo = lexicon.tempo_word(event.tempo) if event.tempo else None
-    return ParsedEvent(kind(event), "music", key=event.key, tempo=tempo)
+    return ParsedEvent(kind(event).lower(), "music", key=event.key, tempo=tempo)
 
 
 def spoken_words(text: str) -> tuple[str, ...]:
@@ -101,6 +103,7 @@ _SENTENCE = re.compile(r'(?:[^.!?"“]|["“][^"“”]*["”]?|\.(?=\d))+')
 _LEADS = "|".join((*prose.FIRST, *prose.MIDDLE, *prose.LAST, *prose.ONLY, prose.OVERLAPPING))
 _ABSENT = re.compile(r"\bThere is no ([^.]*)", re.I)
 _MELODY = re.compile(r"\ban? (?:(slow|moderate|fast) )?(.*?)\s*\bmelody\b", re.I)
+_PASSAGE = re.compile(r"\ban? (?:(slow|moderate|fast) )?passage of (?:.* )?music\b", re.I)
 _PLAYING = re.compile(r"\ban? (.+?) playing(?: (slow|moderate|fast))?", re.I)
 _KEY = re.compile(r"\bin ([A-G](?:[-# ]?(?:flat|sharp)|#|b)? (?:major|minor))", re.I)
 _VOICE = re.compile(r"\ban? (.*?)\s*\b(?:voice|speaker)\b", re.I)
@@ -123,6 +126,8 @@ def _read_sentences(text: str) -> tuple[ParsedEvent, ...]:
 def _read_clause(clause: str) -> ParsedEvent | None:
     """The event of one noun phrase, by the strictest pattern that fits."""
     bare = _QUOTE.sub(" ", clause)
+    if bare == clause and _SOUND_OF.search(clause):  # "the sound of a screaming voice" is no speech
+        return _read_sound(clause)
     if re.search(r"\b(voice|speaker|speech|says|saying)\b", bare, re.I):
         words = tuple(word for quote in _QUOTE.findall(clause) for word in spoken_words(quote))
         voice = _VOICE.search(bare)
@@ -132,7 +137,9 @@ def _read_clause(clause: str) -> ParsedEvent | None:
 
 def _read_music(clause: str) -> ParsedEvent | None:
     key = _KEY.search(clause)
-    if melody := _MELODY.search(clause):
+    if passage := _PASSAGE.search(clause):
+        tempo, name = passage[1], lexicon.UNNAMED_INSTRUMENT
+    elif melody := _MELODY.search(clause):
         tempo, name = melody[1], melody[2]
     elif playing := _PLAYING.search(clause):
         name, tempo = playing[1], playing[2]
@@ -200,7 +207,7 @@ def _read_rows(rows: dict[str, str]) -> tuple[ParsedEvent, ...]:
         if timed := _TIMED.match(item):
             label, _, level = timed[2].partition(", ")
             level = level if level in ("loud", "soft") else None
-            events.append(ParsedEvent(label, "sound", level=level, start=float(timed[1])))
+            events.append(ParsedEvent(label.lower(), "sound", level=level, start=float(timed[1])))
     for item in _items(rows, "Music"):
         if timed := _TIMED.match(item):
             events.append(_music_row(float(timed[1]), timed[2]))

@@ -99,12 +99,14 @@ def _sound(sound: SoundEvent, rng) -> str:
 
 
 def _music(music: Music, rng) -> str:
-    words = [music.genre or "", kind(music) if music.instruments else ""]
     tempo = lexicon.tempo_word(music.tempo) if music.tempo else ""
     key = f" in {music.key}" if music.key else ""
-    if words[1] and _choose(("melody", "playing"), rng) == "playing":
-        return f"{with_article(_join(words))} playing {_join((tempo, 'notes'))}{key}"
-    return f"{with_article(_join((tempo, *words, 'melody')))}{key}"
+    if not music.instruments:
+        return f"{with_article(_join((tempo, 'passage of', music.genre, 'music')))}{key}"
+    genre = f", in {music.genre} style" if music.genre else ""
+    if _choose(("melody", "playing"), rng) == "playing":
+        return f"{with_article(kind(music))} playing {_join((tempo, 'notes'))}{key}{genre}"
+    return f"{with_article(_join((tempo, kind(music), 'melody')))}{key}{genre}"
 
 
 def _speech(turn: Turn, speaker: Speaker, rng) -> str:

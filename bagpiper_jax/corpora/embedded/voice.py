@@ -6,6 +6,7 @@ Only the voice inside the package ("heart") is used: the others would be downloa
 import numpy as np
 
 from bagpiper_jax.audio import SAMPLE_RATE, resample
+from bagpiper_jax.corpora.assembly import CorpusError
 from bagpiper_jax.corpora.embedded.sounds import Wave, fade
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -20,7 +21,7 @@ _RATE = 24_000
 _SILENCE = 0.02  # of the peak: what counts as silence at the ends of a word
 
 
-class VoiceError(RuntimeError):
+class VoiceError(CorpusError):
     """The text-to-speech package is missing or unusable."""
 
 
