@@ -16,6 +16,7 @@ import seqio
 import tensorflow as tf
 
 from bagpiper_jax import audio
+from bagpiper_jax.data.codes import CodeStore, CodeStoreError
 from bagpiper_jax.data.records import RecordError
 from bagpiper_jax.dialogue import MODALITIES, ROLES, DialogueError, Message
 from bagpiper_jax.manifest import Clip
@@ -67,11 +68,20 @@ def dialogue_preprocessor(
     dataset = dataset.map(to_features)
     if settings.current().report_rejects:
         return dataset
-    return dataset.filter(lambda example: tf.equal(example["outcome"], ""))
+    return dataset.filter(_is_usable)
+
+
+def _is_usable(example: dict) -> tf.Tensor:
+    fatal = tf.strings.regex_full_match(example["outcome"], "fatal (?s:.*)")
+    with tf.control_dependencies([tf.debugging.Assert(~fatal, [example["outcome"]])]):
+        return tf.equal(example["outcome"], "")
 
 
 def encode_line(line: bytes, author: Author, corpus: str, task: str) -> list:
-    """The features of one clip, in the order of `OUTPUT_FEATURES`, then id and outcome."""
+    """The features of one clip, in the order of `OUTPUT_FEATURES`, then id and outcome.
+
+    The outcome is "" or starts with skipped, rejected, or, where no clip can succeed, fatal.
+    """
     clip = Clip(**json.loads(line))
     try:
         features = encode_dialogue(author(clip, _generator(task, clip.id)), corpus)
@@ -82,6 +92,8 @@ def encode_line(line: bytes, author: Author, corpus: str, task: str) -> list:
         features, outcome = _no_features(), f"rejected {error.reason}: {error}"
     except DialogueError as error:
         features, outcome = _no_features(), f"rejected bad_dialogue: {error}"
+    except CodeStoreError as error:
+        features, outcome = _no_features(), f"fatal {error}"
     except Exception as error:  # an author may be anyone's code; the clip is named, the others go on
         _log.warning("%s: clip %s: %r", task, clip.id, error)
         features, outcome = _no_features(), f"rejected error_{type(error).__name__}: {error}"
@@ -140,15 +152,15 @@ def _codes(corpus: str, clip_id: str) -> np.ndarray:
         raise RecordError("no_codes", f"clip {clip_id} has no codes; run tokenize_audio") from None
 
 
-def _code_store(corpus: str):
+def _code_store(corpus: str) -> CodeStore:
     current = settings.current()
+    if not current.codec:
+        raise CodeStoreError("the task needs codec codes; name the codec (CacheConfig.codec)")
     return _open_code_store(str(current.corpus_directory(corpus)), current.codec)
 
 
 @functools.lru_cache(maxsize=4)
-def _open_code_store(directory: str, fingerprint: str):
-    from bagpiper_jax.data.codes import CodeStore
-
+def _open_code_store(directory: str, fingerprint: str) -> CodeStore:
     return CodeStore.open(directory, fingerprint)
 
 

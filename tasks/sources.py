@@ -7,6 +7,8 @@ from pathlib import Path
 import seqio
 import tensorflow as tf
 
+from bagpiper_jax.data.codes import MANIFEST as CODES_MANIFEST
+from bagpiper_jax.data.codes import store_directory
 from bagpiper_jax.manifest import MANIFEST, SPLITS, Clip, read_manifest
 from tasks import settings
 
@@ -27,7 +29,10 @@ class ManifestSource(seqio.FunctionDataSource):
 
     def input_files(self) -> list[Path]:
         """What the examples are made of; their hashes become part of the cache's provenance."""
-        return [settings.current().corpus_directory(self.corpus) / MANIFEST]
+        current = settings.current()
+        directory = current.corpus_directory(self.corpus)
+        codes = store_directory(directory, current.codec) / CODES_MANIFEST
+        return [directory / MANIFEST, *([codes] if current.codec and codes.exists() else [])]
 
 
 def _dataset(

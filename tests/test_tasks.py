@@ -263,3 +263,50 @@ def test_manifest_tells_where_a_cache_came_from(lock_path):
     assert "pretraining.audio_to_caption" in json.dumps(made_from["preprocessors"])
     for shard in manifest["shards"]:
         assert set(shard["files"]) == {"core", "audio"} and len(shard["files"]["core"]["sha256"]) == 64
+
+
+def write_codes(corpus, clips: dict[str, int], fingerprint: str = "nano-codec") -> dict:
+    """A finished code store with random codes of so many frames per clip."""
+    from bagpiper_jax.data import codes
+
+    rng = np.random.default_rng(0)
+    made = {name: rng.integers(0, 1024, (frames, 8)).astype(np.uint16) for name, frames in clips.items()}
+    directory = codes.store_directory(corpus, fingerprint)
+    directory.mkdir(parents=True)
+    shard = codes.shard_name(0, 1)
+    codes.write_shard(directory / shard, list(made), list(made.values()), 8)
+    manifest = {
+        "fingerprint": fingerprint,
+        "clips": len(made),
+        "shards": {shard: codes.sha256(directory / shard)},
+    }
+    (directory / codes.MANIFEST).write_text(json.dumps(manifest))
+    return made
+
+
+def test_codes_reach_the_batch(tmp_path):
+    directory = tmp_path / "user"
+    directory.mkdir()
+    clips = [clip(name) for name in ("one", "two", "three", "lost")]
+    for c in clips[:3]:
+        path = directory / c.audio
+        path.parent.mkdir(exist_ok=True)
+        audio.write(path, np.zeros(8000, np.float32) + 0.01)
+    write_manifest(directory, clips)
+    settings = {"mixture": "user_caption_to_audio", "rates": {}, "cache_dir": str(tmp_path / "cache")}
+    with pytest.raises(ExportError, match="needs codec codes; name the codec"):
+        cache_mixture(config(tmp_path, **settings))
+    with pytest.raises(ExportError, match="no codes of codec nano-codec.*tokenize_audio"):
+        cache_mixture(config(tmp_path, **settings, codec="nano-codec"))
+    made = write_codes(directory, {"one": 5, "two": 9, "three": 2})
+    path = cache_mixture(config(tmp_path, **settings, codec="nano-codec"))
+    (cache,) = caches(path).values()
+    assert cache.manifest["counts"] == {"ok": 3, "rejected no_codes": 1}
+    loader = Loader(path, BatchShape(1, 256, 1), LAYOUT, finite=True, codec="nano-codec", cfg_dropout=0.0)
+    found = dialogue.parse(loader.batch(0).tokens[0], LAYOUT)
+    pairs = {
+        ByteTokenizer().decode(caption[2]): codes[2]
+        for caption, codes in zip(found[::2], found[1::2], strict=True)
+    }
+    for name in ("one", "two", "three"):
+        np.testing.assert_array_equal(pairs[f"This is {name}!"], made[name])

@@ -17,6 +17,7 @@ import numpy as np
 
 from bagpiper_jax.data import cache, provenance, records
 from bagpiper_jax.data.cache import TaskCache
+from bagpiper_jax.data.codes import codec_fingerprint
 from bagpiper_jax.data.lock import Lock, LockedTask, write_lock
 from bagpiper_jax.data.shards import ExportError, Limits, part_path, write_missing
 
@@ -105,17 +106,13 @@ def _task_settings(config: CacheConfig):
     return Settings(
         data_root=config.data_root,
         tokenizer=config.tokenizer,
-        codec=_codec_fingerprint(config.codec),
+        codec=codec_fingerprint(config.codec) if Path(config.codec).suffix else config.codec,
         num_streams=config.num_streams,
         max_seconds=config.max_seconds,
         system_prompt=config.system_prompt,
         seed=config.seed,
         report_rejects=True,
     )
-
-
-def _codec_fingerprint(codec: str) -> str:
-    return codec
 
 
 def _rates(config: CacheConfig) -> dict[str, float]:

@@ -8,14 +8,17 @@ from pathlib import Path
 
 import numpy as np
 
+from bagpiper_jax.audio import MEL_BINS
 from bagpiper_jax.data.batch import Batch, BatchShape
 from bagpiper_jax.data.cache import CacheError
+from bagpiper_jax.data.codes import codec_fingerprint
 from bagpiper_jax.data.lock import open_caches, read_lock
 from bagpiper_jax.data.planner import FinitePlan, Plan, TaskLengths
 from bagpiper_jax.data.records import DIRECTIONS
 from bagpiper_jax.data.rows import RowMaker, empty_batch
 from bagpiper_jax.data.shuffle import stable_hash
 from bagpiper_jax.dialogue import RenderConfig
+from bagpiper_jax.text import load_tokenizer
 from bagpiper_jax.vocabulary import Vocabulary
 
 _log = logging.getLogger(__name__)
@@ -70,6 +73,8 @@ class Loader:
         max_excluded: float = 0.05,
         feature_cache_mb: int = 0,
     ):
+        if shape.mel_bins != MEL_BINS:
+            raise ValueError(f"features have {MEL_BINS} mel bins, the batch is made for {shape.mel_bins}")
         if shape.rows % process_count:
             raise ValueError(f"{shape.rows} rows do not divide among {process_count} processes")
         self.shape, self.vocabulary = shape, vocabulary
@@ -215,6 +220,14 @@ def _require_few_excluded(excluded, limit: float) -> None:
 
 def _short_hash(value) -> str:
     return f"{stable_hash(repr(value)):016x}"
+
+
+def fingerprints(tokenizer: str | None, codec: str | None) -> dict[str, str | None]:
+    """`Loader`'s arguments tokenizer and codec, from the files that a run names; None stays None."""
+    return {
+        "tokenizer": load_tokenizer(tokenizer).fingerprint if tokenizer else None,
+        "codec": codec_fingerprint(codec) if codec else None,
+    }
 
 
 def lock_path(cache_dir: str | os.PathLike, mixture: str) -> Path:

@@ -67,7 +67,7 @@ def write_shard(
         inputs: how many examples the source had for this shard.
 
     Raises:
-        ExportError: 100 examples in a row failed.
+        ExportError: 100 examples in a row failed, or one said that none can succeed.
     """
     from array_record.python import array_record_module
 
@@ -121,6 +121,8 @@ def _outcomes(examples: Iterator[dict], limits: Limits) -> Iterator[tuple[Record
             continue
         consecutive = 0
         name, outcome = _text(example.get("id", b"")), _text(example.get("outcome", b""))
+        if outcome.startswith("fatal "):
+            raise ExportError(outcome.removeprefix("fatal "))
         if outcome:
             yield None, name, outcome
             continue
