@@ -35,7 +35,8 @@ CORE = [
 ]
 DATA = ["seqio>=0.0.20,<0.1", "tensorflow>=2.20,<3", "tensorflow-datasets>=4.9.9,<5", "av>=14"]
 QUICKSTART = ["hibari-tts==0.2.1", "onnxruntime>=1.20", "pystoi>=0.4.1"]
-DEBIAN = ["av>=14", "music21>=9.7"]
+# symusic 0.6.0 cannot hand its audio to numpy.
+DEBIAN = ["av>=14", "music21>=9.7", "symusic>=0.5.8,<0.6"]
 INTEROP = ["torch>=2.6,<3", "transformers>=5.0,<6"]
 TEST = ["pytest>=8", "pytest-timeout>=2.3", "hypothesis>=6.100", "ruff>=0.14,<0.16"]
 
@@ -48,7 +49,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["bagpiper_jax", "bagpiper_jax.*", "tasks", "tasks.*"]),
-    package_data={"bagpiper_jax": ["assets/*.safetensors", "corpora/**/*.json", "corpora/**/*.toml"]},
+    package_data={"bagpiper_jax": ["assets/*.safetensors", "corpora/**/*.json", "corpora/**/*.toml", "evaluation/*.css"]},
     install_requires=CORE,
     extras_require={
         "data": DATA,

@@ -1,11 +1,37 @@
-"""Builds the embedded corpus: `python -m bagpiper_jax.build_corpus --gin_file=gin/corpora/embedded.gin`."""
+"""Builds a corpus in manifest form: `python -m bagpiper_jax.build_corpus --gin_file=gin/corpora/embedded.gin`.
+
+`gin/corpora/` has a file for each kind: embedded (made by code), debian (real recordings), user (your own JSONL).
+"""
+
+import dataclasses
+import sys
 
 from bagpiper_jax import configuration
+from bagpiper_jax.corpora import debian, user
+from bagpiper_jax.corpora.assembly import CorpusError
+from bagpiper_jax.corpora.debian import DebianCorpusConfig
 from bagpiper_jax.corpora.embedded.build import EmbeddedCorpusConfig, build_embedded_corpus
+from bagpiper_jax.corpora.user import UserCorpusConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class BuildCorpusConfig:
+    """The corpus to build, of one of the three kinds."""
+
+    corpus: EmbeddedCorpusConfig | DebianCorpusConfig | UserCorpusConfig
 
 
 def main(argv=None):
-    build_embedded_corpus(configuration.load(EmbeddedCorpusConfig, argv, __doc__))
+    corpus = configuration.load(BuildCorpusConfig, argv, __doc__).corpus
+    try:
+        if isinstance(corpus, UserCorpusConfig):
+            user.build(corpus)
+        elif isinstance(corpus, DebianCorpusConfig):
+            debian.build(corpus)
+        else:
+            build_embedded_corpus(corpus)
+    except CorpusError as error:
+        sys.exit(f"build_corpus: {error}")
 
 
 if __name__ == "__main__":

@@ -65,11 +65,7 @@ def _key(conversion: Conversion, directory: Path) -> str:
 def convert(conversion: Conversion) -> dict:
     """Copies one file as 16 kHz mono FLAC: {"seconds"}, or its rejection's {"reason", "detail", "remedy"}."""
     try:
-        samples = audio.read(
-            conversion.source,
-            max_seconds=conversion.max_seconds + _OVERHANG,
-            min_seconds=conversion.min_seconds,
-        )
+        samples = _read(conversion)
         samples = _within_range(samples[: round(conversion.max_seconds * audio.SAMPLE_RATE)])
         _write(Path(conversion.target), samples)
         return {"seconds": round(len(samples) / audio.SAMPLE_RATE, 6)}
@@ -79,6 +75,18 @@ def convert(conversion: Conversion) -> dict:
     except RecordError as error:
         detail = f"{conversion.source}: {error.detail}"
         return {"reason": error.reason, "detail": detail, "remedy": error.remedy}
+
+
+def _read(conversion: Conversion) -> np.ndarray:
+    limit = conversion.max_seconds + _OVERHANG
+    try:
+        return audio.read(conversion.source, max_seconds=limit, min_seconds=conversion.min_seconds)
+    except (
+        OSError
+    ) as error:  # no permission, a name too long, a broken disk: this record's fault, not the build's
+        raise RecordError(
+            "unreadable_audio", str(error.strerror), "check the path and its permissions"
+        ) from error
 
 
 def _within_range(samples: np.ndarray) -> np.ndarray:

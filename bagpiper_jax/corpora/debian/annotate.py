@@ -28,14 +28,13 @@ def annotate(
         rendering: the truth about a rendered score, for recordings of kind "score".
     """
     start, end = round(measured.start, 3), round(measured.end, 3)
-    quality = _quality(measured)
-    facts = {"acoustics": Acoustics(quality=quality)}
+    facts = {"acoustics": Acoustics(quality=_quality(measured))}
     if recording.kind == "speech":
         speaker = _speaker(recording, measured)
         facts = {
             "turns": (Turn(speaker.id, start, end, recording.label, recording.language),),
             "speakers": (speaker,),
-            "acoustics": Acoustics(noise=_background(measured), quality=quality),
+            "acoustics": Acoustics(noise=_background(measured)),
         }
     elif rendering is not None:
         passage = Music(start, end, rendering.key, rendering.tempo, rendering.instruments, rendering.genre)
@@ -79,6 +78,7 @@ def _level(measured: Measurement) -> str:
 
 
 def _quality(measured: Measurement) -> str | None:
+    """Brightness, which says little of a voice and is left to sounds and music."""
     if measured.centroid < _DARK:
         return "dark"
     return "bright" if measured.centroid > _BRIGHT else None

@@ -90,7 +90,8 @@ def build(config: DebianCorpusConfig) -> Path:
     obtained = {p.name: p for p in packages.obtain(config.package_names(), directory / "work")}
     found = list(_recordings(config, obtained))
     rejects = [item for item in found if isinstance(item, Reject)]
-    wanted = _unique([item for item in found if isinstance(item, Recording)])
+    wanted = [item for item in found if isinstance(item, Recording)]
+    _require_unique(wanted)
     if config.hold_out == "prompt":
         wanted = [_by_prompt(recording) for recording in wanted]
     results = _process_all(config, wanted, obtained, directory)
@@ -99,7 +100,7 @@ def build(config: DebianCorpusConfig) -> Path:
     versions = {p.name: {"version": p.version, "sha256": p.sha256} for p in obtained.values()}
     facts = {
         "corpus": "debian", "config": dataclasses.asdict(dataclasses.replace(config, directory="")),
-        "packages": versions,
+        "packages": versions, "renderer": scores.versions() if config.num_scores else {},
     }  # fmt: skip
     return assembly.finish(directory, clips, rejects, facts)
 
@@ -128,12 +129,11 @@ def _recordings(config: DebianCorpusConfig, obtained: Mapping[str, Package]) -> 
         yield from scores.scores(config.num_scores, config.excerpt_seconds, config.seed)
 
 
-def _unique(found: Sequence[Recording]) -> list[Recording]:
+def _require_unique(found: Sequence[Recording]) -> None:
     seen = collections.Counter(recording.id for recording in found)
     repeated = [record_id for record_id, number in seen.items() if number > 1]
     if repeated:
-        raise CorpusError(f"ids repeat: {', '.join(repeated[:5])}")
-    return list(found)
+        raise CorpusError(f"ids repeat: {', '.join(repeated[:5])}; the packages differ from those known")
 
 
 def _by_prompt(recording: Recording) -> Recording:
@@ -228,7 +228,7 @@ def assign_splits(usable: Sequence[Recording], config: DebianCorpusConfig) -> di
         else:
             strata[recording.stratum][recording.group] += 1
     for _, groups in sorted(strata.items()):
-        splits.update(_draw(groups, config) | {g: s for g, s in splits.items() if g in groups})
+        splits.update({group: split for group, split in _draw(groups, config).items() if group not in splits})
     return splits
 
 
@@ -238,13 +238,14 @@ def _draw(groups: Mapping[str, int], config: DebianCorpusConfig) -> dict[str, st
     if len(order) < 3 or not config.held_out:
         return splits
     share = config.held_out * sum(groups.values())
-    place = 0
+    # A group much larger than the share, such as one drum kit among single drums, would swallow it.
+    largest = max(2 * share, sorted(groups.values())[1])
+    candidates = iter([group for group in order if groups[group] <= largest])
     for split in ("test", "validation"):
         filled = 0
-        while filled < share and place < len(order) - 1:
-            splits[order[place]] = split
-            filled += groups[order[place]]
-            place += 1
+        while filled < share and (group := next(candidates, None)) is not None:
+            splits[group] = split
+            filled += groups[group]
     return splits
 
 

@@ -5,6 +5,7 @@ Needs the optional packages `music21` and `symusic`; `available` says whether th
 
 import dataclasses
 import hashlib
+import importlib.metadata
 import importlib.util
 import warnings
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,7 @@ from bagpiper_jax.audio import SAMPLE_RATE
 from bagpiper_jax.corpora.assembly import RecordError
 from bagpiper_jax.corpora.debian.recordings import Recording
 
+_PACKAGES = ("music21", "symusic")
 SOUNDFONT_LICENCE = "GPL-2"
 _TICKS = 480
 _LEVEL = 0.1  # root mean square of a rendering, -20 dBFS
@@ -54,8 +56,14 @@ class Rendering:
 
 def available() -> str:
     """What hinders rendering, or ""."""
-    missing = [name for name in ("music21", "symusic") if importlib.util.find_spec(name) is None]
+    missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
     return f"{' and '.join(missing)} not installed; pip install 'bagpiper_jax[debian]'" if missing else ""
+
+
+def versions() -> dict[str, str]:
+    """Versions of the optional packages that are there."""
+    found = [name for name in _PACKAGES if importlib.util.find_spec(name)]
+    return {name: importlib.metadata.version(name) for name in found}
 
 
 def scores(count: int, seconds: float, seed: int) -> Iterator[Recording]:
