@@ -16,8 +16,10 @@ Query = Float[Array, "B T H K"]
 Key = Float[Array, "B U KV K"]
 Segments = Int[Array, "B T"]
 
-QUERY_BLOCK = 256
-"""Queries per block of `dot_product`: a block meets only the keys before its end, which saves near half the work."""
+MIN_BLOCK, MAX_BLOCKS = 64, 8
+"""Queries per block of `dot_product`, and how many blocks are unrolled at most."""
+
+_HIDDEN = -1e30  # finite: a row that sees nothing stays finite too
 
 
 def masked_attention(query: Query, key: Key, value: Key, mask: Bool[Array, "B T U"]) -> Query:
@@ -26,20 +28,34 @@ def masked_attention(query: Query, key: Key, value: Key, mask: Bool[Array, "B T 
     A query that may see nothing gets a mean of all values: finite, and to be ignored.
     """
     batch, length, heads, width = query.shape
-    grouped = query.reshape(batch, length, key.shape[2], -1, width) * width**-0.5
-    scores = jnp.einsum("btngk,bunk->bngtu", grouped, key, preferred_element_type=jnp.float32)
-    scores = jnp.where(mask[:, None, None], scores, -1e30)
-    weights = jax.nn.softmax(scores, axis=-1).astype(value.dtype)
-    return jnp.einsum("bngtu,bunk->btngk", weights, value).reshape(batch, length, heads, width)
+    # Queries of one key/value head side by side: each head's scores are then one matrix product.
+    grouped = query.reshape(batch, length, key.shape[2], -1, width).transpose(0, 2, 3, 1, 4) * width**-0.5
+    scores = jnp.einsum("bnqk,bunk->bnqu", _merge(grouped), key, preferred_element_type=jnp.float32)
+    scores = scores.reshape(*grouped.shape[:4], -1) + jnp.where(mask, 0, _HIDDEN)[:, None, None]
+    weights = jnp.exp(scores - jax.lax.stop_gradient(jnp.max(scores, axis=-1, keepdims=True)))
+    total = jnp.sum(weights, axis=-1, keepdims=True)
+    values = jnp.einsum(
+        "bnqu,bunk->bnqk", _merge(weights.astype(value.dtype)), value, preferred_element_type=jnp.float32
+    )
+    output = (values.reshape(grouped.shape) / total).astype(query.dtype)
+    return output.transpose(0, 3, 1, 2, 4).reshape(query.shape)
+
+
+def _merge(x: Array) -> Array:
+    return x.reshape(*x.shape[:2], -1, x.shape[-1])
 
 
 def dot_product(query: Query, key: Key, value: Key, segment_ids: Segments) -> Query:
-    """Packed causal attention in plain XLA, on every backend."""
+    """Packed causal attention in plain XLA, on every backend.
+
+    A block of queries meets only the keys before its end: near half the work of the whole square.
+    """
     length = query.shape[1]
+    block = max(MIN_BLOCK, -(-length // MAX_BLOCKS))
     slots = jnp.arange(length)
     outputs = []
-    for start in range(0, length, QUERY_BLOCK):
-        end = min(start + QUERY_BLOCK, length)
+    for start in range(0, length, block):
+        end = min(start + block, length)
         mask = segment_ids[:, start:end, None] == segment_ids[:, None, :end]
         mask &= slots[start:end, None] >= slots[:end]
         outputs.append(masked_attention(query[:, start:end], key[:, :end], value[:, :end], mask))

@@ -1,0 +1,34 @@
+"""Exports a checkpoint; with `--list --format=espnet --gin_file=gin/models/8b.gin`, only names its tensors."""
+
+import re
+import sys
+
+from bagpiper_jax import configuration
+from bagpiper_jax.interop.exporting import ExportConfig, export_checkpoint, list_tensors
+from bagpiper_jax.interop.names import InterchangeError
+
+# Shorthands of this job, as bindings.
+_LIST = ("--gin.ExportConfig.list=True", "--gin.ExportConfig.model=@BagpiperConfig()")
+
+
+def main(argv: list[str] | None = None) -> None:
+    config = configuration.load(ExportConfig, list(_bindings(sys.argv[1:] if argv is None else argv)))
+    if config.list:
+        print(*list_tensors(config), sep="\n")
+        return
+    try:
+        export_checkpoint(config)
+    except InterchangeError as error:
+        sys.exit(str(error))
+
+
+def _bindings(argv: list[str]):
+    for flag in argv:
+        if flag == "--list":
+            yield from _LIST
+        else:
+            yield re.sub(r"^--(format|dtype|checkpoint|output|codec)=", r"--gin.ExportConfig.\1=", flag)
+
+
+if __name__ == "__main__":
+    configuration.run_job(main)
