@@ -229,6 +229,14 @@ def test_a_missing_source_and_its_own_folder_are_refused(tmp_path):
     assert source.exists()
 
 
+def test_another_corpus_is_not_overwritten(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "manifest.jsonl").write_text("{}\n")
+    with pytest.raises(CorpusError, match="holds another corpus"):
+        build(tmp_path, [good()])
+    assert (tmp_path / "out" / "manifest.jsonl").read_text() == "{}\n"
+
+
 def test_dialogue_audio_is_copied_or_refers_to_clips(tmp_path):
     dialogue = [["user", "audio", "good.wav"], ["user", "audio", "other.wav"], ["assistant", "audio", "a"]]
     (tmp_path / "source").mkdir()

@@ -158,6 +158,19 @@ def write_json(path: str | os.PathLike, value: object) -> None:
     os.replace(temporary, path)
 
 
+def require_replaceable(directory: str | os.PathLike, kind: str) -> None:
+    """Raises CorpusError if the directory holds a corpus of another kind, which a build would overwrite."""
+    directory = Path(directory)
+    if not (directory / MANIFEST).exists():
+        return
+    try:
+        found = json.loads((directory / SUMMARY).read_text(encoding="utf-8"))["corpus"]
+    except (OSError, ValueError, KeyError, TypeError):
+        found = "unknown"
+    if found != kind:
+        raise CorpusError(f"{directory} holds another corpus ({found}); choose an empty directory")
+
+
 def write_rejects(directory: str | os.PathLike, rejects: Iterable[Reject]) -> Path:
     """Writes `rejects.jsonl`, one `Reject` a line; an empty file says that nothing was rejected."""
     path = Path(directory) / REJECTS

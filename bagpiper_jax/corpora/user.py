@@ -79,6 +79,7 @@ def build(config: UserCorpusConfig) -> Path:
         raise CorpusError(
             f"directory {directory} holds the source itself; choose another, or it would be overwritten"
         )
+    assembly.require_replaceable(directory, "user")
     records, rejects = _read(config, source)
     conversions = [
         c

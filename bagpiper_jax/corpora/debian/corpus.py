@@ -87,6 +87,7 @@ def build(config: DebianCorpusConfig) -> Path:
         CorpusError: apt is missing, a package cannot be had, or nothing usable was found.
     """
     directory = Path(config.directory)
+    assembly.require_replaceable(directory, "debian")
     obtained = {p.name: p for p in packages.obtain(config.package_names(), directory / "work")}
     found = list(_recordings(config, obtained))
     rejects = [item for item in found if isinstance(item, Reject)]
