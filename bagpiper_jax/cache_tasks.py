@@ -1,11 +1,27 @@
-"""Caches a SeqIO mixture: `cache_tasks --gin_file=gin/mixtures/embedded_pretraining.gin`."""
+"""Caches SeqIO mixtures: `cache_tasks --gin_file=gin/mixtures/embedded.gin`."""
 
-from bagpiper_jax import configuration
-from bagpiper_jax.data.export import CacheConfig, cache_mixture
+import os
+import sys
+
+# Caching needs no accelerator, and TensorFlow's start-up notes would bury ours.
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+from bagpiper_jax import configuration  # noqa: E402
+from bagpiper_jax.data.cache import CacheError  # noqa: E402
+from bagpiper_jax.data.codes import CodeStoreError  # noqa: E402
+from bagpiper_jax.data.export import CacheConfig, cache_mixtures  # noqa: E402
+from bagpiper_jax.data.shards import ExportError  # noqa: E402
+from bagpiper_jax.manifest import ManifestError  # noqa: E402
+from bagpiper_jax.text import TokenizerError  # noqa: E402
 
 
 def main(argv: list[str] | None = None) -> None:
-    cache_mixture(configuration.load(CacheConfig, argv))
+    config = configuration.load(CacheConfig, argv)
+    try:
+        cache_mixtures(config)
+    except (ExportError, CacheError, CodeStoreError, ManifestError, TokenizerError) as error:
+        sys.exit(f"cache_tasks: {error}")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import soundfile
 from bagpiper_jax import audio, dialogue, inspect_data
 from bagpiper_jax.data.batch import BatchShape
 from bagpiper_jax.data.cache import TaskCache
-from bagpiper_jax.data.export import CacheConfig, cache_mixture
+from bagpiper_jax.data.export import CacheConfig, cache_mixtures
 from bagpiper_jax.data.loader import Loader
 from bagpiper_jax.data.lock import read_lock
 from bagpiper_jax.data.shards import ExportError
@@ -70,7 +70,7 @@ def root(tmp_path_factory):
 
 def config(root, **fields) -> CacheConfig:
     defaults = {
-        "mixture": "user_pretraining",
+        "mixtures": ("user_pretraining",),
         "data_root": str(root),
         "cache_dir": str(root / "cache"),
         "rates": NO_CODES,
@@ -78,6 +78,11 @@ def config(root, **fields) -> CacheConfig:
         "shard_inputs": 5,
     }
     return CacheConfig(**{**defaults, **fields})
+
+
+def cache_mixture(config: CacheConfig):
+    (lock,) = cache_mixtures(config)
+    return lock
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +147,7 @@ def test_another_caption_tokenizer_or_limit_makes_another_cache(root, lock_path,
     learn_bpe(["This is good"], 260, tmp_path / "tokenizer.json")
     directories = {caches(lock_path)["user_text_only"].directory}
     for change in ({"tokenizer": str(tmp_path)}, {"max_slots": 4000}, {"seed": 1}):
-        changed = cache_mixture(config(root, mixture="user_text_only", rates={}, **change))
+        changed = cache_mixture(config(root, mixtures=("user_text_only",), rates={}, **change))
         directories.add(caches(changed)["user_text_only"].directory)
     assert len(directories) == 4
 
@@ -189,7 +194,7 @@ def test_wrong_names_suggest_and_empty_things_are_named(root, tmp_path):
     with pytest.raises(
         ExportError, match="unknown mixture or task 'user_pretrainig'; did you mean user_pretr"
     ):
-        cache_mixture(config(root, mixture="user_pretrainig"))
+        cache_mixture(config(root, mixtures=("user_pretrainig",)))
     with pytest.raises(ExportError, match="no split 'trian'; it has: train, validation, test"):
         cache_mixture(config(root, splits=("trian",)))
     none = {f"user_{p}": 0.0 for p in ("caption_to_audio", "audio_to_caption", "text_only")}
@@ -201,7 +206,7 @@ def test_wrong_names_suggest_and_empty_things_are_named(root, tmp_path):
         cache_mixture(config(root, max_reject_frac=0.1, cache_dir=str(tmp_path)))
     write_manifest(tmp_path / "user", [Clip("c", "validation", "text", text="hm")])
     with pytest.raises(ExportError, match="user_text_only has no examples in split train"):
-        cache_mixture(config(tmp_path, mixture="user_text_only", rates={}, cache_dir=str(tmp_path / "c")))
+        cache_mixture(config(tmp_path, mixtures=("user_text_only",), rates={}, cache_dir=str(tmp_path / "c")))
 
 
 def test_dialogues_are_used_as_they_are_and_faults_in_them_are_named(tmp_path):
@@ -218,7 +223,7 @@ def test_dialogues_are_used_as_they_are_and_faults_in_them_are_named(tmp_path):
     ]
     write_manifest(directory, clips)
     path = cache_mixture(
-        config(tmp_path, mixture="user_sft_understanding", rates={}, cache_dir=str(tmp_path / "cache"))
+        config(tmp_path, mixtures=("user_sft_understanding",), rates={}, cache_dir=str(tmp_path / "cache"))
     )
     (cache,) = caches(path).values()
     assert cache.manifest["counts"] == {
@@ -293,7 +298,7 @@ def test_codes_reach_the_batch(tmp_path):
         path.parent.mkdir(exist_ok=True)
         audio.write(path, np.zeros(8000, np.float32) + 0.01)
     write_manifest(directory, clips)
-    settings = {"mixture": "user_caption_to_audio", "rates": {}, "cache_dir": str(tmp_path / "cache")}
+    settings = {"mixtures": ("user_caption_to_audio",), "rates": {}, "cache_dir": str(tmp_path / "cache")}
     with pytest.raises(ExportError, match="needs codec codes; name the codec"):
         cache_mixture(config(tmp_path, **settings))
     with pytest.raises(ExportError, match="no codes of codec nano-codec.*tokenize_audio"):

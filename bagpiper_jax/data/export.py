@@ -26,10 +26,10 @@ _log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class CacheConfig:
-    """Caches a SeqIO mixture and writes its lock, `<cache_dir>/<mixture>.lock.json`.
+    """Caches SeqIO mixtures and writes a lock for each, `<cache_dir>/<mixture>.lock.json`.
 
     Attributes:
-        mixture: name of a SeqIO mixture or task.
+        mixtures: names of SeqIO mixtures or tasks; one job, since loading TensorFlow takes long.
         data_root: holds a directory per corpus.
         cache_dir: where caches and locks go.
         tokenizer: "byte" or the path of a tokenizer.json.
@@ -46,7 +46,7 @@ class CacheConfig:
         task_modules: modules whose import registers the tasks; a user's own go here.
     """
 
-    mixture: str
+    mixtures: tuple[str, ...]
     data_root: str
     cache_dir: str
     tokenizer: str = "byte"
@@ -66,8 +66,8 @@ class CacheConfig:
     task_modules: tuple[str, ...] = ("tasks.mixtures",)
 
 
-def cache_mixture(config: CacheConfig) -> Path:
-    """Caches all tasks of a mixture and returns the path of its lock.
+def cache_mixtures(config: CacheConfig) -> list[Path]:
+    """Caches all tasks of the mixtures and returns the paths of their locks.
 
     Raises:
         ExportError: unknown mixture, a task without examples, or too many rejects.
@@ -77,14 +77,26 @@ def cache_mixture(config: CacheConfig) -> Path:
     from tasks import settings
 
     settings.configure(_task_settings(config))
-    rates = _rates(config)
+    rates = {mixture: _rates(mixture, config.rates) for mixture in config.mixtures}
+    strangers = sorted(set(config.rates) - {task for tasks in rates.values() for task in tasks})
+    if strangers:
+        raise ExportError(f"rates for {strangers}, which are not in {', '.join(config.mixtures)}")
+    return [_cache_mixture(mixture, tasks, config) for mixture, tasks in rates.items()]
+
+
+def _cache_mixture(mixture: str, rates: dict[str, float], config: CacheConfig) -> Path:
+    from tasks import settings
+
+    rates = {name: rate for name, rate in rates.items() if rate > 0}
+    if not rates:
+        raise ExportError(f"mixture {mixture} is empty: no task has a positive rate")
     splits = {}
     for split in config.splits:
         locked = [_cache_task(name, rate, split, config) for name, rate in rates.items()]
         splits[split] = tuple(task for task in locked if task is not None)
     tokenizer = settings.current().text_tokenizer
     lock = Lock(
-        mixture=config.mixture,
+        mixture=mixture,
         rate_unit=config.rate_unit,
         tokenizer_fingerprint=tokenizer.fingerprint,
         tokenizer_size=tokenizer.size,
@@ -94,7 +106,7 @@ def cache_mixture(config: CacheConfig) -> Path:
         max_slots=config.max_slots,
         splits=splits,
     )
-    path = Path(config.cache_dir) / f"{config.mixture}.lock.json"
+    path = Path(config.cache_dir) / f"{mixture}.lock.json"
     write_lock(path, lock)
     _log.info("wrote %s", path)
     return path
@@ -115,28 +127,21 @@ def _task_settings(config: CacheConfig):
     )
 
 
-def _rates(config: CacheConfig) -> dict[str, float]:
-    """Task name → rate of a mixture, in order of names. Raises ExportError."""
+def _rates(mixture: str, overrides: dict[str, float]) -> dict[str, float]:
+    """Task name → rate of a mixture, in order of names. Raises ExportError: unknown mixture."""
     import seqio
 
     known = [*seqio.MixtureRegistry.names(), *seqio.TaskRegistry.names()]
-    if config.mixture not in known:
-        near = difflib.get_close_matches(config.mixture, known, n=3, cutoff=0.4)
+    if mixture not in known:
+        near = difflib.get_close_matches(mixture, known, n=3, cutoff=0.4)
         hint = f"; did you mean {', '.join(near)}?" if near else f"; known: {', '.join(sorted(known))}"
-        raise ExportError(f"unknown mixture or task {config.mixture!r}{hint}")
-    provider = seqio.get_mixture_or_task(config.mixture)
+        raise ExportError(f"unknown mixture or task {mixture!r}{hint}")
+    provider = seqio.get_mixture_or_task(mixture)
     if isinstance(provider, seqio.Task):
         rates = {provider.name: 1.0}
     else:
-        rates = {t.name: float(provider.get_rate(t)) for t in provider.tasks}
-    strangers = sorted(set(config.rates) - set(rates))
-    if strangers:
-        raise ExportError(f"rates for {strangers}, which are not in {config.mixture}: {sorted(rates)}")
-    rates = {name: config.rates.get(name, rate) for name, rate in sorted(rates.items())}
-    rates = {name: rate for name, rate in rates.items() if rate > 0}
-    if not rates:
-        raise ExportError(f"mixture {config.mixture} is empty: no task has a positive rate")
-    return rates
+        rates = {task.name: float(provider.get_rate(task)) for task in provider.tasks}
+    return {name: overrides.get(name, rate) for name, rate in sorted(rates.items())}
 
 
 def _cache_task(name: str, rate: float, split: str, config: CacheConfig) -> LockedTask | None:
