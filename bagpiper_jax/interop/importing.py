@@ -2,6 +2,8 @@
 
 import dataclasses
 import logging
+import os
+import shutil
 from pathlib import Path
 
 import jax
@@ -62,12 +64,16 @@ def import_checkpoint(config: ImportConfig) -> Path:
     parameters = _whole(config) if config.espnet else _parts(config)
     codec = {n.removeprefix(espnet.CODEC): x for n, x in parameters.items() if n.startswith(espnet.CODEC)}
     model = {name: x for name, x in parameters.items() if not name.startswith(espnet.CODEC)}
+    # Complete or not there: a name of its own until everything is written.
+    partial = output.with_name(output.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
     if codec:
-        save_codec(output / CODEC_FILE, codec, config.codec, {"imported_from": str(config.espnet)})
+        save_codec(partial / CODEC_FILE, codec, config.codec, {"imported_from": str(config.espnet)})
     extras = {"codec": CODEC_FILE} if codec else {}
-    save_model_config(output, config.model, tokenizer=config.tokenizer, **extras)
+    save_model_config(partial, config.model, tokenizer=config.tokenizer, **extras)
     with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(output / "parameters", unflatten(model))
+        checkpointer.save(partial / "parameters", unflatten(model))
+    os.replace(partial, output)
     logger.info("%s: %d parameters", output, count({name: x.shape for name, x in model.items()}))
     return output
 
