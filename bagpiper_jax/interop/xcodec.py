@@ -1,7 +1,7 @@
 """Names of the release's X-Codec ↔ ours, in both directions (reference section 4.5).
 
-One table. `{b}`, `{u}` and the like stand for indices that both names share; `[{l}]` in our name picks a slice
-of a stacked tensor. The layout says how a PyTorch tensor becomes ours; every layout is its own kind of
+One table. `{b}`, `{u}` and the like stand for indices that both names share; `[{l}]` in our name picks a
+slice of a stacked tensor. The layout says how a PyTorch tensor becomes ours; every layout is its own kind of
 permutation, so import and export are exact inverses.
 """
 
@@ -14,7 +14,14 @@ import numpy as np
 
 from bagpiper_jax.models.configs import CodecConfig
 
-SAME, CHANNELS, DENSE, CONV, UPSAMPLE, POSITIONAL = "same", "channels", "dense", "conv", "upsample", "positional"
+SAME, CHANNELS, DENSE, CONV, UPSAMPLE, POSITIONAL = (
+    "same",
+    "channels",
+    "dense",
+    "conv",
+    "upsample",
+    "positional",
+)
 
 _TO_OURS = {
     SAME: lambda x: x,

@@ -1,9 +1,9 @@
-"""The DAC encoder and decoder of X-Codec (reference section 4.2 and 4.3). Names follow the release's tensors."""
+"""The DAC encoder and decoder of X-Codec (reference sections 4.2, 4.3), under the release's names."""
 
 from flax import nnx
 from jaxtyping import Array, Float
 
-from bagpiper_jax.models.codec.layers import Conv, Lengths, Snake, Upsample, scale_lengths
+from bagpiper_jax.models.codec.layers import RESIDUAL_GAIN, Conv, Lengths, Snake, Upsample, scale_lengths
 from bagpiper_jax.models.configs import CodecConfig
 
 
@@ -12,7 +12,7 @@ class ResidualUnit(nnx.Module):
         self.snake1 = Snake(channels)
         self.conv1 = Conv(channels, channels, 7, dilation=dilation, rngs=rngs)
         self.snake2 = Snake(channels)
-        self.conv2 = Conv(channels, channels, 1, rngs=rngs)
+        self.conv2 = Conv(channels, channels, 1, gain=RESIDUAL_GAIN, rngs=rngs)
 
     def __call__(self, x: Float[Array, "B T C"], lengths: Lengths) -> Float[Array, "B T C"]:
         return x + self.conv2(self.snake2(self.conv1(self.snake1(x), lengths)))
@@ -88,7 +88,7 @@ class AcousticDecoder(nnx.Module):
             for width, stride in zip(channels, config.strides, strict=False)
         )
         self.snake1 = Snake(channels[-1])
-        self.conv2 = Conv(channels[-1], 1, 7, rngs=rngs)
+        self.conv2 = Conv(channels[-1], 1, 7, gain=0.1, rngs=rngs)  # waveforms are small numbers
 
     def __call__(self, x: Float[Array, "B N A"], lengths: Lengths) -> Float[Array, "B T 1"]:
         x = self.conv1(x, lengths)

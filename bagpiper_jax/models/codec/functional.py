@@ -1,7 +1,7 @@
 """The codec as pure functions of (parameters, config, arrays).
 
-Parameters are the flat dictionary {name: array} that the safetensors file holds; names are module paths joined by
-dots. Matrix products run in full float32 everywhere, since a code is an arg-min and reduced precision changes it.
+Parameters are the flat dictionary {name: array} that the safetensors file holds; names are module paths joined
+by dots. Matrix products run in full float32 everywhere: a code is an arg-min, reduced precision changes it.
 """
 
 import functools
@@ -50,7 +50,9 @@ def build(parameters: Parameters, config: CodecConfig) -> XCodec:
     """The module with these parameters. Raises ValueError when names or shapes are not the config's."""
     graphdef, state = _structure(config)
     check(parameters, config)
-    flat = [(path, leaf.replace(parameters[".".join(map(str, path))])) for path, leaf in nnx.to_flat_state(state)]
+    flat = [
+        (path, leaf.replace(parameters[".".join(map(str, path))])) for path, leaf in nnx.to_flat_state(state)
+    ]
     return nnx.merge(graphdef, nnx.from_flat_state(flat))
 
 
@@ -72,7 +74,7 @@ def check(parameters: Parameters, config: CodecConfig) -> None:
 def encode(
     parameters: Parameters, config: CodecConfig, waveform: Float[Array, "B T"], lengths: Lengths = None
 ) -> Int[Array, "B N S"]:
-    """Codes of 16 kHz waveforms. `lengths` [B] are samples; codes past a clip's own lengths // hop mean nothing."""
+    """Codes of waveforms. `lengths` [B] are samples; codes past a clip's own lengths // hop mean nothing."""
     with jax.default_matmul_precision("highest"):
         return build(parameters, config).encode(waveform, lengths)
 
@@ -81,7 +83,7 @@ def encode(
 def decode(
     parameters: Parameters, config: CodecConfig, codes: Int[Array, "B N S"], frames: Lengths = None
 ) -> Float[Array, "B T"]:
-    """Waveforms of codes, T = N·hop. `frames` [B] valid frames; samples past a clip's own end mean nothing."""
+    """Waveforms of codes, T = N·hop. `frames` [B] are valid; samples past a clip's own end mean nothing."""
     with jax.default_matmul_precision("highest"):
         return build(parameters, config).decode(codes, frames)
 
@@ -95,7 +97,7 @@ def bucket(frames: int) -> int:
 
 
 def codec_decode(parameters: Parameters, config: CodecConfig, codes: np.ndarray) -> Float[np.ndarray, "T"]:
-    """Decodes one clip, codes [N, S] → waveform [N·hop] in [-1, 1]. Raises ValueError for codes out of range."""
+    """One clip's codes [N, S] to its waveform [N·hop] in [-1, 1]. ValueError for what are no codes."""
     codes = np.asarray(codes)
     if codes.ndim != 2 or codes.shape[1] != config.num_codebooks:
         raise ValueError(f"codes must be [N, {config.num_codebooks}], got {list(codes.shape)}")

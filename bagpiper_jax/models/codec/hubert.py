@@ -119,7 +119,9 @@ class SemanticModel(nnx.Module):
     """Waveform [B, T] to the mean of all L+1 hidden states [B, N, D]."""
 
     def __init__(self, config: SemanticEncoderConfig, *, rngs: nnx.Rngs):
-        self.masked_spec_embed = nnx.Param(jnp.zeros(config.width))  # kept for interchange; unused in inference
+        self.masked_spec_embed = nnx.Param(
+            jnp.zeros(config.width)
+        )  # kept for interchange; unused in inference
         self.feature_extractor = FeatureExtractor(config, rngs=rngs)
         self.feature_norm = _norm(config.conv_widths[-1], config.norm_eps, rngs)
         self.projection = nnx.Linear(config.conv_widths[-1], config.width, rngs=rngs)

@@ -4,7 +4,7 @@ import jax
 from flax import nnx
 from jaxtyping import Array, Float
 
-from bagpiper_jax.models.codec.layers import Conv, Lengths
+from bagpiper_jax.models.codec.layers import RESIDUAL_GAIN, Conv, Lengths
 
 _BLOCKS = 2
 _UNITS = 2
@@ -13,7 +13,7 @@ _UNITS = 2
 class ResidualUnit(nnx.Module):
     def __init__(self, width: int, *, rngs: nnx.Rngs):
         self.conv1 = Conv(width, width, 3, use_bias=False, rngs=rngs)
-        self.conv2 = Conv(width, width, 1, use_bias=False, rngs=rngs)
+        self.conv2 = Conv(width, width, 1, use_bias=False, gain=RESIDUAL_GAIN, rngs=rngs)
 
     def __call__(self, x: Float[Array, "B N D"], lengths: Lengths) -> Float[Array, "B N D"]:
         return x + self.conv2(jax.nn.elu(self.conv1(jax.nn.elu(x), lengths)))

@@ -1,0 +1,213 @@
+"""A corpus through the codec into its code store: sharded over devices, restartable, every reject counted.
+
+A clip's codes depend on the clip alone: the codec masks padding, and the padded length follows from the clip's
+own length, so neither batch mates nor the order of the corpus can change a code.
+"""
+
+import collections
+import dataclasses
+import functools
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from bagpiper_jax import audio
+from bagpiper_jax.data import codes as store
+from bagpiper_jax.manifest import MANIFEST, Clip, read_manifest
+from bagpiper_jax.models.codec import functional
+from bagpiper_jax.models.codec.storage import NANO, fingerprint, load_codec
+from bagpiper_jax.training.progress import Progress
+
+_log = logging.getLogger(__name__)
+
+_PLAN = "plan.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenizeConfig:
+    """What to tokenize.
+
+    Attributes:
+        corpus: manifest directory; its `codes/<fingerprint>/` receives the codes.
+        codec: safetensors file of the codec; the shipped one by default.
+        batch_seconds: audio per batch and device, padding included.
+        clips_per_shard: clips between two points from which a killed job continues.
+        readers: threads that read audio.
+    """
+
+    corpus: str
+    codec: str = str(NANO)
+    batch_seconds: float = 80.0
+    clips_per_shard: int = 512
+    readers: int = 2
+
+
+def tokenize(config: TokenizeConfig) -> Path:
+    """Fills the code store of a corpus and returns its directory; finished shards are kept.
+
+    Raises:
+        ManifestError, CodecFileError: the corpus or the codec cannot be read.
+    """
+    parameters, codec = load_codec(config.codec)
+    name = fingerprint(parameters, codec)
+    clips = [clip for clip in read_manifest(config.corpus) if clip.audio]
+    shards = [clips[i : i + config.clips_per_shard] for i in range(0, len(clips), config.clips_per_shard)]
+    directory = store.store_directory(config.corpus, name)
+    _prepare(directory, _plan(config, name))
+    names = [store.shard_name(index, len(shards)) for index in range(len(shards))]
+    waiting = [
+        (name, shard) for name, shard in zip(names, shards, strict=True) if not (directory / name).exists()
+    ]
+    done = len(clips) - sum(len(shard) for _, shard in waiting)
+    encoder = Encoder(parameters, codec, config.batch_seconds)
+    with ThreadPoolExecutor(config.readers) as readers, Progress(done, len(clips)) as progress:
+        read = functools.partial(_read, Path(config.corpus), codec.hop)
+        for shard_name, shard, waveforms in _read_ahead(waiting, read, readers):
+            _write_shard(directory / shard_name, shard, waveforms, encoder)
+            for _ in shard:
+                progress.step()
+    return _finish(directory, names, codec, name)
+
+
+class Encoder:
+    """Waveforms of any lengths → codes, in few fixed shapes, data parallel over all local devices."""
+
+    def __init__(self, parameters: functional.Parameters, codec, batch_seconds: float):
+        devices = jax.local_devices()
+        mesh = jax.make_mesh((len(devices),), ("data",), axis_types=(AxisType.Auto,), devices=devices)
+        self._rows = NamedSharding(mesh, P("data"))
+        self._parameters = jax.device_put(dict(parameters), NamedSharding(mesh, P()))
+        self._codec, self._devices = codec, len(devices)
+        self.num_codebooks = codec.num_codebooks
+        self._batch_frames = batch_seconds * codec.sample_rate / codec.hop
+
+    def __call__(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Codes uint16 [N, S] of each waveform of at least one frame, in order."""
+        buckets = collections.defaultdict(list)
+        for index, waveform in enumerate(waveforms):
+            buckets[functional.bucket(len(waveform) // self._codec.hop)].append(index)
+        found, pending = [None] * len(waveforms), None
+        for frames, members in sorted(buckets.items()):
+            rows = self._devices * max(1, int(self._batch_frames // frames))
+            for start in range(0, len(members), rows):
+                batch = members[start : start + rows]
+                running = batch, self._start(frames, rows, [waveforms[i] for i in batch])
+                if pending is not None:  # the device works on one batch while the last one is taken apart
+                    self._collect(*pending, waveforms, found)
+                pending = running
+        if pending is not None:
+            self._collect(*pending, waveforms, found)
+        return found
+
+    def _start(self, frames: int, rows: int, waveforms: Sequence[np.ndarray]) -> jax.Array:
+        padded = np.zeros((rows, frames * self._codec.hop), np.float32)
+        lengths = np.zeros(rows, np.int32)
+        for row, waveform in enumerate(waveforms):
+            kept = len(waveform) // self._codec.hop * self._codec.hop
+            padded[row, :kept], lengths[row] = waveform[:kept], kept
+        batch = jax.device_put((padded, lengths), self._rows)
+        return functional.encode(self._parameters, self._codec, *batch)
+
+    def _collect(self, members, codes, waveforms, found) -> None:
+        for row, index in zip(np.asarray(codes).astype(np.uint16), members, strict=False):
+            found[index] = row[: len(waveforms[index]) // self._codec.hop]
+
+
+def _read(corpus: Path, hop: int, clip: Clip) -> np.ndarray | audio.AudioError:
+    try:
+        waveform = audio.read(corpus / clip.audio)
+    except audio.AudioError as error:
+        return error
+    if len(waveform) < hop:
+        return audio.AudioError(
+            "too_short", clip.audio, f"{len(waveform)} samples are no whole frame of {hop}"
+        )
+    return waveform
+
+
+def _read_ahead(waiting, read, readers: ThreadPoolExecutor) -> Iterator[tuple[str, list[Clip], list]]:
+    """Each shard with its audio, the next shard being read meanwhile."""
+    ahead = collections.deque()
+    for name, shard in waiting:
+        ahead.append((name, shard, [readers.submit(read, clip) for clip in shard]))
+        if len(ahead) == 2:
+            name, shard, results = ahead.popleft()
+            yield name, shard, [result.result() for result in results]
+    for name, shard, results in ahead:
+        yield name, shard, [result.result() for result in results]
+
+
+def _write_shard(path: Path, shard: list[Clip], waveforms: list, encoder: Encoder) -> None:
+    good = [i for i, waveform in enumerate(waveforms) if not isinstance(waveform, audio.AudioError)]
+    codes = encoder([waveforms[i] for i in good])
+    rejects = [
+        {"id": clip.id, "reason": error.reason, "detail": error.detail}
+        for clip, error in zip(shard, waveforms, strict=True)
+        if isinstance(error, audio.AudioError)
+    ]
+    _write_text(path.with_suffix(".rejects"), "".join(json.dumps(line) + "\n" for line in rejects))
+    store.write_shard(path, [shard[i].id for i in good], codes, encoder.num_codebooks)
+
+
+def _plan(config: TokenizeConfig, name: str) -> dict:
+    """What shards must agree on to belong together."""
+    content = (Path(config.corpus) / MANIFEST).read_bytes()
+    return {
+        "codec": name,
+        "corpus": hashlib.sha256(content).hexdigest(),
+        "clips_per_shard": config.clips_per_shard,
+    }
+
+
+def _prepare(directory: Path, plan: dict) -> None:
+    """Makes the directory, and clears what an earlier plan left in it."""
+    directory.mkdir(parents=True, exist_ok=True)
+    path, text = directory / _PLAN, json.dumps(plan, indent=1, sort_keys=True)
+    if path.exists() and path.read_text(encoding="utf-8") == text:
+        return
+    stale = [old for pattern in ("shard-*", store.MANIFEST, store.REJECTS) for old in directory.glob(pattern)]
+    if stale:
+        _log.warning(
+            "the corpus or the sharding changed: %d old files of %s are removed", len(stale), directory
+        )
+    for old in sorted(stale, key=lambda old: old.name != store.MANIFEST):
+        old.unlink()
+    _write_text(path, text)
+
+
+def _finish(directory: Path, names: list[str], codec, name: str) -> Path:
+    lines = "".join(
+        (directory / shard).with_suffix(".rejects").read_text(encoding="utf-8") for shard in names
+    )
+    _write_text(directory / store.REJECTS, lines)
+    reasons = collections.Counter(json.loads(line)["reason"] for line in lines.splitlines())
+    clips = frames = 0
+    for shard in names:
+        ids, offsets, _ = store.read_shard(directory / shard)
+        clips, frames = clips + len(ids), frames + int(offsets[-1])
+    manifest = {
+        "fingerprint": name,
+        "config": dataclasses.asdict(codec),
+        "clips": clips,
+        "frames": frames,
+        "rejects": dict(sorted(reasons.items())),
+        "shards": {shard: store.sha256(directory / shard) for shard in names},
+    }
+    _write_text(directory / store.MANIFEST, json.dumps(manifest, indent=1, sort_keys=True) + "\n")
+    _log.info("%s: %d clips, %d frames, rejects %s", directory, clips, frames, dict(reasons) or "none")
+    return directory
+
+
+def _write_text(path: Path, text: str) -> None:
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)

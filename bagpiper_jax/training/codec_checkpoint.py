@@ -1,0 +1,72 @@
+"""The codec's training checkpoint: one safetensors file, replaced in one stroke."""
+
+import json
+import os
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from bagpiper_jax.training.codec_step import CodecState
+
+FILE = "checkpoint.safetensors"
+
+
+class CodecCheckpointError(ValueError):
+    """A checkpoint that this run cannot continue from; names the file and the remedy."""
+
+
+def save(directory: Path, state: CodecState, identity: dict) -> Path:
+    """Writes the whole state. A process killed at any moment leaves the old checkpoint or the new one."""
+    from safetensors.numpy import save
+
+    path = directory / FILE
+    temporary = path.with_suffix(".tmp")
+    tensors = {name: np.asarray(leaf) for name, leaf in _named(state)}
+    with open(temporary, "wb") as file:
+        file.write(save(tensors, {"run": _text(identity)}))
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+    return path
+
+
+def restore(directory: Path, template: CodecState, identity: dict) -> CodecState:
+    """The state of `directory`, or `template` if nothing has been saved there.
+
+    Raises:
+        CodecCheckpointError: the file is damaged, or was written by a run with other settings.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = directory / FILE
+    if not path.exists():
+        return template
+    try:
+        with safe_open(path, framework="numpy") as file:
+            run = (file.metadata() or {}).get("run", "{}")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+    except SafetensorError as error:
+        raise CodecCheckpointError(f"{path} is damaged ({error}); delete it to start again") from error
+    if run != _text(identity):
+        raise CodecCheckpointError(
+            f"{path} belongs to a run with other settings ({_difference(json.loads(run), identity)}); "
+            "restore them, or choose another output"
+        )
+    names = [name for name, _ in _named(template)]
+    return jax.tree.unflatten(jax.tree.structure(template), [tensors[name] for name in names])
+
+
+def _named(state: CodecState) -> list[tuple[str, jax.Array]]:
+    leaves = jax.tree_util.tree_flatten_with_path(state)[0]
+    return [(jax.tree_util.keystr(path), leaf) for path, leaf in leaves]
+
+
+def _text(identity: dict) -> str:
+    return json.dumps(identity, sort_keys=True)
+
+
+def _difference(found: dict, expected: dict) -> str:
+    expected = json.loads(_text(expected))
+    names = [name for name in sorted({*found, *expected}) if found.get(name) != expected.get(name)]
+    return ", ".join(f"{name}: {found.get(name)} there, {expected.get(name)} here" for name in names)

@@ -1,0 +1,103 @@
+"""How good a codec is on clips it has not seen: mel distance, STOI of speech, use of every codebook."""
+
+import dataclasses
+import logging
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bagpiper_jax.models.codec import functional
+from bagpiper_jax.models.configs import CodecConfig
+from bagpiper_jax.training.codec_losses import mel_distance
+
+_log = logging.getLogger(__name__)
+
+_mel_distance = jax.jit(mel_distance, static_argnames="sample_rate")
+
+
+@dataclasses.dataclass(frozen=True)
+class CodecReport:
+    """Attributes:
+    clips: how many were measured.
+    mel: mean absolute difference of natural-log mels, per domain.
+    stoi: mean short-time objective intelligibility of clips with speech in them; None where not measured.
+    used: share of each codebook that occurs at all.
+    perplexity: exp(entropy) of each stream.
+    """
+
+    clips: int
+    mel: dict[str, float]
+    stoi: float | None
+    used: tuple[float, ...]
+    perplexity: tuple[float, ...]
+
+
+def reconstruct(parameters, config: CodecConfig, waveform: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """One clip through the codec: the decoded waveform, cut to whole frames, and its codes [N, S]."""
+    frames = len(waveform) // config.hop
+    padded = np.zeros((1, functional.bucket(frames) * config.hop), np.float32)
+    padded[0, : frames * config.hop] = waveform[: frames * config.hop]
+    codes = functional.encode(parameters, config, padded, jnp.array([frames * config.hop]))
+    codes = np.asarray(codes)[0, :frames]
+    return functional.codec_decode(parameters, config, codes), codes
+
+
+def measure(
+    parameters, config: CodecConfig, clips: Sequence[tuple[str, np.ndarray]]
+) -> tuple[CodecReport, list[np.ndarray]]:
+    """Measures (domain, waveform) pairs; returns the report and the decoded waveforms.
+
+    Domain `speech` is where STOI is measured. Raises ValueError if no clip holds a frame.
+    """
+    mel, stoi, decoded, counts = {}, [], [], np.zeros((config.num_codebooks, config.codebook_size))
+    for domain, waveform in clips:
+        if len(waveform) < config.hop:
+            continue
+        ours, codes = reconstruct(parameters, config, waveform)
+        decoded.append(ours)
+        original = waveform[: len(ours)]
+        mel.setdefault(domain, []).append(_distance(ours, original, config))
+        if domain == "speech":
+            stoi.append(_stoi(original, ours, config.sample_rate))
+        for stream, column in enumerate(codes.T):
+            counts[stream] += np.bincount(column, minlength=config.codebook_size)
+    if not decoded:
+        raise ValueError("no validation clip is as long as one codec frame")
+    stoi = [value for value in stoi if value is not None]
+    share = counts / counts.sum(1, keepdims=True)
+    entropy = -(share * np.log(np.maximum(share, 1e-12))).sum(1)
+    report = CodecReport(
+        clips=len(decoded),
+        mel={domain: float(np.mean(values)) for domain, values in sorted(mel.items())},
+        stoi=float(np.mean(stoi)) if stoi else None,
+        used=tuple(float(used) for used in (counts > 0).mean(1)),
+        perplexity=tuple(float(value) for value in np.exp(entropy)),
+    )
+    return report, decoded
+
+
+def scalars(report: CodecReport) -> dict[str, float]:
+    """The report as flat names, for TensorBoard."""
+    flat = {f"mel_{domain}": value for domain, value in report.mel.items()}
+    if report.stoi is not None:
+        flat["stoi"] = report.stoi
+    for stream, (used, perplexity) in enumerate(zip(report.used, report.perplexity, strict=True)):
+        flat |= {f"used_{stream}": used, f"perplexity_{stream}": perplexity}
+    return flat
+
+
+def _distance(ours: np.ndarray, original: np.ndarray, config: CodecConfig) -> float:
+    """Mel distance, at a power-of-two number of frames so that few shapes compile; added silence agrees."""
+    size = functional.bucket(len(ours) // config.hop) * config.hop
+    pair = [np.pad(x, (0, size - len(x)))[None] for x in (ours, original)]
+    return float(_mel_distance(*pair, sample_rate=config.sample_rate)[0]) * size / len(ours)
+
+
+def _stoi(original: np.ndarray, ours: np.ndarray, sample_rate: int) -> float | None:
+    try:
+        from pystoi import stoi
+    except ImportError:
+        return None
+    return float(stoi(original, ours, sample_rate))
