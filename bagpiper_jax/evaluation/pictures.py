@@ -16,6 +16,7 @@ _PALETTE_STOPS = ((0, 0, 4), (40, 11, 84), (101, 21, 110), (159, 42, 99), (212, 
                   (250, 193, 39), (252, 255, 164))  # fmt: skip
 _FLOOR_DB = 70.0
 _TICKS = 4
+_COLOURS = 8  # in report.css
 
 
 def png(pixels: UInt8[np.ndarray, "height width"]) -> bytes:
@@ -110,9 +111,9 @@ def line_chart(
         parts.append(f'<text x="{width - right}" y="{y - 5:.1f}" text-anchor="end">{label}</text>')
     for number, line in enumerate(lines.values()):
         path = " ".join(f"{x_of(x):.1f},{y_of(y):.1f}" for x, y in _thinned(line))
-        parts.append(f'<polyline class="line c{number % 6}" points="{path}"/>')
+        parts.append(f'<polyline class="line c{number % _COLOURS}" points="{path}"/>')
     keys = "".join(
-        f'<span class="key c{number % 6}">{escape(name)}</span>' for number, name in enumerate(lines)
+        f'<span class="key c{number % _COLOURS}">{escape(name)}</span>' for number, name in enumerate(lines)
     )
     return f'<figure class="chart">{"".join(parts)}</svg><figcaption>{escape(title)} {keys}</figcaption></figure>'
 

@@ -14,7 +14,7 @@ from bagpiper_jax import vocabulary as v
 from bagpiper_jax.data.batch import BatchShape
 from bagpiper_jax.dialogue import Sequence, undelay
 from bagpiper_jax.generation.prompts import collate, fitting_shape
-from bagpiper_jax.generation.sampling import SamplingConfig
+from bagpiper_jax.generation.sampling import AudioSampling, SamplingConfig, TextSampling
 from bagpiper_jax.generation.segments import decode_segment, open_message, prefill
 from bagpiper_jax.models.bagpiper import Bagpiper
 from bagpiper_jax.vocabulary import Vocabulary
@@ -35,8 +35,8 @@ class LoopConfig:
         seed: every prompt starts from this seed, so its result doesn't depend on its place in a batch.
     """
 
-    text: SamplingConfig = SamplingConfig(0.6, 20, 1.0, max_steps=8192)
-    audio: SamplingConfig = SamplingConfig(0.8, 20, 3.0, min_steps=50, max_steps=2048)
+    text: TextSampling = TextSampling()
+    audio: AudioSampling = AudioSampling()
     modalities: tuple[str, ...] = ()
     max_segments: int = 2
     seed: int = 42

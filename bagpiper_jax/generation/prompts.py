@@ -9,14 +9,14 @@ from bagpiper_jax.data.batch import Batch, BatchShape
 from bagpiper_jax.dialogue import AudioSpan, Sequence
 from bagpiper_jax.models.configs import BagpiperConfig
 
-_SLOT_STEP = 32
+_SLOT_STEP, _CHUNK_STEP = 64, 2
 
 
 def fitting_shape(prompts: Seq[Sequence], rows: int, mel_bins: int = 128) -> BatchShape:
-    """The smallest shape that holds every prompt, slots rounded up so that few shapes are ever compiled."""
+    """The smallest shape that holds every prompt, rounded up so that few shapes are ever compiled."""
     slots = max(len(prompt) for prompt in prompts)
     chunks = max(sum(map(_num_chunks, prompt.audio)) for prompt in prompts)
-    return BatchShape(rows, -(-slots // _SLOT_STEP) * _SLOT_STEP, chunks, mel_bins)
+    return BatchShape(rows, _rounded(slots, _SLOT_STEP), _rounded(chunks, _CHUNK_STEP), mel_bins)
 
 
 def collate(prompts: Seq[Sequence], shape: BatchShape, config: BagpiperConfig) -> Batch:
@@ -67,6 +67,10 @@ def _audio(spans: Seq[AudioSpan], shape: BatchShape, window_chunks: int) -> dict
     return {
         "mel": mel, "chunk_frames": frames, "chunk_clip": clip, "chunk_window": window, "audio_slot": slot,
     }  # fmt: skip
+
+
+def _rounded(size: int, step: int) -> int:
+    return -(-size // step) * step
 
 
 def _num_chunks(span: AudioSpan) -> int:

@@ -44,6 +44,23 @@ class SamplingConfig:
             raise ValueError(f"need 1 <= min_steps <= max_steps, got {self.min_steps} and {self.max_steps}")
 
 
+@dataclasses.dataclass(frozen=True)
+class TextSampling(SamplingConfig):
+    """Text as the release samples it (reference section 6.3)."""
+
+    max_steps: int = 8192
+
+
+@dataclasses.dataclass(frozen=True)
+class AudioSampling(SamplingConfig):
+    """Audio as the release samples it (reference section 6.3): at least a second, at most forty."""
+
+    temperature: float = 0.8
+    guidance: float = 3.0
+    min_steps: int = 50
+    max_steps: int = 2048
+
+
 def text_logits(
     hidden: Float[Array, "B D"], head: Float[Array, "V D"], vocabulary: Vocabulary
 ) -> Float[Array, "B K"]:

@@ -1,0 +1,107 @@
+"""Generates from a trained run.
+
+python -m bagpiper_jax.generate --checkpoint=RUN --audio=x.wav                     prints a caption
+python -m bagpiper_jax.generate --checkpoint=RUN --audio=x.wav --question="…"      prints the answer
+python -m bagpiper_jax.generate --checkpoint=RUN --text="…" --output=y.wav         writes audio
+"""
+
+import argparse
+import dataclasses
+import sys
+
+from bagpiper_jax import audio, configuration
+from bagpiper_jax.audio import AudioError
+from bagpiper_jax.dialogue import DialogueError
+from bagpiper_jax.generation.loop import LoopConfig
+from bagpiper_jax.generation.replies import Generator, GeneratorError, load_generator
+from bagpiper_jax.models.codec.storage import CodecFileError
+from bagpiper_jax.models.config_json import ModelConfigError
+from bagpiper_jax.text import TokenizerError
+from bagpiper_jax.training.checkpoints import CheckpointError
+
+_EXPLAINED = (
+    AudioError, CheckpointError, CodecFileError, DialogueError, GeneratorError, ModelConfigError, TokenizerError,
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class GenerateConfig:
+    """How to generate.
+
+    Attributes:
+        checkpoint: directory of a training run, or one of its steps.
+        codec, tokenizer: instead of those the run was trained with.
+        system_prompt: opens requests for audio if not empty; the one that the run was tuned with
+            (reference section 6.5).
+        loop: sampling; its modalities are set by what is asked, unless given.
+    """
+
+    checkpoint: str
+    codec: str = ""
+    tokenizer: str = ""
+    system_prompt: str = ""
+    loop: LoopConfig = LoopConfig()
+
+
+def main(argv=None):
+    flags, rest = _parse(argv)
+    if flags.checkpoint:
+        rest.append(f"--gin.GenerateConfig.checkpoint={flags.checkpoint}")
+    config = configuration.load(GenerateConfig, rest, __doc__)
+    try:
+        generator = load_generator(config.checkpoint, config.codec, config.tokenizer)
+        answer(generator, flags, config)
+    except _EXPLAINED as error:
+        sys.exit(str(error))
+
+
+def answer(generator: Generator, flags: argparse.Namespace, config: GenerateConfig) -> None:
+    """Prints the reply's text and writes its audio."""
+    sounds = flags.audio is None
+    loop = config.loop
+    if not loop.modalities:
+        thinks = generator.extras.get("stage") == "sft"
+        modalities = ("text",) if not sounds else ("text", "audio") if thinks else ("audio",)
+        loop = dataclasses.replace(loop, modalities=modalities, max_segments=len(modalities))
+    reply = generator.reply([_dialogue(flags, config, sounds)], loop)[0]
+    if reply.text:
+        print(reply.text)
+    if reply.audio is not None and len(reply.audio):
+        audio.write(flags.output, reply.audio)
+        print(f"{flags.output}: {len(reply.audio) / audio.SAMPLE_RATE:.2f} s")
+    elif "audio" in loop.modalities:
+        raise GeneratorError(
+            "the model ended before a whole audio frame; try another seed or a longer min_steps"
+        )
+
+
+def _dialogue(flags, config: GenerateConfig, sounds: bool) -> list:
+    if sounds:
+        system = [("system", "text", config.system_prompt)] if config.system_prompt else []
+        return [*system, ("user", "text", flags.text)]
+    messages = [("user", "audio", audio.read(flags.audio))]
+    return [*messages, ("user", "text", flags.question)] if flags.question else messages
+
+
+def _parse(argv) -> tuple[argparse.Namespace, list[str]]:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, prog="generate",
+        epilog="--gin_file=FILE and --gin.GenerateConfig.FIELD=VALUE, --gin.TextSampling.FIELD=VALUE, "
+        "--gin.AudioSampling.FIELD=VALUE set the rest",
+    )  # fmt: skip
+    asked = parser.add_mutually_exclusive_group(required=True)
+    asked.add_argument("--audio", help="an audio file to describe, or to ask about")
+    asked.add_argument("--text", help="a caption, or a request, to turn into audio")
+    parser.add_argument("--question", help="a question about --audio")
+    parser.add_argument(
+        "--output", default="generated.wav", help="where audio is written (default: %(default)s)"
+    )
+    parser.add_argument("--checkpoint", help="directory of a training run, or one of its steps")
+    flags, rest = parser.parse_known_args(argv)
+    if flags.question and not flags.audio:
+        parser.error("--question needs --audio")
+    return flags, rest
+
+
+if __name__ == "__main__":
+    configuration.run_job(main)

@@ -1,0 +1,229 @@
+"""Scores against counts done by hand, and the whole evaluation of a small untrained model."""
+
+import dataclasses
+import json
+
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+from flax import nnx
+
+from bagpiper_jax import audio
+from bagpiper_jax.captions import AudioAnnotation, Music, SoundEvent, Speaker, Turn, describe, parse_caption
+from bagpiper_jax.captions.parsing import facts
+from bagpiper_jax.evaluation import acoustics, job, scores
+from bagpiper_jax.evaluation.held_out import EvaluationError, read_corpus
+from bagpiper_jax.evaluation.job import EvaluateConfig, evaluate
+from bagpiper_jax.generation.loop import LoopConfig
+from bagpiper_jax.generation.replies import Generator, GeneratorError
+from bagpiper_jax.generation.sampling import AudioSampling, TextSampling
+from bagpiper_jax.manifest import Clip, write_manifest
+from bagpiper_jax.models.bagpiper import Bagpiper
+from bagpiper_jax.models.codec import functional
+from bagpiper_jax.models.config_json import ModelConfigError, load_model_config, save_model_config
+from bagpiper_jax.models.configs import (
+    AudioTowerConfig,
+    BagpiperConfig,
+    CodecConfig,
+    DecoderConfig,
+    SemanticEncoderConfig,
+)
+from bagpiper_jax.text import ByteTokenizer
+from bagpiper_jax.training.state import initial_parameters, unflatten
+from bagpiper_jax.vocabulary import Vocabulary
+
+CODEC = CodecConfig(
+    encoder_width=4, decoder_width=16, acoustic_width=8, codebook_size=8, codebook_width=16, num_codebooks=4,
+    semantic=SemanticEncoderConfig(8, 1, 2, 16, conv_widths=(8,) * 7, positional_kernel=4, positional_groups=2),
+)  # fmt: skip
+CONFIG = BagpiperConfig(
+    DecoderConfig(1, 16, 32, 2, 1, 8, dtype="float32", remat="none"),
+    AudioTowerConfig(128, 1, 16, 2, 32, 4, 24, dtype="float32", remat="none"),
+    Vocabulary(text_size=256, codebook_size=8, num_streams=4),
+)
+LOOP = LoopConfig(TextSampling(0.0, 0, 1.0, 1, 12), AudioSampling(0.0, 0, 2.0, 8, 12))
+
+
+def annotation(*kinds, words="one two"):
+    """Events of one second each: "speech", "music" or a sound label."""
+    times = [(float(i), i + 0.9) for i in range(len(kinds))]
+    pairs = list(zip(kinds, times, strict=True))
+    return AudioAnnotation(
+        float(len(kinds)),
+        tuple(Turn("a", *t, words) for k, t in pairs if k == "speech"),
+        (Speaker("a", gender="male"),),
+        tuple(SoundEvent(k, *t) for k, t in pairs if k not in ("speech", "music")),
+        tuple(Music(*t, key="C major", instruments=("piano",)) for k, t in pairs if k == "music"),
+    )
+
+
+def test_caption_scores_count_what_they_say():
+    truth = [
+        facts(annotation("dog bark", "speech")),
+        facts(annotation("music")),
+        facts(annotation("rain", "rain")),
+    ]
+    heard = [
+        facts(annotation("dog bark", "speech", words="one six")),
+        facts(annotation("rain")),
+        facts(annotation("rain", "dog bark")),
+    ]
+    training = [facts(annotation("rain", "rain"))] * 3 + [
+        facts(annotation("speech", words="two two one"))
+    ] * 2
+    found = scores.caption_scores(heard, truth, training)
+    values = {name: (score.value, score.baseline, score.n) for name, score in found.items()}
+    assert values == {
+        "kinds_in_order": (1 / 3, 1 / 3, 3),
+        "kind_set": (1 / 3, 1 / 3, 3),
+        "kind_per_place": (3 / 5, 2 / 5, 5),
+        "event_count": (1.0, 2 / 3, 3),
+        "spoken_words": (1 / 2, 1 / 2, 2),
+    }
+    assert found["kinds_in_order"].target == 0.9 and found["kind_set"].target is None
+
+
+def test_a_perfect_caption_scores_one():
+    said = [annotation("dog bark", "speech", "music"), annotation("speech", words="three four")]
+    heard = [parse_caption(describe(a)) for a in said]
+    found = scores.caption_scores(heard, [facts(a) for a in said], [facts(said[0])])
+    assert {score.value for score in found.values()} == {1.0}
+
+
+def test_common_in_order_is_the_longest_common_subsequence():
+    assert scores.common_in_order("abcd", "acbd") == 3
+    assert scores.common_in_order("", "abc") == scores.common_in_order("abc", "") == 0
+
+
+def test_answers_are_compared_with_the_most_frequent_answer_to_the_same_question():
+    asked = [("How many?", "Two."), ("How many?", "Three."), ("First?", "rain.")]
+    training = [("How many?", "Three.")] * 2 + [("How many?", "Two."), ("First?", "siren.")]
+    score = scores.answer_score(["two", " THREE.", "rain or siren"], asked, training)
+    assert (score.value, score.baseline, score.n) == (2 / 3, 1 / 3, 3)
+
+
+def test_final_answer_needs_the_reasoning_to_end():
+    assert scores.final_answer("caption\n<think>x</think>\n\nTwo.") == "Two."
+    assert scores.final_answer("caption\n<think>never ends Two.") == ""
+
+
+def test_mel_distance_ignores_level_and_sees_noise():
+    rng = np.random.default_rng(0)
+    tone = np.sin(np.arange(16000) * 0.3).astype(np.float32)
+    assert acoustics.mel_distance(tone, tone * 0.25) < 0.2
+    assert acoustics.mel_distance(tone, rng.normal(size=16000).astype(np.float32)) > 10
+    assert np.isnan(acoustics.mel_distance(tone, tone[:10]))
+
+
+def test_codebook_use_of_uniform_and_constant_codes():
+    codes = [np.stack([np.arange(64) % 8, np.zeros(64, int)], axis=1)]
+    assert acoustics.codebook_use(codes, 8) == [
+        {"used": 1.0, "perplexity": pytest.approx(8)}, {"used": 1 / 8, "perplexity": pytest.approx(1)},
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("corpus")
+    rng, clips = np.random.default_rng(0), []
+    kinds = ("dog bark", "speech"), ("music",), ("rain",)
+    for i in range(6):
+        said, name = annotation(*kinds[i % 3]), f"clip{i}.wav"
+        wave = 0.1 * rng.normal(size=int(16000 * said.duration)).astype(np.float32)
+        audio.write(directory / name, wave)
+        split = "test" if i < 3 else "train"
+        clips.append(
+            Clip(f"c{i}", split, "mixed", name, said.duration, describe(said), annotation=said.to_json())
+        )
+    write_manifest(directory, clips)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A training run's directory as `train` leaves it, untrained."""
+    directory = tmp_path_factory.mktemp("run")
+    save_model_config(directory, CONFIG, tokenizer="byte", stage="pretrain")
+    with ocp.StandardCheckpointer() as checkpointer:
+        parameters = unflatten(initial_parameters(CONFIG, 0))
+        checkpointer.save(directory / "checkpoints" / "7" / "parameters", parameters)
+    lines = [{"step": s, "kind": "train", "loss": 5.0 / s, "loss_stream0": 1.0} for s in range(1, 8)]
+    (directory / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    summary = {"validation": {"loss": 0.7, "unigram_loss": 6.0}}
+    (directory / "metrics.json").write_text(json.dumps(summary))
+    return directory
+
+
+@pytest.mark.slow
+def test_evaluation_of_an_untrained_model_fills_every_section(corpus, run, tmp_path, monkeypatch):
+    codec = functional.initialize(CODEC), CODEC
+    loaded = job.load_generator
+    monkeypatch.setattr(
+        job, "load_generator", lambda *names: dataclasses.replace(loaded(*names), codec=codec)
+    )
+    step = str(run / "checkpoints" / "7")
+    config = EvaluateConfig(
+        str(corpus), str(tmp_path), step, str(run), audios=2, requests=1, rows=2, caption_steps=12, loop=LOOP
+    )
+    found = evaluate(config)
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert set(results["scores"]) == set(found) and len(found) == 6
+    assert results["scores"]["Audio → caption"]["kinds_in_order"]["n"] == 3
+    assert results["scores"]["Caption → audio → caption"]["cycle_kinds_in_order"]["n"] == 2
+    assert results["scores"]["Validation loss"]["pretraining"]["baseline"] == 6.0
+    assert results["scores"]["Codec"]["codec_mel_distance"]["value"] > 0
+    predictions = [json.loads(line) for line in (tmp_path / "predictions.jsonl").read_text().splitlines()]
+    assert len([p for p in predictions if "question" in p]) == 3
+    page = (tmp_path / "report.html").read_text()
+    assert page.count("<audio") == 3 + 2 + 2 + 1 and "c0 · mixed" in page
+
+
+def test_evaluation_without_a_codec_scores_captions_alone(corpus, run, tmp_path):
+    config = EvaluateConfig(
+        str(corpus), str(tmp_path), str(run), str(run), captions=2, caption_steps=8, loop=LOOP
+    )
+    sections = {"Audio → caption", "Question → caption, reasoning, answer", "Validation loss"}
+    assert set(evaluate(config)) == sections
+
+
+def test_evaluation_names_what_is_missing(corpus, tmp_path):
+    with pytest.raises(EvaluationError, match="checkpoint"):
+        evaluate(EvaluateConfig(str(corpus), str(tmp_path)))
+    with pytest.raises(EvaluationError, match="0 usable captioned clips in split 'validation'"):
+        read_corpus(str(corpus), "validation", 4)
+
+
+def test_a_model_without_codec_refuses_audio():
+    generator = Generator(Bagpiper(CONFIG, rngs=nnx.Rngs(0)), ByteTokenizer())
+    with pytest.raises(GeneratorError, match="needs a codec"):
+        generator.reply([[("user", "text", "rain")]], LoopConfig(modalities=("audio",)))
+
+
+def test_model_configuration_survives_json(tmp_path):
+    config = dataclasses.replace(CONFIG, decoder=dataclasses.replace(CONFIG.decoder, rope_theta=10_000.0))
+    save_model_config(tmp_path, config, tokenizer="byte", codec="codec.safetensors")
+    assert load_model_config(tmp_path / "checkpoints" / "12") == (
+        config, {"tokenizer": "byte", "codec": "codec.safetensors"}
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "damage, message",
+    [
+        (lambda c: c["model"]["decoder"].update(layres=3), "no field layres"),
+        (lambda c: c["model"]["decoder"].update(layers="3"), "layers needs int"),
+        (lambda c: c.pop("model"), "model"),
+    ],
+)
+def test_damaged_model_configuration_is_named(tmp_path, damage, message):
+    path = save_model_config(tmp_path, CONFIG)
+    content = json.loads(path.read_text())
+    damage(content)
+    path.write_text(json.dumps(content))
+    with pytest.raises(ModelConfigError, match=message):
+        load_model_config(tmp_path)
+
+
+def test_a_directory_without_configuration_is_named(tmp_path):
+    with pytest.raises(ModelConfigError, match="no config.json"):
+        load_model_config(tmp_path)
