@@ -76,7 +76,9 @@ def train(
         _log.info("%s has its %d steps already", output, config.steps)
         return True
     if first:
-        save_model_config(output, config.model, tokenizer=config.tokenizer, codec=config.codec)
+        save_model_config(
+            output, config.model, tokenizer=config.tokenizer, codec=config.codec, stage=config.stage
+        )
     origin = provenance.record(output, operative_config, start)
 
     # Compiled ahead for fixed shapes: these can fail on another shape, but never compile again.
