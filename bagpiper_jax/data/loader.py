@@ -44,7 +44,7 @@ class Loader:
         split: of the mixture.
         finite: each example once, in order, the last batch padded with rows of zero weight.
         tokenizer, codec: fingerprints that this run uses; None skips the check.
-        window: examples planned together.
+        window: examples planned together, at most.
         max_excluded: largest share of a task's examples that may exceed a row.
         feature_cache_mb: MiB of mel features kept between epochs; pays where cores are scarce and data small.
 

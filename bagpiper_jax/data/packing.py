@@ -3,8 +3,8 @@
 import numpy as np
 from jaxtyping import Int
 
-# Rows with enough of the scarce budget but too little of the other are passed over; this bounds how many.
-_MAX_LOOKS = 64
+# Rows that turn out to have too little of the plentiful budget; this bounds how many an example looks at.
+_MAX_LOOKS = 16
 
 
 def pack(
@@ -32,44 +32,70 @@ def pack(
 
 
 class _OpenRows:
-    """Rows by what they have left of the scarce budget, with a bitmap of the numbers that occur.
+    """Rows by what they have left of both budgets.
 
-    The best fit is then the lowest set bit above an example's need.
+    Of the scarce budget exactly: a bitmap holds which numbers occur, so the best fit is the lowest set bit above
+    an example's need. Of the plentiful one by power of two: one bitmap per class, where a row of a higher class
+    than the need surely fits and only rows of the same class are looked at one by one.
     """
 
     def __init__(self, scarce: int, plenty: int):
         self.rows: list[list[int]] = []
         self._scarce, self._plenty = scarce, plenty
         self._plenty_left: list[int] = []
-        self._by_left: list[list[int]] = [[] for _ in range(scarce + 1)]
-        self._occupied = 0  # bit n is set while some row has n of the scarce budget left
+        classes = plenty.bit_length() + 1
+        self._members: list[dict[int, list[int]]] = [{} for _ in range(classes)]  # class → scarce left → rows
+        self._occupied = [0] * classes  # bit n is set while some row of the class has n left
 
     def place(self, example: int, scarce: int, plenty: int) -> None:
         row, left = self._take(scarce, plenty)
         self.rows[row].append(example)
         self._plenty_left[row] -= plenty
         left -= scarce
-        self._by_left[left].append(row)
-        self._occupied |= 1 << left
+        kind = self._plenty_left[row].bit_length()
+        self._members[kind].setdefault(left, []).append(row)
+        self._occupied[kind] |= 1 << left
 
     def _take(self, scarce: int, plenty: int) -> tuple[int, int]:
         """Removes the best row from the open ones, or makes a new one; returns it and what it has left."""
-        left, looks, fitting = scarce, 0, self._occupied >> scarce
+        best_left, best_kind, best_place = self._scarce + 1, -1, 0
+        for kind in range(plenty.bit_length(), len(self._occupied)):
+            fitting = self._occupied[kind] >> scarce
+            if not fitting:
+                continue
+            if plenty <= (1 << kind) >> 1 or not plenty:
+                left, place = scarce + _lowest_bit(fitting), -1
+            else:
+                left, place = self._look(kind, scarce, fitting, plenty)
+            if left < best_left:
+                best_left, best_kind, best_place = left, kind, place
+        if best_kind < 0:
+            self.rows.append([])
+            self._plenty_left.append(self._plenty)
+            return len(self.rows) - 1, self._scarce
+        return self._remove(best_kind, best_left, best_place), best_left
+
+    def _look(self, kind: int, left: int, fitting: int, plenty: int) -> tuple[int, int]:
+        """The best row of a class whose rows may or may not have enough; what it has left, and its place."""
+        looks = 0
         while fitting and looks < _MAX_LOOKS:
-            skip = (fitting & -fitting).bit_length() - 1
+            skip = _lowest_bit(fitting)
             left += skip
-            for place, row in enumerate(self._by_left[left]):
+            for place, row in enumerate(self._members[kind][left]):
                 if self._plenty_left[row] >= plenty:
-                    return self._remove(place, left), left
+                    return left, place
                 looks += 1
             fitting >>= skip + 1
             left += 1
-        self.rows.append([])
-        self._plenty_left.append(self._plenty)
-        return len(self.rows) - 1, self._scarce
+        return self._scarce + 1, 0
 
-    def _remove(self, place: int, left: int) -> int:
-        row = self._by_left[left].pop(place)
-        if not self._by_left[left]:
-            self._occupied &= ~(1 << left)
+    def _remove(self, kind: int, left: int, place: int) -> int:
+        rows = self._members[kind][left]
+        row = rows.pop(place)
+        if not rows:
+            self._occupied[kind] &= ~(1 << left)
         return row
+
+
+def _lowest_bit(bits: int) -> int:
+    return (bits & -bits).bit_length() - 1

@@ -21,6 +21,7 @@ from bagpiper_jax.data.shuffle import permute, stable_hash
 
 _log = logging.getLogger(__name__)
 _WINDOWS_IN_MEMORY = 4
+_SMALLEST_WINDOW = 64
 
 
 class PlanError(ValueError):
@@ -88,7 +89,8 @@ class Plan:
         slots, max_chunks: budgets of a row, T and C.
         seed: of shuffling.
         rate_unit: "examples" or "tokens".
-        window: examples planned together; larger packs tighter and starts slower.
+        window: examples planned together, at most; larger packs tighter and starts slower. Small corpora get
+            smaller windows, since a window of many epochs would put copies of an example into one row.
 
     Raises:
         PlanError: no task, or a task of which no example fits a row.
@@ -104,9 +106,9 @@ class Plan:
         window: int = 4096,
     ):
         self.tasks, self.slots, self.max_chunks, self.seed = tuple(tasks), slots, max_chunks, seed
-        self.window_size = window
         self.usable, self.excluded = _usable(self.tasks, slots, max_chunks)
         self.shares = example_shares(self.tasks, self.usable, rate_unit)
+        self.window_size = _window_size(window, self.shares, self.usable)
         self._starts = [(0, 0)]  # (first row, window), for the windows counted so far
         self._windows: collections.OrderedDict[int, list[Planned]] = collections.OrderedDict()
         self._lock = threading.RLock()
@@ -204,6 +206,12 @@ def example_shares(
     if rate_unit == "tokens":
         rates = [r / float(t.length[u].mean()) for r, t, u in zip(rates, tasks, usable, strict=True)]
     return tuple(rate / sum(rates) for rate in rates)
+
+
+def _window_size(most: int, shares: Sequence[float], usable: Sequence[np.ndarray]) -> int:
+    """As many examples as hold about one epoch of the task that repeats soonest."""
+    epoch = min(len(u) / share for share, u in zip(shares, usable, strict=True))
+    return min(most, max(_SMALLEST_WINDOW, int(epoch)))
 
 
 def _usable(tasks, slots: int, max_chunks: int) -> tuple[tuple[np.ndarray, ...], tuple[Excluded, ...]]:
