@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from bagpiper_jax import audio
+from bagpiper_jax import audio, build_corpus, configuration
 from bagpiper_jax.captions import parse_caption
 from bagpiper_jax.captions.annotation import AudioAnnotation
 from bagpiper_jax.captions.parsing import facts
@@ -312,6 +312,13 @@ def test_a_failing_apt_names_the_remedy(tmp_path):
         pytest.skip("apt-get is not installed")
     with pytest.raises(CorpusError, match="apt-get update"):
         packages.obtain(["no-such-package-at-all"], tmp_path)
+
+
+def test_the_gin_file_gives_the_documented_corpus():
+    flags = ["--gin_file=gin/corpora/debian.gin", "--gin.DebianCorpusConfig.hold_out=prompt"]
+    config = configuration.load(build_corpus.BuildCorpusConfig, flags).corpus
+    assert config == DebianCorpusConfig("corpora/debian", hold_out="prompt")
+    assert set(config.package_names()) - {building.SOUNDFONT} == set(packages.KNOWN) - {building.SOUNDFONT}
 
 
 def test_unknown_choices_are_refused():

@@ -340,6 +340,11 @@ def test_two_workers_give_what_one_gives(tmp_path):
     assert one == two
 
 
+def test_a_dying_worker_ends_the_build_with_advice():
+    with pytest.raises(CorpusError, match="worker process died near .*workers=1"):
+        list(assembly.parallel_map(os._exit, [3, 4, 5], workers=2))
+
+
 @pytest.mark.skipif(not DEMO.is_file(), reason=f"the demo clips are not at {DEMO}")
 def test_the_demo_clips_pass(tmp_path):
     config = user.UserCorpusConfig(str(DEMO), str(tmp_path), workers=1, max_reject_frac=0.0)

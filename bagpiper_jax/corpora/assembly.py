@@ -13,6 +13,7 @@ import logging
 import multiprocessing
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from bagpiper_jax.manifest import MANIFEST, REJECTS, SPLITS, Clip, write_manifest
@@ -131,14 +132,16 @@ def parallel_map(
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(workers, mp_context=context) as pool:
         futures = {pool.submit(function, item): item for item in items}
-        for future in concurrent.futures.as_completed(futures):
-            try:
+        try:
+            for future in concurrent.futures.as_completed(futures):
                 yield futures[future], future.result()
-            except concurrent.futures.process.BrokenProcessPool as error:
-                raise CorpusError(
-                    f"a worker process died near {describe(futures[future])}; run again with workers=1 to see "
-                    "on which record (finished records are not done again)"
-                ) from error
+        except BrokenProcessPool as error:
+            raise CorpusError(
+                f"a worker process died near {describe(futures[future])}; run again with workers=1 to see on which "
+                "record (finished records are not done again)"
+            ) from error
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def count(values: Iterable[str]) -> dict[str, int]:

@@ -8,6 +8,7 @@ from bagpiper_jax.corpora.debian.recordings import VOICES, Recording
 from bagpiper_jax.corpora.debian.scores import Rendering
 
 _LOUD, _SOFT = -17.0, -30.0  # dBFS of the active frames
+_STRONG, _QUIET = -12.0, -28.0  # dBFS of the active frames of music
 _DARK, _BRIGHT = 350.0, 3000.0  # Hz
 _FLOORS = (
     (-70.0, "a nearly silent background"),
@@ -28,7 +29,7 @@ def annotate(
         rendering: the truth about a rendered score, for recordings of kind "score".
     """
     start, end = round(measured.start, 3), round(measured.end, 3)
-    facts = {"acoustics": Acoustics(quality=_quality(measured))}
+    facts = {"acoustics": Acoustics(quality=_quality(recording, measured))}
     if recording.kind == "speech":
         speaker = _speaker(recording, measured)
         facts = {
@@ -77,8 +78,11 @@ def _level(measured: Measurement) -> str:
     return "soft" if measured.level < _SOFT else "medium"
 
 
-def _quality(measured: Measurement) -> str | None:
-    """Brightness, which says little of a voice and is left to sounds and music."""
-    if measured.centroid < _DARK:
-        return "dark"
-    return "bright" if measured.centroid > _BRIGHT else None
+def _quality(recording: Recording, measured: Measurement) -> str | None:
+    """Loudness of music and brightness of sounds and music, as adjectives; None for what is ordinary."""
+    words = []
+    if recording.domain == "music" and not _QUIET < measured.level < _STRONG:
+        words.append("quiet" if measured.level <= _QUIET else "loud")
+    if not _DARK < measured.centroid < _BRIGHT:
+        words.append("dark" if measured.centroid <= _DARK else "bright")
+    return " and ".join(words) or None
