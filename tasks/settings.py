@@ -18,7 +18,7 @@ class Settings:
         data_root: holds one directory per corpus: embedded, debian, user.
         tokenizer: "byte" or the path of a tokenizer.json.
         codec: fingerprint of the codec whose codes are used; "" if no task needs codes.
-        num_streams: codec streams, S.
+        codebook_size, num_streams: of that codec.
         max_seconds: longer clips are rejected.
         system_prompt: opens generation dialogues if not empty (reference section 6.5).
         seed: of every random choice of wording.
@@ -29,6 +29,7 @@ class Settings:
     data_root: str
     tokenizer: str = "byte"
     codec: str = ""
+    codebook_size: int = 1024
     num_streams: int = 8
     max_seconds: float = 30.0
     system_prompt: str = ""

@@ -283,6 +283,7 @@ def write_codes(corpus, clips: dict[str, int], fingerprint: str = "nano-codec") 
     manifest = {
         "fingerprint": fingerprint,
         "clips": len(made),
+        "config": {"codebook_size": 1024, "num_codebooks": 8},
         "shards": {shard: codes.sha256(directory / shard)},
     }
     (directory / codes.MANIFEST).write_text(json.dumps(manifest))

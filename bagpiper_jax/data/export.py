@@ -17,9 +17,11 @@ import numpy as np
 
 from bagpiper_jax.data import cache, provenance, records
 from bagpiper_jax.data.cache import TaskCache
+from bagpiper_jax.data.codes import MANIFEST as CODES_MANIFEST
 from bagpiper_jax.data.codes import codec_fingerprint
 from bagpiper_jax.data.lock import Lock, LockedTask, write_lock
 from bagpiper_jax.data.shards import ExportError, Limits, part_path, write_missing
+from bagpiper_jax.vocabulary import Vocabulary
 
 _log = logging.getLogger(__name__)
 
@@ -34,7 +36,6 @@ class CacheConfig:
         cache_dir: where caches and locks go.
         tokenizer: "byte" or the path of a tokenizer.json.
         codec: fingerprint of the codec that made the codes, or its .safetensors file; "" without codes.
-        codebook_size, num_streams: of that codec.
         splits: train must be among them; others may be empty.
         rates: overrides the mixture's rates, task name → rate.
         rate_unit: whether rates count "examples" or "tokens".
@@ -51,8 +52,6 @@ class CacheConfig:
     cache_dir: str
     tokenizer: str = "byte"
     codec: str = ""
-    codebook_size: int = 1024
-    num_streams: int = 8
     splits: tuple[str, ...] = ("train", "validation")
     rates: dict[str, float] = dataclasses.field(default_factory=dict)
     rate_unit: str = "examples"
@@ -94,15 +93,15 @@ def _cache_mixture(mixture: str, rates: dict[str, float], config: CacheConfig) -
     for split in config.splits:
         locked = [_cache_task(name, rate, split, config) for name, rate in rates.items()]
         splits[split] = tuple(task for task in locked if task is not None)
-    tokenizer = settings.current().text_tokenizer
+    tokenizer, codec = settings.current().text_tokenizer, settings.current()
     lock = Lock(
         mixture=mixture,
         rate_unit=config.rate_unit,
         tokenizer_fingerprint=tokenizer.fingerprint,
         tokenizer_size=tokenizer.size,
-        codec_fingerprint=settings.current().codec,
-        codebook_size=config.codebook_size,
-        num_streams=config.num_streams,
+        codec_fingerprint=codec.codec,
+        codebook_size=codec.codebook_size,
+        num_streams=codec.num_streams,
         max_slots=config.max_slots,
         splits=splits,
     )
@@ -115,16 +114,28 @@ def _cache_mixture(mixture: str, rates: dict[str, float], config: CacheConfig) -
 def _task_settings(config: CacheConfig):
     from tasks.settings import Settings
 
+    codec = codec_fingerprint(config.codec) if Path(config.codec).suffix else config.codec
+    codebook_size, num_streams = _codec_sizes(config.data_root, codec)
     return Settings(
         data_root=config.data_root,
         tokenizer=config.tokenizer,
-        codec=codec_fingerprint(config.codec) if Path(config.codec).suffix else config.codec,
-        num_streams=config.num_streams,
+        codec=codec,
+        codebook_size=codebook_size,
+        num_streams=num_streams,
         max_seconds=config.max_seconds,
         system_prompt=config.system_prompt,
         seed=config.seed,
         report_rejects=True,
     )
+
+
+def _codec_sizes(data_root: str, codec: str) -> tuple[int, int]:
+    """Codes per codebook and streams of a codec, as its code stores tell; the release's where there is none."""
+    for path in sorted(Path(data_root).glob(f"*/codes/{codec}/{CODES_MANIFEST}")) if codec else ():
+        made_by = json.loads(path.read_text(encoding="utf-8"))["config"]
+        return made_by["codebook_size"], made_by["num_codebooks"]
+    release = Vocabulary()
+    return release.codebook_size, release.num_streams
 
 
 def _rates(mixture: str, overrides: dict[str, float]) -> dict[str, float]:
@@ -204,8 +215,8 @@ def _describe(task, split: str, config: CacheConfig) -> dict:
         "code": provenance.code_hashes(task),
         "tokenizer": current.text_tokenizer.fingerprint,
         "codec": current.codec,
-        "codebook_size": config.codebook_size,
-        "num_streams": config.num_streams,
+        "codebook_size": current.codebook_size,
+        "num_streams": current.num_streams,
         "limits": [config.max_slots, config.max_chunks, config.max_seconds],
         "system_prompt": config.system_prompt,
         "seed": config.seed,
@@ -218,10 +229,11 @@ def _write_missing_shards(task, split: str, directory: Path, config: CacheConfig
 
     from tasks import settings
 
-    tokenizer = settings.current().text_tokenizer
+    current = settings.current()
     limits = Limits(
-        tokenizer.size, config.codebook_size, config.num_streams, config.max_slots, config.max_chunks
-    )
+        current.text_tokenizer.size, current.codebook_size, current.num_streams, config.max_slots,
+        config.max_chunks,
+    )  # fmt: skip
     total = _count(task.source.get_dataset(split, shuffle=False))
     shards = max(1, -(-total // config.shard_inputs))
 

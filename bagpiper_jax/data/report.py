@@ -23,7 +23,7 @@ def describe_record(record: Record, tokenizer: TextTokenizer) -> str:
         if message.modality == "text":
             said = tokenizer.decode(message.content)
         elif message.is_codec:
-            said = f"<{len(message.content)} codec frames, {len(message.content) / 50:.2f} s>"
+            said = f"<{len(message.content)} codec frames>"
         else:
             said = f"<{len(message.content)} samples, {len(message.content) / 16_000:.2f} s>"
         weight = "" if message.weight == 1 else f" (weight {message.weight:g})"
