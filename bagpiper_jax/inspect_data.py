@@ -7,6 +7,7 @@ inspect_data --gin.InspectConfig.lock=cache/embedded_pretraining.lock.json
 """
 
 import dataclasses
+import sys
 from pathlib import Path
 
 from bagpiper_jax import configuration
@@ -15,7 +16,9 @@ from bagpiper_jax.data.batch import BatchShape
 from bagpiper_jax.data.cache import CacheError
 from bagpiper_jax.data.loader import Loader
 from bagpiper_jax.data.lock import read_lock
-from bagpiper_jax.text import load_tokenizer
+from bagpiper_jax.data.planner import PlanError
+from bagpiper_jax.data.records import RecordError
+from bagpiper_jax.text import TokenizerError, load_tokenizer
 from bagpiper_jax.vocabulary import Vocabulary
 
 
@@ -83,7 +86,11 @@ def _cache(loader: Loader, task: str):
 
 
 def main(argv: list[str] | None = None) -> None:
-    print(inspect(configuration.load(InspectConfig, argv)))
+    config = configuration.load(InspectConfig, argv)
+    try:
+        print(inspect(config))
+    except (CacheError, PlanError, RecordError, TokenizerError) as error:
+        sys.exit(f"inspect_data: {error}")
 
 
 if __name__ == "__main__":

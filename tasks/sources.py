@@ -28,7 +28,12 @@ class ManifestSource(seqio.FunctionDataSource):
         return sum(clip.split == split for clip in clips(self.corpus))
 
     def input_files(self) -> list[Path]:
-        """What the examples are made of; their hashes become part of the cache's provenance."""
+        """What the examples are made of; their hashes become part of the cache's provenance.
+
+        Raises:
+            ManifestError: there is no manifest, or a line of it is no clip.
+        """
+        clips(self.corpus)
         current = settings.current()
         directory = current.corpus_directory(self.corpus)
         codes = store_directory(directory, current.codec) / CODES_MANIFEST

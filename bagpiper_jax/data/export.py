@@ -76,6 +76,7 @@ def cache_mixtures(config: CacheConfig) -> list[Path]:
     from tasks import settings
 
     settings.configure(_task_settings(config))
+    _ = settings.current().text_tokenizer  # a missing tokenizer ends the job before it starts
     rates = {mixture: _rates(mixture, config.rates) for mixture in config.mixtures}
     strangers = sorted(set(config.rates) - {task for tasks in rates.values() for task in tasks})
     if strangers:

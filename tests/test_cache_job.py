@@ -1,0 +1,85 @@
+"""The cache job as users run it: gin files, one-line errors, and kill -9 in the middle of a real mixture."""
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bagpiper_jax import audio, configuration
+from bagpiper_jax.data.export import CacheConfig
+from bagpiper_jax.manifest import Clip, write_manifest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def arguments(root: Path, cache: Path, **fields) -> list[str]:
+    settings = {
+        "mixtures": "('user_pretraining',)",
+        "rates": "{'user_caption_to_audio': 0.0}",
+        "splits": "('train',)",
+        "data_root": str(root),
+        "cache_dir": str(cache),
+        "shard_inputs": "40",
+        **fields,
+    }
+    return [f"--gin.CacheConfig.{name}={value}" for name, value in settings.items()]
+
+
+@pytest.mark.parametrize("corpus", ["embedded", "debian", "user"])
+def test_gin_files_build(corpus):
+    built = configuration.build(CacheConfig, [f"gin/mixtures/{corpus}.gin"])
+    assert built.mixtures == (f"{corpus}_pretraining", f"{corpus}_sft")
+    assert built.rate_unit == "tokens" and set(built.splits) == {"train", "validation", "test"}
+
+
+@pytest.mark.parametrize(
+    "fields, message",
+    [
+        ({"mixtures": "('user_pretrainin',)"}, "did you mean user_pretraining"),
+        ({"tokenizer": "nowhere.json"}, "'nowhere.json' not found"),
+        ({"codec": "nowhere.safetensors"}, "nowhere.safetensors is not a codec file"),
+        ({}, "manifest.jsonl does not exist; build the corpus first"),
+    ],
+)
+def test_faults_end_the_job_with_one_line(tmp_path, fields, message):
+    from bagpiper_jax import cache_tasks
+
+    with pytest.raises(SystemExit) as ended:
+        cache_tasks.main(arguments(tmp_path, tmp_path / "cache", **fields))
+    assert str(ended.value).startswith("cache_tasks: ") and message in str(ended.value)
+
+
+def digest(directory: Path) -> dict[str, str]:
+    files = sorted(path for path in directory.rglob("*") if path.is_file())
+    return {str(p.relative_to(directory)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
+
+
+@pytest.mark.slow
+def test_a_killed_job_continues_to_the_same_cache(tmp_path):
+    directory, rng = tmp_path / "user", np.random.default_rng(0)
+    (directory / "audio").mkdir(parents=True)
+    clips = []
+    for i in range(200):
+        path = f"audio/{i}.flac"
+        audio.write(directory / path, (0.1 * rng.normal(size=20_000)).astype(np.float32))
+        clips.append(Clip(f"c{i}", "train", "sound", path, 1.25, caption=f"Noise number {i}."))
+    write_manifest(directory, clips)
+    command = [sys.executable, "-m", "bagpiper_jax.cache_tasks"]
+
+    killed = tmp_path / "killed"
+    for shards_before_the_kill in (1, 3):
+        process = subprocess.Popen([*command, *arguments(tmp_path, killed)], cwd=REPOSITORY)
+        while len(list(killed.rglob("part-*.json"))) < shards_before_the_kill and process.poll() is None:
+            time.sleep(0.01)
+        os.kill(process.pid, signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+        assert not list(killed.glob("*.lock.json"))
+    subprocess.run([*command, *arguments(tmp_path, killed)], cwd=REPOSITORY, check=True)
+    subprocess.run([*command, *arguments(tmp_path, tmp_path / "whole")], cwd=REPOSITORY, check=True)
+    assert digest(killed) == digest(tmp_path / "whole")
