@@ -11,11 +11,12 @@ start. Trees are stored as nested dicts named like the parameters, so files need
 
 import contextlib
 import logging
-from pathlib import Path
+import os
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
+from etils import epath
 
 from bagpiper_jax.parallel import parameter_path
 from bagpiper_jax.training.freezing import Parameters
@@ -23,7 +24,6 @@ from bagpiper_jax.training.state import TrainState, flatten, unflatten
 
 _log = logging.getLogger(__name__)
 
-_DATA_ITEMS = ("data", "provenance")
 _MOST_NAMES = 12
 
 
@@ -35,19 +35,16 @@ class Checkpoints:
     """The checkpoints of one run.
 
     Args:
-        directory: where they are; created if missing.
+        directory: where they are, local or a bucket; created if missing.
         keep: newest complete checkpoints kept.
     """
 
-    def __init__(self, directory: str | Path, keep: int = 3):
-        self.directory = Path(directory).absolute()
-        options = ocp.CheckpointManagerOptions(max_to_keep=keep, cleanup_tmp_directories=True)
+    def __init__(self, directory: str | os.PathLike, keep: int = 3):
+        self.directory = _absolute(directory)
+        options = ocp.CheckpointManagerOptions(max_to_keep=keep)
         with self._explained("open"):
-            found = self._names()
+            self._remove_torn()
             self._manager = ocp.CheckpointManager(self.directory, options=options)
-        for name in sorted(found - self._names()):
-            _log.warning("%s: checkpoint %s was never completed (a crash or kill while saving); removed it, "
-                         "continuing from the one before", self.directory, name)  # fmt: skip
 
     def latest(self) -> int | None:
         """The step of the newest complete checkpoint."""
@@ -115,8 +112,13 @@ class Checkpoints:
     def close(self) -> None:
         self._manager.close()
 
-    def _names(self) -> set[str]:
-        return {entry.name for entry in self.directory.iterdir()} if self.directory.exists() else set()
+    def _remove_torn(self) -> None:
+        if not self.directory.exists() or jax.process_index():
+            return
+        for entry in sorted(self.directory.iterdir()):
+            if ocp.utils.is_tmp_checkpoint(entry):
+                _log.warning("%s was never completed (a crash or kill while saving); removing it", entry)
+                entry.rmtree()
 
     @contextlib.contextmanager
     def _explained(self, verb: str):
@@ -131,7 +133,7 @@ class Checkpoints:
             ) from error
 
 
-def restore_parameters(path: str | Path, like: Parameters) -> Parameters:
+def restore_parameters(path: str | os.PathLike, like: Parameters) -> Parameters:
     """Parameters alone, for generation, export, or a run that starts from another one's result.
 
     Args:
@@ -147,9 +149,9 @@ def restore_parameters(path: str | Path, like: Parameters) -> Parameters:
         return flatten(checkpointer.restore(where, unflatten(like)))
 
 
-def find_checkpoint(path: str | Path) -> Path:
+def find_checkpoint(path: str | os.PathLike) -> epath.Path:
     """The step directory meant by a run, its `checkpoints` or a step. Raises CheckpointError if there is none."""
-    path = Path(path).absolute()
+    path = _absolute(path)
     if (path / "parameters").is_dir():
         return path
     for root in (path / "checkpoints", path):
@@ -162,12 +164,17 @@ def find_checkpoint(path: str | Path) -> Path:
     )
 
 
+def _absolute(path: str | os.PathLike) -> epath.Path:
+    path = os.fspath(path)
+    return epath.Path(path if "://" in path else os.path.abspath(path))
+
+
 def _optimizer_tree(state: TrainState) -> dict[str, Any]:
     leaves = jax.tree_util.tree_leaves_with_path(state.opt_state)
     return unflatten({"step": state.step} | {f"state/{parameter_path(p)}": leaf for p, leaf in leaves})
 
 
-def _stored(where: Path) -> dict:
+def _stored(where: epath.Path) -> dict:
     """Nested shapes of a stored tree. Raises CheckpointError if it is not readable."""
     try:
         with ocp.StandardCheckpointer() as checkpointer:
@@ -177,7 +184,7 @@ def _stored(where: Path) -> dict:
     return getattr(metadata, "item_metadata", metadata).tree
 
 
-def _require_match(where: Path, stored: dict, wanted: dict) -> None:
+def _require_match(where: epath.Path, stored: dict, wanted: dict) -> None:
     faults = [f"{name}: missing in the checkpoint" for name in wanted if name not in stored]
     faults += [f"{name}: not in this model or stage" for name in stored if name not in wanted]
     for name in wanted.keys() & stored.keys():

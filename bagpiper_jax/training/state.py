@@ -75,6 +75,7 @@ def initial_state(config: TrainConfig) -> TrainState:
     return start_state(config, initial_parameters(config.model, config.seed))
 
 
+@functools.cache
 def abstract_state(config: TrainConfig, mesh: Mesh) -> TrainState:
     """Shapes, dtypes and shardings of the state; nothing is allocated."""
     shapes = jax.eval_shape(functools.partial(initial_state, config))
@@ -82,6 +83,7 @@ def abstract_state(config: TrainConfig, mesh: Mesh) -> TrainState:
     return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, shardings)
 
 
+@functools.cache
 def abstract_parameters(config: BagpiperConfig, mesh: Mesh) -> Parameters:
     """Shapes, dtypes and shardings of the parameters alone."""
     shapes = jax.eval_shape(functools.partial(initial_parameters, config, 0))
@@ -93,6 +95,9 @@ def create_state(config: TrainConfig, mesh: Mesh, parameters: Parameters | None 
     """Step 0 from random or from given parameters, every array created on the devices that hold it."""
     shardings = jax.tree.map(lambda x: x.sharding, abstract_state(config, mesh))
     with jax.set_mesh(mesh):
+        # It runs once. On a CPU, optimising the random generators would take ten times longer than running them.
+        options = {"xla_backend_optimization_level": 0} if parallel.platform() == "cpu" else None
+        compiled = functools.partial(jax.jit, out_shardings=shardings, compiler_options=options)
         if parameters is None:
-            return jax.jit(functools.partial(initial_state, config), out_shardings=shardings)()
-        return jax.jit(functools.partial(start_state, config), out_shardings=shardings)(parameters)
+            return compiled(functools.partial(initial_state, config))()
+        return compiled(functools.partial(start_state, config))(parameters)

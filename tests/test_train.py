@@ -1,0 +1,179 @@
+"""The loop in one process, on eight devices: what it writes, what it refuses, and that nothing recompiles."""
+
+import json
+import resource
+
+import jax
+import numpy as np
+import pytest
+from training_helpers import CONFIG, SHAPE, VOCABULARY, SyntheticLoader, make_batch, with_
+
+from bagpiper_jax.parallel import MeshConfig
+from bagpiper_jax.training.checkpoints import CheckpointError
+from bagpiper_jax.training.config import TrainConfig
+from bagpiper_jax.training.loop import UNIGRAM_BATCHES, TrainingError, train
+from bagpiper_jax.training.metrics import MetricWriter, Unigram
+
+# Orbax leaves a coroutine behind when a save fails.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+CONFIG8 = with_(mesh=MeshConfig(fsdp=8), log_every=1, save_every=3, validate_every=3, steps=6)
+VALIDATION = [make_batch(500), make_batch(501)]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """(output, compilations per step asked for) of a run of six steps."""
+    output = tmp_path_factory.mktemp("trained")
+    compilations, marks = [], []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda name, *_, **__: (
+            compilations.append(name) if name.endswith("backend_compile_duration") else None
+        )
+    )
+
+    class Marking(SyntheticLoader):
+        def batch(self, step):
+            marks.append(len(compilations))
+            return super().batch(step)
+
+    assert train(with_(CONFIG8, output=str(output)), Marking(), VALIDATION, "A.b = 1")
+    return output, marks + [len(compilations)]
+
+
+def lines(output):
+    return [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_nothing_compiles_after_the_first_step(trained):
+    """Compilations noted whenever a batch is asked for: 16 times for the unigram model, then by the loop.
+
+    Orbax compiles slices of replicated arrays during the first save, after step 3 (with batch 3 asked for).
+    """
+    _, marks = trained
+    loop = marks[UNIGRAM_BATCHES:]
+    assert loop[1] == loop[3] > 0, "steps 1 to 3"
+    assert loop[4] == loop[-1], "steps 4 to 6, the second validation and save"
+
+
+def test_metrics_of_every_interval(trained):
+    output, _ = trained
+    training = [line for line in lines(output) if line["kind"] == "train"]
+    assert [line["step"] for line in training] == [1, 2, 3, 4, 5, 6]
+    wanted = {"loss", "loss_stream0", "loss_stream7", "loss_caption_to_audio", "loss_audio_to_caption", "accuracy",
+              "tokens_per_second", "padding_share", "gradient_norm", "learning_rate"}  # fmt: skip
+    assert wanted <= set(training[-1])
+    assert training[-1]["loss"] < training[0]["loss"]
+    used = make_batch(0).segment_ids != 0
+    assert training[0]["padding_share"] == pytest.approx(1 - used.mean())
+    assert list((output / "tensorboard").iterdir())
+
+
+def test_validation_stands_beside_the_unigram_model(trained):
+    output, _ = trained
+    validation = [line for line in lines(output) if line["kind"] == "validation"]
+    assert [line["step"] for line in validation] == [3, 6]
+    summary = json.loads((output / "metrics.json").read_text())
+    assert summary["step"] == 6 and summary["validation"]["loss"] == validation[-1]["loss"]
+    expected = Unigram(map(SyntheticLoader().batch, range(UNIGRAM_BATCHES)), VOCABULARY).loss(VALIDATION)
+    assert validation[-1]["unigram_loss"] == expected
+
+
+def test_provenance_is_saved_beside_the_checkpoint(trained):
+    output, _ = trained
+    assert (output / "operative.gin").read_text() == "A.b = 1"
+    environment = json.loads((output / "environment.jsonl").read_text())
+    assert environment["packages"]["jax"] == jax.__version__ and environment["devices"] == 8
+    stored = (output / "checkpoints" / "6" / "provenance" / "metadata").read_text()
+    assert json.loads(stored)["gin"] == "A.b = 1"
+
+
+def test_finished_run_does_nothing(trained):
+    output, _ = trained
+    before = (output / "metrics.jsonl").read_text()
+    assert train(with_(CONFIG8, output=str(output)), SyntheticLoader())
+    assert (output / "metrics.jsonl").read_text() == before
+
+
+def test_changed_data_is_refused(trained):
+    output, _ = trained
+    with pytest.raises(ValueError, match="seed 0, this run has 9"):
+        train(with_(CONFIG8, output=str(output), steps=8), SyntheticLoader(seed=9))
+
+
+def test_init_from_takes_parameters_only(trained, tmp_path):
+    output, _ = trained
+    config = with_(
+        CONFIG8, output=str(tmp_path), init_from=str(output), stage="sft", steps=1, validate_every=0
+    )
+    assert train(config, SyntheticLoader(), VALIDATION)
+    last = [line for line in lines(output) if line["kind"] == "validation"][-1]
+    first = [line for line in lines(tmp_path) if line["kind"] == "validation"][-1]
+    assert first["step"] == 1, "the step counter starts anew"
+    assert first["loss"] == pytest.approx(last["loss"], rel=1e-5), "rate 0 at step 0: the same parameters"
+
+
+def test_loss_that_is_not_finite_stops_the_run(tmp_path):
+    class Broken(SyntheticLoader):
+        def batch(self, step):
+            batch = super().batch(step)
+            batch.loss_weights[batch.loss_weights != 0] *= np.nan if step == 2 else 1
+            return batch
+
+    with pytest.raises(TrainingError, match="the loss is nan at step 3"):
+        train(with_(CONFIG8, output=str(tmp_path)), Broken())
+    assert not list((tmp_path / "checkpoints").iterdir())
+
+
+def test_full_disk_stops_the_run(tmp_path):
+    class DiskFillsUp(SyntheticLoader):
+        def batch(self, step):
+            if step == 3:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+            return super().batch(step)
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        with pytest.raises(CheckpointError, match="Last complete checkpoint: .*Free space"):
+            train(with_(CONFIG8, output=str(tmp_path)), DiskFillsUp())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_unigram_counts_what_the_loss_counts():
+    batch = make_batch(0)
+    uniform = Unigram([], VOCABULARY)
+    weights = batch.loss_weights[:, 1:].astype(np.float64)
+    expected = weights[..., 0].sum() * np.log(VOCABULARY.size) + weights[..., 1:].sum() * np.log(
+        VOCABULARY.codec_size
+    )
+    assert uniform.loss([batch]) == pytest.approx(expected / (weights[..., 0] != 0).sum())
+    assert Unigram([batch], VOCABULARY).loss([batch]) < uniform.loss([batch])
+
+
+def test_writer_drops_what_follows_the_checkpoint(tmp_path):
+    first = MetricWriter(tmp_path, 0)
+    for step in (1, 2, 3):
+        first.write(step, {"loss": 1.0})
+    first.close()
+    with open(tmp_path / "metrics.jsonl", "a") as file:
+        file.write('{"step": 4, "lo')
+    second = MetricWriter(tmp_path, 2)
+    second.write(3, {"loss": 2.0})
+    second.close()
+    assert [(line["step"], line["loss"]) for line in lines(tmp_path)] == [(1, 1.0), (2, 1.0), (3, 2.0)]
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"stage": "stage2"}, "none of scratch, warmup, pretrain, sft"),
+        ({"accumulation": 3}, f"batch.rows {SHAPE.rows} do not divide by accumulation 3"),
+        ({"cfg_dropout": 5.0}, "no probability"),
+        ({"steps": 0}, "at least 1"),
+    ],
+)
+def test_bad_settings(change, message):
+    with pytest.raises(ValueError, match=message):
+        with_(**change)
+    assert isinstance(CONFIG, TrainConfig)
