@@ -69,7 +69,7 @@ def inspect(config: InspectConfig) -> str:
     if config.rejects:
         return "\n".join(report.describe_rejects(cache, config.rejects) for cache in loader.caches)
     if config.index >= 0:
-        return report.describe_record(_cache(loader, config.task).read(config.index), tokenizer)
+        return report.describe_record(_record(loader, config.task, config.index), tokenizer)
     if config.step >= 0:
         text = report.describe_row(loader, config.step, config.row, tokenizer)
         if config.audio_dir:
@@ -79,10 +79,13 @@ def inspect(config: InspectConfig) -> str:
     return report.describe_mixture(loader, config.steps)
 
 
-def _cache(loader: Loader, task: str):
+def _record(loader: Loader, task: str, index: int):
     if task not in loader.task_names:
         raise CacheError(f"{task!r} is no task of this mixture; it has: {', '.join(loader.task_names)}")
-    return loader.caches[loader.task_names.index(task)]
+    cache = loader.caches[loader.task_names.index(task)]
+    if index >= len(cache):
+        raise CacheError(f"{task} has {len(cache)} records, there is no record {index}")
+    return cache.read(index)
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -316,3 +317,16 @@ def test_codes_reach_the_batch(tmp_path):
     }
     for name in ("one", "two", "three"):
         np.testing.assert_array_equal(pairs[f"This is {name}!"], made[name])
+
+
+def test_the_worked_example_of_the_documentation(root, tmp_path, monkeypatch):
+    page = (Path(__file__).parent.parent / "docs/mixtures.md").read_text()
+    (tmp_path / "my_tasks.py").write_text(page.split("```python\n")[1].split("```")[0])
+    monkeypatch.syspath_prepend(tmp_path)
+    fields = {"mixtures": ("user_first_words",), "rates": {}, "splits": ("train",)}
+    modules = ("tasks.mixtures", "my_tasks")
+    path = cache_mixture(config(root, **fields, cache_dir=str(tmp_path / "cache"), task_modules=modules))
+    (cache,) = caches(path).values()
+    said = {ByteTokenizer().decode(cache.read(i).messages()[1].content) for i in range(len(cache))}
+    assert said == {f"This is good{i}!" for i in range(8)} | {"la la la"}
+    assert "my_tasks" in cache.manifest["provenance"]["code"]
