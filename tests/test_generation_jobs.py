@@ -1,0 +1,46 @@
+"""The jobs' gin files build, and flags that contradict each other are refused."""
+
+import pytest
+
+from bagpiper_jax import configuration, generate
+from bagpiper_jax.evaluation.job import EvaluateConfig
+
+
+def test_the_nano_files_build():
+    made = configuration.load(
+        generate.GenerateConfig,
+        ["--gin_file=gin/runs/generate_nano.gin", "--gin.GenerateConfig.checkpoint=run"],
+    )
+    assert made.loop.audio.guidance == 3.0 and made.loop.text.temperature == 0.0
+    scored = configuration.load(EvaluateConfig, ["--gin_file=gin/runs/evaluate_nano.gin"])
+    assert scored.loop.audio == made.loop.audio and scored.loop.text == made.loop.text
+
+
+def test_defaults_are_the_release_s():
+    loop = configuration.load(generate.GenerateConfig, ["--gin.GenerateConfig.checkpoint=run"]).loop
+    assert (loop.text.temperature, loop.text.top_k, loop.text.guidance, loop.text.max_steps) == (
+        0.6,
+        20,
+        1,
+        8192,
+    )
+    audio = loop.audio
+    assert (audio.temperature, audio.top_k, audio.guidance, audio.min_steps, audio.max_steps) == (
+        0.8,
+        20,
+        3,
+        50,
+        2048,
+    )
+
+
+@pytest.mark.parametrize("flags", [[], ["--audio=a", "--text=b"], ["--text=a", "--question=b"]])
+def test_contradicting_flags_end_the_job(flags, capsys):
+    with pytest.raises(SystemExit) as ended:
+        generate.main([*flags, "--checkpoint=run"])
+    assert ended.value.code == 2 and "error:" in capsys.readouterr().err
+
+
+def test_a_directory_that_is_no_run_is_named(tmp_path):
+    with pytest.raises(SystemExit, match="no config.json"):
+        generate.main([f"--checkpoint={tmp_path}", "--text=rain"])
