@@ -1,13 +1,11 @@
 #!/usr/bin/env bash
 # From nothing to a trained nano Bagpiper and its report page, on CPU.
-#   bash launch/quickstart.sh [WORK]      WORK: where corpus, cache and runs go; default runs/quickstart
-# A run that was interrupted continues where it was.
+# Writes corpora/, cache/ and runs/ in the repository. A run that was interrupted continues where it was.
 set -euo pipefail
 began=$SECONDS
-work=$(realpath -m "${1:-runs/quickstart}")
 source "$(dirname "$0")/environment.sh" quickstart
 export JAX_PLATFORMS=${JAX_PLATFORMS:-cpu}
-export JAX_COMPILATION_CACHE_DIR=${JAX_COMPILATION_CACHE_DIR:-$work/jax_cache}
+export JAX_COMPILATION_CACHE_DIR=${JAX_COMPILATION_CACHE_DIR:-$repository/runs/jax_cache}
 
 job() {
     local title=$1 name=$2
@@ -15,10 +13,6 @@ job() {
     printf '\n== %s (%d:%02d)\n' "$title" $(((SECONDS - began) / 60)) $(((SECONDS - began) % 60))
     python -m "bagpiper_jax.$name" "$@"
 }
-
-mkdir -p "$work"
-cd "$work"   # gin files name paths relative to the working directory: corpora/, cache/, runs/
-export PYTHONPATH=$repository${PYTHONPATH:+:$PYTHONPATH}
 
 job "Build the embedded corpus" build_corpus --gin_file=gin/corpora/embedded.gin
 job "Learn its tokenizer" learn_tokenizer --gin_file=gin/corpora/tokenizer.gin
@@ -30,4 +24,4 @@ job "Tune: caption first, then process" train --gin_file=gin/runs/nano_sft.gin
 job "Score held-out scenes" evaluate --gin_file=gin/runs/evaluate_nano.gin
 
 printf '\nDone in %d:%02d. The report: %s\n' \
-    $(((SECONDS - began) / 60)) $(((SECONDS - began) % 60)) "$work/runs/evaluation/report.html"
+    $(((SECONDS - began) / 60)) $(((SECONDS - began) % 60)) "$repository/runs/evaluation/report.html"
