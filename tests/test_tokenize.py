@@ -33,7 +33,7 @@ def codec(tmp_path_factory):
     return path
 
 
-def write_corpus(directory, frames=(3, 20, 7, 16, 1, 31, 9), extra=()):
+def write_corpus(directory, frames=(3, 20, 9, 20, 1, 31, 9), extra=()):
     (directory / "audio").mkdir(parents=True, exist_ok=True)
     clips = []
     for index, count in enumerate(frames):
@@ -55,12 +55,12 @@ def test_codes_are_those_of_each_clip_alone(corpus, codec):
     codes = CodeStore.open(corpus, directory.name)
     assert codes.ids() == [f"clip{i}" for i in range(7)]
     assert "clip3" in codes and "clip9" not in codes
-    for index, frames in enumerate((3, 20, 7, 16, 1, 31, 9)):
+    for index, frames in enumerate((3, 20, 9, 20, 1, 31, 9)):
         waveform = noise(index, frames * HOP + 11 * index, 1)
         alone = np.asarray(functional.encode(parameters, config, waveform))[0]
         assert codes[f"clip{index}"].dtype == np.uint16
         np.testing.assert_array_equal(codes[f"clip{index}"], alone)
-    assert codes.manifest["frames"] == 87 and codes.manifest["rejects"] == {}
+    assert codes.manifest["frames"] == 93 and codes.manifest["rejects"] == {}
     codes.verify()
 
 

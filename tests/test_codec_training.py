@@ -1,0 +1,223 @@
+"""Training the codec: its losses, its codebooks, and a run that is killed and continues."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from bagpiper_jax.manifest import Clip, write_manifest
+from bagpiper_jax.models.codec import functional, storage
+from bagpiper_jax.training import codebooks, codec_losses
+from bagpiper_jax.training.codebooks import CodebookConfig
+from bagpiper_jax.training.codec_data import Waveforms, crops, prefetched
+from tests.test_codec import HOP, TINY, noise
+
+soundfile = pytest.importorskip("soundfile")
+
+
+def write_corpus(directory, clips=6, seconds=1.0):
+    (directory / "audio").mkdir(parents=True)
+    rows = []
+    for index in range(clips):
+        name = f"audio/{index}.wav"
+        soundfile.write(directory / name, noise(index, int(seconds * 16_000), 1)[0], 16_000)
+        split = "validation" if index == 0 else "train"
+        rows.append(Clip(id=f"clip{index}", split=split, domain="sound", audio=name))
+    write_manifest(directory, rows)
+    return directory
+
+
+class TestLosses:
+    def test_magnitude_of_a_sine_is_half_its_amplitude(self):
+        t = np.arange(8192) / 16_000
+        sine = (0.6 * np.sin(2 * np.pi * 1000 * t)).astype(np.float32)[None]
+        spectrum = codec_losses.magnitudes(sine, 512)  # 1000 Hz is bin 32 exactly
+        np.testing.assert_allclose(spectrum[0, 8:-8, 32], 0.3, rtol=1e-3)
+
+    def test_magnitudes_equal_librosa(self):
+        librosa = pytest.importorskip("librosa")
+        wave = noise(0, 4096, 1)
+        expected = np.abs(librosa.stft(wave[0], n_fft=256, hop_length=64, pad_mode="constant")).T
+        ours = codec_losses.magnitudes(wave, 256)[0] * 128  # the window's sum
+        np.testing.assert_allclose(ours[: len(expected)], expected, atol=1e-4)
+
+    def test_mel_filters_are_librosas_up_to_scale(self):
+        librosa = pytest.importorskip("librosa")
+        expected = librosa.filters.mel(sr=16_000, n_fft=1024, n_mels=40, htk=True, norm=None).T
+        expected = expected / expected.sum(0)
+        np.testing.assert_allclose(codec_losses.mel_filters(1024, 40, 16_000), expected, atol=1e-4)
+
+    def test_equal_waveforms_cost_nothing_and_louder_ones_cost_their_logarithm(self):
+        wave = noise(1, 4096)
+        assert all(float(value) < 1e-6 for value in codec_losses.spectral_losses(wave, wave, 16_000).values())
+        distance = codec_losses.mel_distance(2 * wave, wave, 16_000)
+        np.testing.assert_allclose(distance, np.log(2), atol=0.03)
+
+
+class TestCodebooks:
+    CONFIG = CodebookConfig(decay=0.9, dead_share=0.1, dropout=0.0)
+
+    def books(self, streams=2, size=8, width=3):
+        shapes = {"inited": (streams, 1), "cluster_size": (streams, size)}
+        shapes |= {name: (streams, size, width) for name in ("embed", "embed_avg")}
+        return {name: jnp.zeros(shape) for name, shape in shapes.items()}
+
+    def run(self, latents, books, config):
+        quantize = jax.jit(codebooks.quantize, static_argnames="config")
+        for step, latent in enumerate(latents):
+            result = quantize(latent, books, step, jax.random.key(step), config)
+            books = result.books
+        return result
+
+    def test_they_find_the_clusters_of_the_data_and_use_every_code(self):
+        rng = np.random.default_rng(0)
+        centres = rng.normal(size=(8, 3)) * 5
+        latents = [
+            jnp.array(
+                centres[rng.integers(8, size=(4, 32))] + 0.01 * rng.normal(size=(4, 32, 3)), jnp.float32
+            )
+            for _ in range(60)
+        ]
+        result = self.run(latents, self.books(streams=1), self.CONFIG)
+        assert len(np.unique(result.codes)) == 8
+        found = np.asarray(result.books["embed"][0])
+        nearest = np.linalg.norm(found[:, None] - centres[None], axis=-1).min(0)
+        assert nearest.max() < 0.05
+        np.testing.assert_allclose(result.latent, latents[-1], atol=0.1)
+
+    def test_gradient_passes_straight_through(self):
+        latent = jnp.array(np.random.default_rng(1).normal(size=(2, 16, 3)), jnp.float32)
+        books = self.run([latent], self.books(), self.CONFIG).books
+        out, pull = jax.vjp(
+            lambda x: codebooks.quantize(x, books, 0, jax.random.key(0), self.CONFIG).latent, latent
+        )
+        assert float(jnp.abs(out - latent).max()) > 1e-3  # it does quantise
+        np.testing.assert_array_equal(pull(jnp.ones_like(out))[0], jnp.ones_like(latent))
+
+    def test_codes_are_those_of_the_inference_quantiser(self):
+        latent = jnp.array(np.random.default_rng(2).normal(size=(2, 16, TINY.codebook_width)), jnp.float32)
+        books = self.run([latent], self.books(3, 16, TINY.codebook_width), self.CONFIG).books
+        parameters = functional.initialize(TINY) | {f"quantizer.{name}": book for name, book in books.items()}
+        quantizer = functional.build(parameters, TINY).quantizer
+        result = codebooks.quantize(latent, books, 0, jax.random.key(9), self.CONFIG)
+        np.testing.assert_array_equal(result.codes, quantizer.encode(latent))
+        np.testing.assert_allclose(result.latent, quantizer.decode(result.codes), atol=1e-5)
+
+    def test_bypass_ends(self):
+        config = CodebookConfig(dropout=0.0, bypass_steps=10)
+        latent = jnp.array(np.random.default_rng(3).normal(size=(2, 16, 3)), jnp.float32)
+        books = self.run([latent], self.books(), self.CONFIG).books
+        first, last = (
+            codebooks.quantize(latent, books, step, jax.random.key(0), config).latent for step in (0, 10)
+        )
+        np.testing.assert_array_equal(first, latent)
+        assert float(jnp.abs(last - latent).max(axis=(1, 2)).min()) > 1e-3
+
+
+class TestData:
+    def test_crops_are_a_function_of_the_step(self, tmp_path):
+        corpus = write_corpus(tmp_path / "corpus")
+        waveforms = Waveforms([corpus], "train")
+        assert len(waveforms) == 5
+        forward = [crops(waveforms, 7, step, 3, 4 * HOP) for step in range(4)]
+        fresh = Waveforms([corpus], "train")
+        later = dict(prefetched(lambda step: crops(fresh, 7, step, 3, 4 * HOP), range(2, 4)))
+        np.testing.assert_array_equal(later[3], forward[3])
+        assert not np.array_equal(forward[2], forward[3])
+
+    def test_unreadable_clips_are_passed_over(self, tmp_path):
+        corpus = write_corpus(tmp_path / "corpus")
+        (corpus / "audio" / "1.wav").write_bytes(b"RIFFtorn")
+        waveforms = Waveforms([corpus], "train")
+        batch = crops(waveforms, 0, 0, 40, HOP)
+        assert (np.abs(batch).max(axis=1) > 0).all()
+        assert waveforms.rejected == {"clip1": "corrupt"}
+
+    def test_a_corpus_without_audio_is_refused(self, tmp_path):
+        write_manifest(tmp_path, [Clip(id="a", split="train", domain="text", text="prose")])
+        with pytest.raises(ValueError, match="no train audio in"):
+            Waveforms([tmp_path], "train")
+
+
+TINY_RUN = """
+CodecConfig.strides = (8, 5, 4, 4)
+CodecConfig.encoder_width = 2
+CodecConfig.decoder_width = 16
+CodecConfig.acoustic_width = 8
+CodecConfig.codebook_size = 8
+CodecConfig.codebook_width = 16
+CodecConfig.num_codebooks = 2
+CodecConfig.semantic = @SemanticEncoderConfig()
+SemanticEncoderConfig.width = 8
+SemanticEncoderConfig.layers = 1
+SemanticEncoderConfig.heads = 2
+SemanticEncoderConfig.ffn_width = 8
+SemanticEncoderConfig.conv_widths = (4, 4, 4, 4, 4, 4, 4)
+SemanticEncoderConfig.conv_kernels = (10, 3, 3, 3, 3, 2, 4)
+SemanticEncoderConfig.conv_strides = (5, 2, 2, 2, 2, 2, 4)
+SemanticEncoderConfig.positional_kernel = 4
+SemanticEncoderConfig.positional_groups = 2
+TrainCodecConfig.codec = @CodecConfig()
+TrainCodecConfig.optimizer = @CodecOptimizerConfig()
+TrainCodecConfig.steps = 24
+TrainCodecConfig.batch_clips = 2
+TrainCodecConfig.crop_frames = 6
+TrainCodecConfig.log_every = 1
+TrainCodecConfig.save_every = 3
+TrainCodecConfig.validate_every = 10
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_run_continues_bit_for_bit(tmp_path):
+    corpus = write_corpus(tmp_path / "corpus")
+    (tmp_path / "tiny.gin").write_text(TINY_RUN)
+
+    def job(output):
+        arguments = ["--gin_file", tmp_path / "tiny.gin"]
+        arguments += [f"--gin.TrainCodecConfig.output={str(output)!r}"]
+        arguments += [f"--gin.TrainCodecConfig.corpora=({str(corpus)!r},)"]
+        return [sys.executable, "-m", "bagpiper_jax.train_codec", *map(str, arguments)]
+
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    subprocess.run(job(whole), check=True)
+    process = subprocess.Popen(job(broken))
+    while not _steps(broken, "train") >= 8:
+        assert process.poll() is None
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (broken / "codec.safetensors").exists()
+    subprocess.run(job(broken), check=True)
+
+    assert (broken / "codec.safetensors").read_bytes() == (whole / "codec.safetensors").read_bytes()
+    assert _lines(broken) == _lines(whole)
+    losses = [line["loss"] for line in _lines(whole) if line["kind"] == "train"]
+    assert len(losses) == 24 and np.mean(losses[-4:]) < 0.8 * losses[0]
+    report = json.loads((whole / "codec_report.json").read_text())
+    assert report["fingerprint"] == storage.read_header(whole / "codec.safetensors")["fingerprint"]
+    assert report["report"]["clips"] == 1 and len(report["report"]["used"]) == 2
+
+    refused = [*job(whole), "--gin.CodecConfig.decoder_width=32"]
+    failure = subprocess.run(refused, capture_output=True, text=True)
+    assert failure.returncode and "belongs to a run with other settings (codec:" in failure.stderr
+
+
+def _lines(directory):
+    path = directory / "metrics.jsonl"
+    return (
+        [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")]
+        if path.exists()
+        else []
+    )
+
+
+def _steps(directory, kind):
+    return sum(line["kind"] == kind for line in _lines(directory))
