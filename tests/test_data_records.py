@@ -89,6 +89,8 @@ def test_audio_shorter_than_its_table_says_is_found_on_reading():
     record = dataclasses.replace(record, length=record.length + np.asarray([500_000, 0], np.int32))
     with pytest.raises(RecordError, match="audio_too_short"):
         record.messages()
+    with pytest.raises(RecordError, match="audio_too_short"):
+        dataclasses.replace(record, audio=b"").messages()
     with pytest.raises(RecordError, match="corrupt_audio"):
         dataclasses.replace(record, audio=b"fLaC nonsense").messages()
 

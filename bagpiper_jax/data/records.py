@@ -90,9 +90,17 @@ class Record:
             for r, m, n in zip(self.role, self.modality, self.length, strict=True)
         ]
 
-    def messages(self) -> list[EncodedMessage]:
-        """The messages with their contents, audio decoded. Raises RecordError: the FLAC stream is broken."""
-        waveform = _decode_audio(self.audio) if self.audio else np.zeros(0, np.float32)
+    def messages(self, decode_audio: bool = True) -> list[EncodedMessage]:
+        """The messages with their contents; waveforms are zeros unless decoded.
+
+        Raises:
+            RecordError: the FLAC stream is broken.
+        """
+        if decode_audio:
+            waveform = _decode_audio(self.audio) if self.audio else np.zeros(0, np.float32)
+        else:
+            samples = sum(len(m.content) for m in self.skeleton() if m.is_continuous)
+            waveform = np.broadcast_to(np.float32(0), samples)
         found = []
         for empty, start, weight in zip(self.skeleton(), self.start, self.weight, strict=True):
             source = self.codes if empty.is_codec else waveform if empty.is_continuous else self.text

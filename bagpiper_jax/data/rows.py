@@ -64,44 +64,47 @@ class RowMaker:
     def fill(self, batch: Batch, row: int, planned: Planned) -> None:
         """Writes the examples of one row into the zeroed arrays of `batch`."""
         writer = _RowWriter(batch, row)
-        columns = zip(planned.task, planned.epoch, planned.index, planned.length, strict=True)
-        for task, epoch, index, length in columns:
-            rendered = self.example(int(task), int(epoch), int(index), int(length))
+        columns = (planned.task, planned.epoch, planned.index, planned.length)
+        for task, epoch, index, length in zip(*(c.tolist() for c in columns), strict=True):
+            known = self._features.get((task, index))
+            rendered = self.example(task, epoch, index, length, decode_audio=known is None)
             direction = int(self._caches[task].index["direction"][index])
-            writer.place(rendered, int(length), direction, self._mels(int(task), int(index), rendered))
+            heard = rendered is not None and rendered.audio
+            mels = (known or self._make_features(task, index, rendered)) if heard else []
+            writer.place(rendered, length, direction, mels)
 
-    def _mels(self, task: int, index: int, rendered: Rendered | None) -> list[np.ndarray]:
+    def _make_features(self, task: int, index: int, rendered: Rendered) -> list[np.ndarray]:
         """Log-mel features of an example's clips; the first ones to come stay in memory.
 
         Nothing is evicted: a run walks the data in cycles, where dropping the oldest would never score a hit.
         """
-        if rendered is None or not rendered.audio:
-            return []
-        if (task, index) in self._features:
-            return self._features[task, index]
         mels = [log_mel(span.samples) for span in rendered.audio]
         size = sum(mel.nbytes for mel in mels)
         with self._lock:
-            if size <= self._feature_bytes_left:
+            if size <= self._feature_bytes_left and (task, index) not in self._features:
                 self._feature_bytes_left -= size
                 self._features[task, index] = mels
         return mels
 
-    def example(self, task: int, epoch: int, index: int, length: int) -> Rendered | None:
+    def example(
+        self, task: int, epoch: int, index: int, length: int, decode_audio: bool = True
+    ) -> Rendered | None:
         """One rendered example, with dropout drawn for its epoch; None if its record is damaged.
+
+        Args:
+            decode_audio: False leaves waveforms zero, for a caller who has their features already.
 
         Raises:
             RecordError: more than `max_corrupt` records were damaged.
         """
         try:
-            rendered = dialogue.render(
-                self._caches[task].read(index).messages(), self._vocabulary, self._render
-            )
+            messages = self._caches[task].read(index).messages(decode_audio)
+            rendered = dialogue.render(messages, self._vocabulary, self._render)
             if len(rendered) != length:
                 raise RecordError(
                     "corrupt_record", f"renders to {len(rendered)} slots, the index says {length}"
                 )
-        except (RecordError, dialogue.DialogueError) as error:
+        except (RecordError, dialogue.DialogueError, KeyError) as error:
             self._count_corrupt(task, index, error)
             return None
         kept = self._kept_message(rendered, task, epoch, index)
