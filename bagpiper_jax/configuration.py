@@ -84,13 +84,13 @@ def build(root: type, files: list[str], bindings: list[str] = ()):
     """Builds `root` from gin files and `Name.field=value` bindings. Raises ConfigurationError."""
     classes = _reachable(root)
     gin.clear_config(clear_constants=True)
-    gin.config.add_config_file_search_path(str(_REPOSITORY))
     for name, cls in classes.items():
         _register(name, cls)
     quoted = [_quote(binding, classes) for binding in bindings]
     found = list(_read_files(files)) + list(_read_text("\n".join(quoted), "flag --gin."))
     _raise_if(_faults(found, classes))
-    gin.parse_config_files_and_bindings(files, quoted, finalize_config=False)
+    # One text with every include in place: gin's own search for files logs an error for each path it tries.
+    gin.parse_config("\n".join([*(_inlined(file) for file in files), *quoted]))
     try:
         built = _registered[root]()
     except (TypeError, ValueError) as error:
@@ -171,10 +171,24 @@ def _parse_value(text: str):
 
 def _read_files(files: list[str]) -> Iterator[_Binding]:
     for file in files:
-        path = next((p for p in (Path(file), _REPOSITORY / file) if p.is_file()), None)
-        if path is None:
-            raise ConfigurationError(f"gin file {file!r} does not exist{_nearest_file(file)}")
-        yield from _read_text(path.read_text(), file)
+        yield from _read_text(_find(file).read_text(), file)
+
+
+def _inlined(file: str) -> str:
+    """The text of a gin file with its includes in place of their lines."""
+    lines = _find(file).read_text().splitlines()
+    return "\n".join(
+        _inlined(line.split(None, 1)[1].strip().strip("'\"")) if line.startswith("include ") else line
+        for line in lines
+    )
+
+
+def _find(file: str) -> Path:
+    """A gin file relative to the working directory or to the repository."""
+    path = next((p for p in (Path(file), _REPOSITORY / file) if p.is_file()), None)
+    if path is None:
+        raise ConfigurationError(f"gin file {file!r} does not exist{_nearest_file(file)}")
+    return path
 
 
 def _nearest_file(file: str) -> str:
