@@ -55,7 +55,7 @@ class TestLosses:
         np.testing.assert_allclose(codec_losses.mel_filters(1024, 40, 16_000), expected, atol=1e-4)
 
     def test_equal_waveforms_cost_nothing_and_louder_ones_cost_their_logarithm(self):
-        wave = noise(1, 4096)
+        wave = np.random.default_rng(1).standard_normal((2, 4096)).astype(np.float32)  # far above the floor
         assert all(float(value) < 1e-6 for value in codec_losses.spectral_losses(wave, wave, 16_000).values())
         distance = codec_losses.mel_distance(2 * wave, wave, 16_000)
         np.testing.assert_allclose(distance, np.log(2), atol=0.03)
@@ -76,21 +76,26 @@ class TestCodebooks:
             books = result.books
         return result
 
-    def test_they_find_the_clusters_of_the_data_and_use_every_code(self):
+    def clusters(self, count):
+        """`count` centres, and batches of points close to them."""
         rng = np.random.default_rng(0)
-        centres = rng.normal(size=(8, 3)) * 5
-        latents = [
-            jnp.array(
-                centres[rng.integers(8, size=(4, 32))] + 0.01 * rng.normal(size=(4, 32, 3)), jnp.float32
-            )
-            for _ in range(60)
-        ]
-        result = self.run(latents, self.books(streams=1), self.CONFIG)
-        assert len(np.unique(result.codes)) == 8
-        found = np.asarray(result.books["embed"][0])
-        nearest = np.linalg.norm(found[:, None] - centres[None], axis=-1).min(0)
-        assert nearest.max() < 0.05
+        centres = rng.normal(size=(count, 3)) * 5
+        points = centres[rng.integers(count, size=(60, 4, 32))] + 0.01 * rng.normal(size=(60, 4, 32, 3))
+        return centres, list(points.astype(np.float32))
+
+    def test_they_find_the_clusters_of_the_data(self):
+        centres, latents = self.clusters(4)
+        result = self.run(latents, self.books(streams=1, size=12), self.CONFIG)
+        assert _farthest(centres, result.books["embed"][0]) < 0.1
         np.testing.assert_allclose(result.latent, latents[-1], atol=0.1)
+
+    def test_dead_codes_restart_where_the_data_is(self):
+        centres, latents = self.clusters(4)
+        books = self.books(streams=1, size=12)
+        books |= {"inited": jnp.ones((1, 1)), "embed": jnp.full((1, 12, 3), 1e3)}  # far from everything
+        books |= {"cluster_size": jnp.ones((1, 12)), "embed_avg": books["embed"]}
+        result = self.run(latents, books, self.CONFIG)
+        assert _farthest(centres, result.books["embed"][0]) < 0.1
 
     def test_gradient_passes_straight_through(self):
         latent = jnp.array(np.random.default_rng(1).normal(size=(2, 16, 3)), jnp.float32)
@@ -119,6 +124,11 @@ class TestCodebooks:
         )
         np.testing.assert_array_equal(first, latent)
         assert float(jnp.abs(last - latent).max(axis=(1, 2)).min()) > 1e-3
+
+
+def _farthest(centres, book) -> float:
+    """How far the worst-served centre is from its nearest code."""
+    return np.linalg.norm(np.asarray(book)[:, None] - centres[None], axis=-1).min(0).max()
 
 
 class TestData:

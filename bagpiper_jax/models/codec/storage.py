@@ -50,7 +50,7 @@ def save_codec(
         compact: float16, without the running means of the codebooks. The rounded codec is another codec, with
             its own fingerprint.
     """
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     check(parameters, config)
     tensors = {name: np.ascontiguousarray(tensor) for name, tensor in parameters.items()}
@@ -65,7 +65,7 @@ def save_codec(
     }
     temporary = Path(f"{os.fspath(path)}.tmp")
     temporary.parent.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, temporary, header)
+    temporary.write_bytes(save(tensors, header))
     os.replace(temporary, path)
     return name
 
