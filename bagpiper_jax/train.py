@@ -12,12 +12,28 @@ import numpy as np
 
 from bagpiper_jax import configuration
 from bagpiper_jax.data.batch import Batch
-from bagpiper_jax.data.loader import Loader
+from bagpiper_jax.data.cache import CacheError
+from bagpiper_jax.data.codes import CodeStoreError, codec_fingerprint
+from bagpiper_jax.data.loader import Loader, ResumeError
+from bagpiper_jax.data.planner import PlanError
 from bagpiper_jax.processes import join_pod
+from bagpiper_jax.text import TokenizerError, load_tokenizer
+from bagpiper_jax.training.checkpoints import CheckpointError
 from bagpiper_jax.training.config import TrainConfig
-from bagpiper_jax.training.loop import train
+from bagpiper_jax.training.loop import TrainingError, train
 
 EXIT_PREEMPTED = 75  # EX_TEMPFAIL: try again
+
+# Their messages name file and remedy; a traceback would only hide them.
+_EXPLAINED = (
+    CacheError,
+    CheckpointError,
+    CodeStoreError,
+    PlanError,
+    ResumeError,
+    TokenizerError,
+    TrainingError,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -25,13 +41,16 @@ _log = logging.getLogger(__name__)
 def main(argv: list[str] | None = None) -> int:
     config = configuration.load(TrainConfig, argv)
     join_pod()
-    data = open_loader(config, config.train_lock, seed=config.seed, cfg_dropout=config.cfg_dropout)
-    done = train(config, data, validation_batches(config), configuration.operative_config())
+    try:
+        data = open_loader(config, config.train_lock, seed=config.seed, cfg_dropout=config.cfg_dropout)
+        done = train(config, data, validation_batches(config), configuration.operative_config())
+    except _EXPLAINED as error:
+        sys.exit(f"train: {error}")
     return 0 if done else EXIT_PREEMPTED
 
 
 def open_loader(config: TrainConfig, lock: str, **settings) -> Loader:
-    """This process's share of a mixture."""
+    """This process's share of a mixture, which must be cached with the run's tokenizer and codec."""
     return Loader(
         lock,
         config.batch,
@@ -39,6 +58,8 @@ def open_loader(config: TrainConfig, lock: str, **settings) -> Loader:
         config.render,
         process_index=jax.process_index(),
         process_count=jax.process_count(),
+        tokenizer=load_tokenizer(config.tokenizer).fingerprint if config.tokenizer else None,
+        codec=codec_fingerprint(config.codec) if config.codec else None,
         **settings,
     )
 

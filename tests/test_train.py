@@ -6,8 +6,10 @@ import resource
 import jax
 import numpy as np
 import pytest
+from synthetic_cache import write_mixture
 from training_helpers import CONFIG, SHAPE, VOCABULARY, SyntheticLoader, make_batch, with_
 
+from bagpiper_jax import train as job
 from bagpiper_jax.parallel import MeshConfig
 from bagpiper_jax.training.checkpoints import CheckpointError
 from bagpiper_jax.training.config import TrainConfig
@@ -177,3 +179,44 @@ def test_bad_settings(change, message):
     with pytest.raises(ValueError, match=message):
         with_(**change)
     assert isinstance(CONFIG, TrainConfig)
+
+
+TINY = [
+    "--gin.TrainConfig.model=@BagpiperConfig()", "--gin.BagpiperConfig.decoder=@DecoderConfig()",
+    "--gin.BagpiperConfig.tower=@AudioTowerConfig()", "--gin.BagpiperConfig.vocabulary=@Vocabulary()",
+    "--gin.Vocabulary.text_size=256", "--gin.Vocabulary.codebook_size=64",
+    "--gin.DecoderConfig.layers=1", "--gin.DecoderConfig.width=16", "--gin.DecoderConfig.ffn_width=16",
+    "--gin.DecoderConfig.heads=2", "--gin.DecoderConfig.kv_heads=1", "--gin.DecoderConfig.head_width=8",
+    "--gin.AudioTowerConfig.layers=1", "--gin.AudioTowerConfig.width=16", "--gin.AudioTowerConfig.heads=2",
+    "--gin.AudioTowerConfig.ffn_width=16", "--gin.AudioTowerConfig.conv_channels=2",
+    "--gin.AudioTowerConfig.output_width=8", "--gin.TrainConfig.batch=@BatchShape()", "--gin.BatchShape.rows=8",
+    "--gin.BatchShape.slots=256", "--gin.BatchShape.chunks=8", "--gin.TrainConfig.steps=3",
+    "--gin.TrainConfig.validation_batches=2", "--gin.TrainConfig.stage='scratch'",
+]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_the_job_trains_on_a_cache_and_explains_faults(tmp_path):
+    """The entry point, bfloat16 and full rematerialisation, on a real cache of every direction."""
+    mixture = {"caption_to_audio": (30, 1.0), "audio_to_caption": (30, 1.0), "understanding": (10, 1.0)}
+    lock = write_mixture(tmp_path / "cache", mixture)
+    flags = [
+        *TINY,
+        f"--gin.TrainConfig.output='{tmp_path / 'run'}'",
+        f"--gin.TrainConfig.train_lock='{lock}'",
+    ]
+    held_out = write_mixture(tmp_path / "held_out", mixture, seed=1, split="validation")
+    flags.append(f"--gin.TrainConfig.validation_lock='{held_out}'")
+    assert job.main(flags) == 0
+    summary = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert {"loss_caption_to_audio", "loss_audio_to_caption", "unigram_loss"} <= set(summary["validation"])
+    assert "TrainConfig.steps = 3" in (tmp_path / "run" / "operative.gin").read_text()
+    assert job.main([*flags, "--gin.TrainConfig.steps=4"]) == 0
+    with pytest.raises(SystemExit, match="train: cannot resume, the data changed: seed"):
+        job.main([*flags, "--gin.TrainConfig.steps=5", "--gin.TrainConfig.seed=1"])
+    with pytest.raises(SystemExit, match=r"(?s)train: .*embed_tokens: \[1032, 16\] in the checkpoint"):
+        job.main([*flags, "--gin.TrainConfig.steps=5", "--gin.DecoderConfig.width=32"])
+    header = json.dumps({"__metadata__": {"fingerprint": "another"}}).encode()
+    (tmp_path / "codec.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    with pytest.raises(SystemExit, match="train: .*codec.*another"):
+        job.main([*flags, f"--gin.TrainConfig.codec='{tmp_path / 'codec.safetensors'}'"])
