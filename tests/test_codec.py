@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bagpiper_jax.models.codec import functional, storage
-from bagpiper_jax.models.codec.layers import Upsample, sine_squared
+from bagpiper_jax.models.codec.layers import Upsample, folded_convolution, sine_squared
 from bagpiper_jax.models.configs import CodecConfig, SemanticEncoderConfig
 
 TINY = CodecConfig(
@@ -100,6 +100,23 @@ def test_upsample_is_a_transposed_convolution():
         )
         assert expected.shape == (2, 6 * stride, 2)
         np.testing.assert_allclose(layer(x), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("kernel,dilation", [(7, 1), (7, 3), (7, 9), (3, 1), (5, 2)])
+def test_folding_time_into_channels_changes_nothing(kernel, dilation):
+    padding = (kernel - 1) * dilation // 2
+    x = jax.random.normal(jax.random.key(0), (2, 48, 3))
+    weight = jax.random.normal(jax.random.key(1), (kernel, 3, 4))
+    plain = jax.lax.conv_general_dilated(
+        x,
+        weight,
+        (1,),
+        [(padding, padding)],
+        rhs_dilation=(dilation,),
+        dimension_numbers=("NWC", "WIO", "NWC"),
+    )
+    for fold in (2, 8):
+        np.testing.assert_allclose(folded_convolution(x, weight, dilation, padding, fold), plain, atol=1e-5)
 
 
 def test_sine_squared_and_its_gradient():

@@ -69,10 +69,11 @@ class TestCodebooks:
         shapes |= {name: (streams, size, width) for name in ("embed", "embed_avg")}
         return {name: jnp.zeros(shape) for name, shape in shapes.items()}
 
+    quantize = staticmethod(jax.jit(codebooks.quantize, static_argnames="config"))
+
     def run(self, latents, books, config):
-        quantize = jax.jit(codebooks.quantize, static_argnames="config")
         for step, latent in enumerate(latents):
-            result = quantize(latent, books, step, jax.random.key(step), config)
+            result = self.quantize(latent, books, step, jax.random.key(step), config)
             books = result.books
         return result
 
@@ -101,7 +102,7 @@ class TestCodebooks:
         latent = jnp.array(np.random.default_rng(1).normal(size=(2, 16, 3)), jnp.float32)
         books = self.run([latent], self.books(), self.CONFIG).books
         out, pull = jax.vjp(
-            lambda x: codebooks.quantize(x, books, 0, jax.random.key(0), self.CONFIG).latent, latent
+            lambda x: self.quantize(x, books, 0, jax.random.key(0), self.CONFIG).latent, latent
         )
         assert float(jnp.abs(out - latent).max()) > 1e-3  # it does quantise
         np.testing.assert_array_equal(pull(jnp.ones_like(out))[0], jnp.ones_like(latent))
@@ -111,7 +112,7 @@ class TestCodebooks:
         books = self.run([latent], self.books(3, 16, TINY.codebook_width), self.CONFIG).books
         parameters = functional.initialize(TINY) | {f"quantizer.{name}": book for name, book in books.items()}
         quantizer = functional.build(parameters, TINY).quantizer
-        result = codebooks.quantize(latent, books, 0, jax.random.key(9), self.CONFIG)
+        result = self.quantize(latent, books, 0, jax.random.key(9), self.CONFIG)
         np.testing.assert_array_equal(result.codes, quantizer.encode(latent))
         np.testing.assert_allclose(result.latent, quantizer.decode(result.codes), atol=1e-5)
 
@@ -120,7 +121,7 @@ class TestCodebooks:
         latent = jnp.array(np.random.default_rng(3).normal(size=(2, 16, 3)), jnp.float32)
         books = self.run([latent], self.books(), self.CONFIG).books
         first, last = (
-            codebooks.quantize(latent, books, step, jax.random.key(0), config).latent for step in (0, 10)
+            self.quantize(latent, books, step, jax.random.key(0), config).latent for step in (0, 10)
         )
         np.testing.assert_array_equal(first, latent)
         assert float(jnp.abs(last - latent).max(axis=(1, 2)).min()) > 1e-3

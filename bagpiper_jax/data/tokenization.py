@@ -30,6 +30,7 @@ from bagpiper_jax.training.progress import Progress
 _log = logging.getLogger(__name__)
 
 _PLAN = "plan.json"
+_CONCURRENT_BUCKETS = 2  # so that one shape compiles while another one runs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,18 +96,22 @@ class Encoder:
         buckets = collections.defaultdict(list)
         for index, waveform in enumerate(waveforms):
             buckets[functional.bucket(len(waveform) // self._codec.hop)].append(index)
-        found, pending = [None] * len(waveforms), None
-        for frames, members in sorted(buckets.items()):
-            rows = self._devices * max(1, int(self._batch_frames // frames))
-            for start in range(0, len(members), rows):
-                batch = members[start : start + rows]
-                running = batch, self._start(frames, rows, [waveforms[i] for i in batch])
-                if pending is not None:  # the device works on one batch while the last one is taken apart
-                    self._collect(*pending, waveforms, found)
-                pending = running
-        if pending is not None:
-            self._collect(*pending, waveforms, found)
+        found = [None] * len(waveforms)
+        with ThreadPoolExecutor(_CONCURRENT_BUCKETS) as pool:
+            encode = functools.partial(self._encode_bucket, waveforms=waveforms, found=found)
+            list(pool.map(encode, *zip(*sorted(buckets.items()), strict=True)) if buckets else ())
         return found
+
+    def _encode_bucket(self, frames: int, members: list[int], waveforms, found: list) -> None:
+        rows = self._devices * max(1, int(self._batch_frames // frames))
+        pending = None
+        for start in range(0, len(members), rows):
+            batch = members[start : start + rows]
+            running = batch, self._start(frames, rows, [waveforms[i] for i in batch])
+            if pending is not None:  # the device works on one batch while the last one is taken apart
+                self._collect(*pending, waveforms, found)
+            pending = running
+        self._collect(*pending, waveforms, found)
 
     def _start(self, frames: int, rows: int, waveforms: Sequence[np.ndarray]) -> jax.Array:
         padded = np.zeros((rows, frames * self._codec.hop), np.float32)

@@ -9,10 +9,15 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
 Lengths = Int[Array, "B"] | None
+
+FOLD = 8
+FOLDED_CHANNELS = 4
+"""Convolutions with at most this many channels fold time into channels; with 8 it no longer pays on a CPU."""
 
 RESIDUAL_GAIN = 0.2
 """Initial gain of what a residual unit adds: a stack of units starts near the identity."""
@@ -94,18 +99,45 @@ class Conv(nnx.Module):
     def __call__(self, x: Float[Array, "B T C"], lengths: Lengths = None) -> Float[Array, "B U O"]:
         if self.kernel.shape[0] == 1:  # reads no neighbours
             return self._add_bias(x @ self.kernel[0])
-        x = jax.lax.conv_general_dilated(
-            zero_past(x, lengths),
-            self.kernel[...],
-            window_strides=(self.stride,),
-            padding=[(self.padding, self.padding)],
-            rhs_dilation=(self.dilation,),
-            dimension_numbers=("NWC", "WIO", "NWC"),
-        )
+        x, kernel = zero_past(x, lengths), self.kernel[...]
+        if self.stride == 1 and max(kernel.shape[1:]) <= FOLDED_CHANNELS and x.shape[1] % FOLD == 0:
+            return self._add_bias(folded_convolution(x, kernel, self.dilation, self.padding, FOLD))
+        x = _convolve(x, kernel, (self.padding, self.padding), self.stride, self.dilation)
         return self._add_bias(x)
 
     def _add_bias(self, x: jax.Array) -> jax.Array:
         return x if self.bias is None else x + spread(self.bias[...], x.shape)
+
+
+def _convolve(x, kernel, padding: tuple[int, int], stride: int = 1, dilation: int = 1) -> jax.Array:
+    return jax.lax.conv_general_dilated(
+        x,
+        kernel,
+        window_strides=(stride,),
+        padding=[padding],
+        rhs_dilation=(dilation,),
+        dimension_numbers=("NWC", "WIO", "NWC"),
+    )
+
+
+def folded_convolution(x, kernel, dilation: int, padding: int, fold: int) -> Float[Array, "B T O"]:
+    """A convolution with few channels, as one with `fold` times as many at 1/fold of the rate.
+
+    Matrix and vector units are mostly idle with 4 channels. Here `fold` neighbouring steps become channels of one
+    step, and the kernel becomes block-Toeplitz: more products, three to five times faster.
+    """
+    size, inputs, outputs = kernel.shape
+    before = -(-padding // fold)  # blocks to the left that an output may read
+    after = (fold - 1 + (size - 1) * dilation - padding) // fold
+    block, source, target = np.ogrid[-before : after + 1, :fold, :fold]
+    offset = block * fold + source - target + padding
+    tap = np.where(
+        (offset % dilation == 0) & (0 <= offset) & (offset < size * dilation), offset // dilation, size
+    )
+    taps = jnp.concatenate([kernel, jnp.zeros_like(kernel[:1])])[tap]  # [blocks, source, target, in, out]
+    blocked = taps.transpose(0, 1, 3, 2, 4).reshape(-1, fold * inputs, fold * outputs)
+    folded = x.reshape(len(x), -1, fold * inputs)
+    return _convolve(folded, blocked, (before, after)).reshape(len(x), -1, outputs)
 
 
 class Upsample(nnx.Module):
