@@ -61,12 +61,14 @@ class AudioSampling(SamplingConfig):
     max_steps: int = 2048
 
 
-def text_logits(
-    hidden: Float[Array, "B D"], head: Float[Array, "V D"], vocabulary: Vocabulary
-) -> Float[Array, "B K"]:
-    """Logits of eos, eot and every text id, in that order (stream 0, whose stream embedding is zero)."""
-    rows = jnp.concatenate([head[jnp.array(TERMINATORS)], head[v.NUM_SPECIALS : vocabulary.codec_start]])
-    return head_logits(hidden, rows)
+def text_head(head: Float[Array, "V D"], vocabulary: Vocabulary) -> Float[Array, "K D"]:
+    """The head's rows of eos, eot and every text id, in that order."""
+    return jnp.concatenate([head[jnp.array(TERMINATORS)], head[v.NUM_SPECIALS : vocabulary.codec_start]])
+
+
+def text_logits(hidden: Float[Array, "B D"], rows: Float[Array, "K D"]) -> Float[Array, "B K"]:
+    """Float32 logits of stream 0, whose stream embedding is zero, over `text_head`."""
+    return _product(hidden, rows)
 
 
 def text_ids(choice: Int32[Array, " B"], vocabulary: Vocabulary) -> Int32[Array, "B S"]:
@@ -76,24 +78,24 @@ def text_ids(choice: Int32[Array, " B"], vocabulary: Vocabulary) -> Int32[Array,
     return jnp.zeros((len(choice), vocabulary.num_streams), jnp.int32).at[:, 0].set(first)
 
 
-def audio_logits(
-    hidden: Float[Array, "B D"],
-    head: Float[Array, "V D"],
-    stream_embedding: Float[Array, "S D"],
-    vocabulary: Vocabulary,
-) -> Float[Array, "B S K"]:
-    """Logits of eos, eot, pad and codes per stream; terminators are barred on streams above 0.
+def audio_head(head: Float[Array, "V D"], vocabulary: Vocabulary) -> Float[Array, "S K D"]:
+    """Per stream the head's rows of eos, eot, and that stream's own pad and codes, in that order."""
+    start, streams = vocabulary.codec_start, vocabulary.num_streams
+    own = head[start : start + vocabulary.codec_size].reshape(streams, vocabulary.stream_size, -1)
+    ends = jnp.broadcast_to(head[jnp.array(TERMINATORS)], (streams, len(TERMINATORS), own.shape[-1]))
+    return jnp.concatenate([ends, own], axis=1)
 
-    Stream s sees h + e_s, e_0 = 0 (section 3.2), and only its own interval of the head.
+
+def audio_logits(
+    hidden: Float[Array, "B D"], rows: Float[Array, "S K D"], stream_embedding: Float[Array, "S D"]
+) -> Float[Array, "B S K"]:
+    """Float32 logits over `audio_head`; terminators are barred on streams above 0.
+
+    Stream s sees h + e_s, where e_0 = 0 (section 3.2).
     """
-    streams, size = vocabulary.num_streams, vocabulary.stream_size
-    start = vocabulary.codec_start
-    own = head[start : start + streams * size].reshape(streams, size, -1)
     offset = stream_embedding.at[0].set(0).astype(hidden.dtype)
-    logits = jax.vmap(head_logits, (1, 0), 1)(hidden[:, None] + offset, own)
-    ends = head_logits(hidden, head[jnp.array(TERMINATORS)])
-    barred = jnp.full((len(hidden), streams, 2), -jnp.inf, logits.dtype).at[:, 0].set(ends)
-    return jnp.concatenate([barred, logits], axis=-1)
+    logits = jax.vmap(_product, (1, 0), 1)(hidden[:, None] + offset, rows)
+    return logits.at[:, 1:, : len(TERMINATORS)].set(-jnp.inf)
 
 
 def audio_ids(choice: Int32[Array, "B S"], vocabulary: Vocabulary) -> Int32[Array, "B S"]:
@@ -105,8 +107,7 @@ def audio_ids(choice: Int32[Array, "B S"], vocabulary: Vocabulary) -> Int32[Arra
     return rows.at[:, 0].set(jnp.where(ended, terminator, rows[:, 0])).astype(jnp.int32)
 
 
-def head_logits(hidden: Float[Array, "B D"], rows: Float[Array, "K D"]) -> Float[Array, "B K"]:
-    """Float32 logits of some rows of the head."""
+def _product(hidden: Float[Array, "B D"], rows: Float[Array, "K D"]) -> Float[Array, "B K"]:
     return jnp.einsum("bd,kd->bk", hidden, rows.astype(hidden.dtype), preferred_element_type=jnp.float32)
 
 

@@ -55,7 +55,7 @@ def open_message(
     model = nnx.merge(graph, parameters)
     start = cache.length
     hidden, cache = _advance(model, _special(model, v.ASSISTANT, len(start)), start, cache)
-    scores = sampling.head_logits(hidden, model.lm_head[jnp.array([v.TEXT, v.AUDIO])])
+    scores = sampling.text_logits(hidden, model.lm_head[jnp.array([v.TEXT, v.AUDIO])])
     return dataclasses.replace(cache, length=start + active), scores
 
 
@@ -80,6 +80,8 @@ def decode_segment(
     if config.guidance > 1:
         cache = _with_unconditional(model, cache)
 
+    draw = _sampler(model, modality, config)
+
     def unfinished(state):
         i, _, _, done, _, _ = state
         return (i < config.max_steps) & ~jnp.all(done)
@@ -87,7 +89,7 @@ def decode_segment(
     def step(state):
         i, token, position, done, cache, emitted = state
         hidden, cache = _advance(model, token, position, cache, config.guidance)
-        drawn = _draw(model, hidden, jax.vmap(jax.random.fold_in, (0, None))(keys, i), i, modality, config)
+        drawn = draw(keys, i, hidden)
         emitted = emitted.at[:, i].set(jnp.where(done[:, None], 0, drawn))
         token = jnp.where(done[:, None], token, drawn)
         return i + 1, token, position + ~done, done | _is_terminator(token), cache, emitted
@@ -149,14 +151,22 @@ def _with_unconditional(model, cache: KVCache) -> KVCache:
     return KVCache(k, v_, jnp.tile(cache.length, 2))
 
 
-def _draw(model, hidden, keys, i, modality: str, config: SamplingConfig) -> Int32[Array, "B S"]:
-    """The next token row of every row."""
-    vocabulary, head = model.config.vocabulary, model.lm_head[...]
+def _sampler(model, modality: str, config: SamplingConfig):
+    """A function (keys, step, hidden [B, D]) → the next token row [B, S] of every row.
+
+    The permitted rows of the head are gathered here, before the loop, not once per token.
+    """
+    vocabulary, head = model.config.vocabulary, model.lm_head[...].astype(model.config.decoder.dtype)
     if modality == "text":
-        logits = sampling.text_logits(hidden, head, vocabulary)
-        to_ids = sampling.text_ids
+        rows = sampling.text_head(head, vocabulary)
+        logits_of, to_ids = lambda hidden: sampling.text_logits(hidden, rows), sampling.text_ids
     else:
-        logits = sampling.audio_logits(hidden, head, model.stream_emb[...], vocabulary)
-        to_ids = sampling.audio_ids
-    logits = sampling.bar_terminators(logits, i < config.min_steps)
-    return to_ids(sampling.sample(keys, logits, config), vocabulary)
+        rows, offset = sampling.audio_head(head, vocabulary), model.stream_emb[...]
+        logits_of, to_ids = lambda hidden: sampling.audio_logits(hidden, rows, offset), sampling.audio_ids
+
+    def draw(keys, i, hidden):
+        logits = sampling.bar_terminators(logits_of(hidden), i < config.min_steps)
+        keys = jax.vmap(jax.random.fold_in, (0, None))(keys, i)
+        return to_ids(sampling.sample(keys, logits, config), vocabulary)
+
+    return draw
