@@ -65,7 +65,7 @@ def save_codec(
     }
     temporary = Path(f"{os.fspath(path)}.tmp")
     temporary.parent.mkdir(parents=True, exist_ok=True)
-    temporary.write_bytes(save(tensors, header))
+    temporary.write_bytes(_sorted_header(save(tensors, header)))
     os.replace(temporary, path)
     return name
 
@@ -101,6 +101,15 @@ def load_codec(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], CodecCon
     if fingerprint(parameters, config) != header["fingerprint"]:
         raise CodecFileError(f"{path}: contents differ from their fingerprint {header['fingerprint']}")
     return parameters, config
+
+
+def _sorted_header(content: bytes) -> bytes:
+    """The same file with its header in order: safetensors writes metadata in a random one, and equal codecs should
+    be equal files."""
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    text = json.dumps(header, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
+    return content[:8] + text.ljust(length) + content[8 + length :]
 
 
 def read_header(path: str | os.PathLike) -> dict:
