@@ -10,6 +10,7 @@ import json
 import logging
 import zlib
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import seqio
@@ -107,13 +108,15 @@ def encode_dialogue(dialogue: list, corpus: str) -> dict[str, np.ndarray | bytes
         RecordError: empty text, unreadable audio, missing codes.
         DialogueError: unknown role or modality, or no message triples.
     """
-    texts, codes, waveforms, rows = [], [], [], []
+    texts, codes, waveforms, rows, heard = [], [], [], [], []
     ends = {"text": 0, "codes": 0, "audio": 0}
     for message in _messages(dialogue):
         kind, payload = _payload(message, corpus)
         {"text": texts, "codes": codes, "audio": waveforms}[kind].append(payload)
         rows.append((ROLES[message.role], MODALITIES[message.modality], ends[kind], len(payload)))
         ends[kind] += len(payload)
+        if kind == "audio":
+            heard.append(message.content)
     table = np.asarray(rows, np.int32).reshape(-1, 4)
     features = _no_features()
     for column, name in enumerate(("msg_role", "msg_modality", "msg_start", "msg_len")):
@@ -124,7 +127,7 @@ def encode_dialogue(dialogue: list, corpus: str) -> dict[str, np.ndarray | bytes
     if codes:
         features["codes"] = np.concatenate(codes)
     if waveforms:
-        features["audio"] = audio.encode_flac(np.concatenate(waveforms))
+        features["audio"] = _flac(waveforms, _audio_path(corpus, heard[0]))
     return features
 
 
@@ -166,12 +169,31 @@ def _open_code_store(directory: str, fingerprint: str) -> CodeStore:
 
 def _waveform(corpus: str, content: str) -> np.ndarray:
     """Reads a clip given by id, or by its path in the corpus."""
-    current = settings.current()
-    path = current.corpus_directory(corpus) / sources.audio_paths(corpus).get(content, content)
     try:
-        return audio.read(path, max_seconds=current.max_seconds)
+        return audio.read(_audio_path(corpus, content), max_seconds=settings.current().max_seconds)
     except audio.AudioError as error:
         raise RecordError(f"audio_{error.reason}", str(error)) from error
+
+
+def _audio_path(corpus: str, content: str) -> Path:
+    return settings.current().corpus_directory(corpus) / sources.audio_paths(corpus).get(content, content)
+
+
+def _flac(waveforms: list[np.ndarray], first: Path) -> bytes:
+    """One FLAC stream of all clips. A single file that is such a stream already is taken over: encoding costs most."""
+    if len(waveforms) == 1 and first.suffix == ".flac":
+        data = first.read_bytes()
+        if _is_our_flac(data, len(waveforms[0])):
+            return data
+    return audio.encode_flac(np.concatenate(waveforms))
+
+
+def _is_our_flac(data: bytes, samples: int) -> bool:
+    """Whether FLAC's STREAMINFO says 16 kHz, mono, 16 bits and so many samples."""
+    packed = int.from_bytes(data[18:26], "big")
+    rate, channels, bits = packed >> 44, (packed >> 41 & 7) + 1, (packed >> 36 & 31) + 1
+    found = (data[:4], rate, channels, bits, packed & (1 << 36) - 1)
+    return found == (b"fLaC", audio.SAMPLE_RATE, 1, 16, samples)
 
 
 def _no_features() -> dict:

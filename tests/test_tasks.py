@@ -330,3 +330,31 @@ def test_the_worked_example_of_the_documentation(root, tmp_path, monkeypatch):
     said = {ByteTokenizer().decode(cache.read(i).messages()[1].content) for i in range(len(cache))}
     assert said == {f"This is good{i}!" for i in range(8)} | {"la la la"}
     assert "my_tasks" in cache.manifest["provenance"]["code"]
+
+
+def test_flac_of_our_format_is_taken_over_and_any_other_encoded(tmp_path):
+    from tasks import settings
+    from tasks.preprocessors import encode_dialogue
+
+    directory, samples = (
+        tmp_path / "user",
+        (0.1 * np.random.default_rng(0).normal(size=9000)).astype(np.float32),
+    )
+    directory.mkdir()
+    formats = {"ours": (16000, "PCM_16", 1), "deep": (16000, "PCM_24", 1), "fast": (32000, "PCM_16", 1),
+               "wide": (16000, "PCM_16", 2)}  # fmt: skip
+    for name, (rate, subtype, channels) in formats.items():
+        wave = np.repeat(samples[:, None], channels, axis=1)
+        soundfile.write(directory / f"{name}.flac", wave, rate, subtype=subtype)
+    write_manifest(directory, [Clip(n, "train", "sound", audio=f"{n}.flac") for n in formats])
+    settings.configure(settings.Settings(str(tmp_path)))
+    for name in formats:
+        turns = [["user", "audio", name], ["assistant", "text", "x"]]
+        features = encode_dialogue(turns, "user")
+        taken = features["audio"] == (directory / f"{name}.flac").read_bytes()
+        assert taken == (name == "ours")
+        decoded = audio.decode_flac(features["audio"])
+        assert len(decoded) == features["msg_len"][0]
+        np.testing.assert_allclose(decoded, audio.read(directory / f"{name}.flac"), atol=1 / 32768)
+    twice = encode_dialogue([["user", "audio", "ours"], ["user", "audio", "ours"], *turns[1:]], "user")
+    assert len(audio.decode_flac(twice["audio"])) == 18000
