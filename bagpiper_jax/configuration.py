@@ -65,7 +65,10 @@ def load(root: type, argv: list[str] | None = None, description: str | None = No
     Raises:
         ConfigurationError: unknown names, wrong types, unused or missing bindings; all of them at once.
     """
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    # force: some libraries install a handler of their own when imported.
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
+    )
     for noisy in ("absl", "jax._src", "orbax"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     files, flags = _parse_flags(root, sys.argv[1:] if argv is None else argv, description)

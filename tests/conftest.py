@@ -4,6 +4,8 @@ import os
 import tempfile
 from pathlib import Path
 
+import pytest
+
 CACHE = Path(os.environ.get("BAGPIPER_TEST_CACHE", Path(tempfile.gettempdir()) / "bagpiper_jax_test_cache"))
 
 os.environ["JAX_PLATFORMS"] = "cpu"
@@ -12,3 +14,12 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+@pytest.fixture(scope="session")
+def demo_clips() -> Path:
+    """Directory of the release's demo clips (audio/ and manifest.jsonl), which are not part of the repository."""
+    named = os.environ.get("BAGPIPER_DEMO_CLIPS")
+    if not named or not (Path(named) / "manifest.jsonl").is_file():
+        pytest.skip("set BAGPIPER_DEMO_CLIPS to the directory of the demo clips to run this test")
+    return Path(named)

@@ -1,14 +1,11 @@
 import io
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
 from bagpiper_jax import audio
-
-DEMO = Path(__file__).resolve().parents[2] / "shared/data/bagpiper_demo"
 
 
 def sine(seconds=1.0, hertz=440.0, rate=16_000):
@@ -184,12 +181,10 @@ def test_log_mel_of_silence_is_finite():
     assert_matches_whisper(np.zeros(1600, np.float32))
 
 
-def test_log_mel_of_real_clips_is_whispers():
-    if not DEMO.exists():
-        pytest.skip(f"the demo clips are not at {DEMO}")
-    records = [json.loads(line) for line in (DEMO / "manifest.jsonl").read_text().splitlines()]
+def test_log_mel_of_real_clips_is_whispers(demo_clips):
+    records = [json.loads(line) for line in (demo_clips / "manifest.jsonl").read_text().splitlines()]
     for record in records[::5]:
-        assert_matches_whisper(audio.read(DEMO / record["audio"], max_seconds=60))
+        assert_matches_whisper(audio.read(demo_clips / record["audio"], max_seconds=60))
 
 
 def test_normalisation_removes_gain():

@@ -1,6 +1,5 @@
 import dataclasses
 import json
-from pathlib import Path
 
 import hypothesis
 import hypothesis.strategies as st
@@ -24,8 +23,6 @@ from bagpiper_jax.captions import (
 )
 from bagpiper_jax.captions.filters import longest_run, ngram_repetition
 from bagpiper_jax.captions.parsing import facts
-
-DEMO = Path(__file__).resolve().parents[2] / "shared/data/bagpiper_demo/manifest.jsonl"
 
 SCENE = AudioAnnotation(
     duration=6.0,
@@ -219,10 +216,9 @@ def test_imperfect_captions_give_what_they_tell(text, kinds, words):
     assert (parsed.kinds, parsed.words) == (kinds, words)
 
 
-def test_real_captions_pass_the_published_filter_and_can_be_read():
-    if not DEMO.exists():
-        pytest.skip(f"the demo clips are not at {DEMO}")
-    records = [json.loads(line) for line in DEMO.read_text(encoding="utf-8").splitlines()]
+def test_real_captions_pass_the_published_filter_and_can_be_read(demo_clips):
+    lines = (demo_clips / "manifest.jsonl").read_text(encoding="utf-8").splitlines()
+    records = [json.loads(line) for line in lines]
     tokens = CaptionFilter(min_tokens=150)  # words, of which there are fewer than tokens
     assert filter_counts(tokens.reason(record["caption"], 10.0) for record in records) == {
         "kept": len(records)

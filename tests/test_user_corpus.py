@@ -19,7 +19,6 @@ from bagpiper_jax.corpora import assembly, user, user_audio
 from bagpiper_jax.corpora.assembly import CorpusError
 from bagpiper_jax.manifest import Clip, read_manifest
 
-DEMO = Path(__file__).parents[2] / "shared" / "data" / "bagpiper_demo" / "manifest.jsonl"
 CAPTION = "A short steady tone is heard."
 
 
@@ -345,11 +344,11 @@ def test_a_dying_worker_ends_the_build_with_advice():
         list(assembly.parallel_map(os._exit, [3, 4, 5], workers=2))
 
 
-@pytest.mark.skipif(not DEMO.is_file(), reason=f"the demo clips are not at {DEMO}")
-def test_the_demo_clips_pass(tmp_path):
-    config = user.UserCorpusConfig(str(DEMO), str(tmp_path), workers=1, max_reject_frac=0.0)
+def test_the_demo_clips_pass(demo_clips, tmp_path):
+    source = demo_clips / "manifest.jsonl"
+    config = user.UserCorpusConfig(str(source), str(tmp_path), workers=1, max_reject_frac=0.0)
     clips = list(read_manifest(user.build(config)))
-    captions = [json.loads(line)["caption"].strip() for line in DEMO.read_text().splitlines()]
+    captions = [json.loads(line)["caption"].strip() for line in source.read_text().splitlines()]
     assert len(clips) == 24 and [clip.caption for clip in clips] == captions
     for clip in clips:
         assert len(audio.read(tmp_path / clip.audio)) == round(clip.duration * 16_000)
