@@ -49,7 +49,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["bagpiper_jax", "bagpiper_jax.*", "tasks", "tasks.*"]),
-    package_data={"bagpiper_jax": ["assets/*.safetensors", "corpora/**/*.json", "corpora/**/*.toml", "evaluation/*.css"]},
+    package_data={"bagpiper_jax": ["assets/*.safetensors", "corpora/**/*.toml", "evaluation/*.css"]},
     install_requires=CORE,
     extras_require={
         "data": DATA,

@@ -5,22 +5,26 @@ saved (run it again to continue), 2 wrong configuration, 1 any other failure.
 """
 
 import logging
+import os
 import sys
 
-import jax
-import numpy as np
+# Mel features are many small products; BLAS threads would only spin beside those that feed the devices.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-from bagpiper_jax import configuration
-from bagpiper_jax.data.batch import Batch
-from bagpiper_jax.data.cache import CacheError
-from bagpiper_jax.data.codes import CodeStoreError, codec_fingerprint
-from bagpiper_jax.data.loader import Loader, ResumeError
-from bagpiper_jax.data.planner import PlanError
-from bagpiper_jax.processes import join_pod
-from bagpiper_jax.text import TokenizerError, load_tokenizer
-from bagpiper_jax.training.checkpoints import CheckpointError
-from bagpiper_jax.training.config import TrainConfig
-from bagpiper_jax.training.loop import TrainingError, train
+import jax  # noqa: E402
+import numpy as np  # noqa: E402
+
+from bagpiper_jax import configuration  # noqa: E402
+from bagpiper_jax.data.batch import Batch  # noqa: E402
+from bagpiper_jax.data.cache import CacheError  # noqa: E402
+from bagpiper_jax.data.codes import CodeStoreError, codec_fingerprint  # noqa: E402
+from bagpiper_jax.data.loader import Loader, ResumeError  # noqa: E402
+from bagpiper_jax.data.planner import PlanError  # noqa: E402
+from bagpiper_jax.processes import join_pod  # noqa: E402
+from bagpiper_jax.text import TokenizerError, load_tokenizer  # noqa: E402
+from bagpiper_jax.training.checkpoints import CheckpointError  # noqa: E402
+from bagpiper_jax.training.config import TrainConfig  # noqa: E402
+from bagpiper_jax.training.loop import TrainingError, train  # noqa: E402
 
 EXIT_PREEMPTED = 75  # EX_TEMPFAIL: try again
 

@@ -74,7 +74,7 @@ def main() -> None:
         "jax": jax.__version__,
         "parameters": sum(x.size for x in jax.tree.leaves(state.parameters)),
         "compile_seconds": round(compile_seconds, 1),
-        "step_seconds": {"min": round(min(seconds[1:]), 4), "median": round(median, 4), "max": round(max(seconds[1:]), 4)},
+        "step_seconds": {f.__name__: round(f(seconds[1:]), 4) for f in (min, statistics.median, max)},
         "slots_per_second": round(config.batch.rows * config.batch.slots / median),
         "flops_per_step": (step.cost_analysis() or {}).get("flops"),
     }, indent=1))  # fmt: skip

@@ -17,8 +17,7 @@ job() {
 job "Build the embedded corpus" build_corpus --gin_file=gin/corpora/embedded.gin
 job "Learn its tokenizer" learn_tokenizer --gin_file=gin/corpora/tokenizer.gin
 job "Audio to codec codes" tokenize_audio --gin.TokenizeConfig.corpus=corpora/embedded
-job "Cache the SeqIO mixtures" cache_tasks --gin_file=gin/mixtures/embedded.gin \
-    --gin.CacheConfig.tokenizer=corpora/embedded/tokenizer.json
+job "Cache the SeqIO mixtures" cache_tasks --gin_file=gin/mixtures/embedded.gin
 job "Pretrain: caption → audio, audio → caption, text" train --gin_file=gin/runs/nano_pretrain.gin
 job "Tune: caption first, then process" train --gin_file=gin/runs/nano_sft.gin
 job "Score held-out scenes" evaluate --gin_file=gin/runs/evaluate_nano.gin
