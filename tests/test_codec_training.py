@@ -14,9 +14,10 @@ import pytest
 
 from bagpiper_jax.manifest import Clip, write_manifest
 from bagpiper_jax.models.codec import functional, storage
-from bagpiper_jax.training import codebooks, codec_losses
+from bagpiper_jax.training import codebooks, codec_losses, codec_report
 from bagpiper_jax.training.codebooks import CodebookConfig
 from bagpiper_jax.training.codec_data import Waveforms, crops, prefetched
+from bagpiper_jax.training.codec_report import HeldOutClip
 from tests.test_codec import HOP, TINY, noise
 
 soundfile = pytest.importorskip("soundfile")
@@ -130,6 +131,41 @@ class TestCodebooks:
 def _farthest(centres, book) -> float:
     """How far the worst-served centre is from its nearest code."""
     return np.linalg.norm(np.asarray(book)[:, None] - centres[None], axis=-1).min(0).max()
+
+
+class TestReport:
+    def clip(self, domain, turns=None):
+        annotation = {"turns": turns} if turns else None
+        return Clip(id="a", split="test", domain=domain, audio="a.wav", annotation=annotation)
+
+    def test_speech_is_where_somebody_speaks(self):
+        wave = noise(0, 16_000, 1)[0]
+        turns = [{"start": 0.1, "end": 0.4, "text": "one"}, {"start": 0.5, "end": 0.9, "text": "two"}]
+        assert HeldOutClip.of(self.clip("mixed", turns), wave).speech == ((0.1, 0.4), (0.5, 0.9))
+        assert HeldOutClip.of(self.clip("sound"), wave).speech == ()
+        ((start, end),) = HeldOutClip.of(self.clip("speech"), wave).speech
+        assert start == 0 and end >= 1
+
+    def test_a_faithful_codec_scores_better_than_a_wrong_one(self, monkeypatch):
+        pytest.importorskip("pystoi")
+        t = np.arange(2 * 16_000) / 16_000
+        wave = (np.sin(2 * np.pi * 300 * t) * np.sin(2 * np.pi * 3 * t) ** 2).astype(np.float32)
+        clip, codes = HeldOutClip.of(self.clip("speech"), wave), np.array([[0, 1, 2], [0, 3, 2]])
+
+        def measured(change):
+            monkeypatch.setattr(codec_report, "reconstruct", lambda _, __, x: (change(x), codes))
+            return codec_report.measure({}, TINY, [clip])[0]
+
+        same, other = measured(lambda x: x), measured(lambda x: np.roll(x, 5000))
+        assert (
+            same.stoi > 0.999
+            and same.mel == {"speech": 0.0}
+            and other.stoi < 0.8
+            and other.mel["speech"] > 0.02
+        )
+        assert same.used == (1 / 16, 2 / 16, 1 / 16)
+        np.testing.assert_allclose(same.perplexity, (1, 2, 1), rtol=1e-6)
+        assert same.speech_seconds == 2
 
 
 class TestData:

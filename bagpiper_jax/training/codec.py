@@ -121,10 +121,9 @@ def _publish(step: int, metrics: dict[str, jax.Array], writer: MetricWriter, pro
 
 def _measure(state, config: TrainCodecConfig, held_out: Waveforms, count: int):
     chosen = np.linspace(0, len(held_out) - 1, min(count, len(held_out))).astype(int)
-    clips = [(held_out.clips[i][1].domain, held_out.read(i)) for i in chosen]
-    return codec_report.measure(
-        state.parameters, config.codec, [(domain, clip) for domain, clip in clips if clip is not None]
-    )
+    read = [(held_out.clips[i][1], held_out.read(i)) for i in chosen]
+    clips = [codec_report.HeldOutClip.of(clip, waveform) for clip, waveform in read if waveform is not None]
+    return codec_report.measure(state.parameters, config.codec, clips)
 
 
 def _finish(output: Path, state, config: TrainCodecConfig, report: codec_report.CodecReport) -> None:

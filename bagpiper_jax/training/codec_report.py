@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from bagpiper_jax.manifest import Clip
 from bagpiper_jax.models.codec import functional
 from bagpiper_jax.models.configs import CodecConfig
 from bagpiper_jax.training.codec_losses import mel_distance
@@ -18,18 +19,41 @@ _mel_distance = jax.jit(mel_distance, static_argnames="sample_rate")
 
 
 @dataclasses.dataclass(frozen=True)
+class HeldOutClip:
+    """A clip to measure: its domain, its samples, and when somebody speaks (seconds)."""
+
+    domain: str
+    waveform: np.ndarray
+    speech: tuple[tuple[float, float], ...] = ()
+
+    @classmethod
+    def of(cls, clip: Clip, waveform: np.ndarray) -> "HeldOutClip":
+        """Speech is where the annotation has turns, or all of a speech clip without any."""
+        turns = (clip.annotation or {}).get("turns", ())
+        spans = [(turn["start"], turn["end"]) for turn in turns if turn.get("end") is not None]
+        if not spans and clip.domain == "speech":
+            spans = [(0.0, float(len(waveform)))]  # a slice ends where the waveform does
+        return cls(clip.domain, waveform, tuple(spans))
+
+
+@dataclasses.dataclass(frozen=True)
 class CodecReport:
-    """Attributes:
-    clips: how many were measured.
-    mel: mean absolute difference of natural-log mels, per domain.
-    stoi: mean short-time objective intelligibility of clips with speech in them; None where not measured.
-    used: share of each codebook that occurs at all.
-    perplexity: exp(entropy) of each stream.
+    """What was measured.
+
+    Attributes:
+        clips: how many clips.
+        mel: mean absolute difference of natural-log mels, per domain.
+        stoi: short-time objective intelligibility of everything that is said in the clips, joined, since words are
+            too short to be measured one by one; None without pystoi or speech.
+        speech_seconds: how much that is.
+        used: share of each codebook that occurs at all.
+        perplexity: exp(entropy) of each stream.
     """
 
     clips: int
     mel: dict[str, float]
     stoi: float | None
+    speech_seconds: float
     used: tuple[float, ...]
     perplexity: tuple[float, ...]
 
@@ -45,33 +69,32 @@ def reconstruct(parameters, config: CodecConfig, waveform: np.ndarray) -> tuple[
 
 
 def measure(
-    parameters, config: CodecConfig, clips: Sequence[tuple[str, np.ndarray]]
+    parameters, config: CodecConfig, clips: Sequence[HeldOutClip]
 ) -> tuple[CodecReport, list[np.ndarray]]:
-    """Measures (domain, waveform) pairs; returns the report and the decoded waveforms.
-
-    Domain `speech` is where STOI is measured. Raises ValueError if no clip holds a frame.
-    """
-    mel, stoi, decoded, counts = {}, [], [], np.zeros((config.num_codebooks, config.codebook_size))
-    for domain, waveform in clips:
-        if len(waveform) < config.hop:
+    """Measures clips; returns the report and the decoded waveforms. ValueError if no clip holds a frame."""
+    mel, decoded, spoken = {}, [], []
+    counts = np.zeros((config.num_codebooks, config.codebook_size))
+    for clip in clips:
+        if len(clip.waveform) < config.hop:
             continue
-        ours, codes = reconstruct(parameters, config, waveform)
+        ours, codes = reconstruct(parameters, config, clip.waveform)
         decoded.append(ours)
-        original = waveform[: len(ours)]
-        mel.setdefault(domain, []).append(_distance(ours, original, config))
-        if domain == "speech":
-            stoi.append(_stoi(original, ours, config.sample_rate))
+        original = clip.waveform[: len(ours)]
+        mel.setdefault(clip.domain, []).append(_distance(ours, original, config))
+        for start, end in clip.speech:
+            span = slice(int(start * config.sample_rate), int(end * config.sample_rate))
+            spoken.append((original[span], ours[span]))
         for stream, column in enumerate(codes.T):
             counts[stream] += np.bincount(column, minlength=config.codebook_size)
     if not decoded:
         raise ValueError("no validation clip is as long as one codec frame")
-    stoi = [value for value in stoi if value is not None]
     share = counts / counts.sum(1, keepdims=True)
     entropy = -(share * np.log(np.maximum(share, 1e-12))).sum(1)
     report = CodecReport(
         clips=len(decoded),
         mel={domain: float(np.mean(values)) for domain, values in sorted(mel.items())},
-        stoi=float(np.mean(stoi)) if stoi else None,
+        stoi=_stoi(spoken, config.sample_rate),
+        speech_seconds=sum(len(original) for original, _ in spoken) / config.sample_rate,
         used=tuple(float(used) for used in (counts > 0).mean(1)),
         perplexity=tuple(float(value) for value in np.exp(entropy)),
     )
@@ -95,9 +118,12 @@ def _distance(ours: np.ndarray, original: np.ndarray, config: CodecConfig) -> fl
     return float(_mel_distance(*pair, sample_rate=config.sample_rate)[0]) * size / len(ours)
 
 
-def _stoi(original: np.ndarray, ours: np.ndarray, sample_rate: int) -> float | None:
+def _stoi(spoken: Sequence[tuple[np.ndarray, np.ndarray]], sample_rate: int) -> float | None:
     try:
         from pystoi import stoi
     except ImportError:
         return None
+    if sum(len(original) for original, _ in spoken) < sample_rate:
+        return None  # too little: pystoi would answer 1e-5 and a warning
+    original, ours = (np.concatenate(side) for side in zip(*spoken, strict=True))
     return float(stoi(original, ours, sample_rate))
