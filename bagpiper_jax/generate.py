@@ -13,15 +13,9 @@ from bagpiper_jax import audio, configuration
 from bagpiper_jax.audio import AudioError
 from bagpiper_jax.dialogue import DialogueError
 from bagpiper_jax.generation.loop import LoopConfig
-from bagpiper_jax.generation.replies import Generator, GeneratorError, load_generator
-from bagpiper_jax.models.codec.storage import CodecFileError
-from bagpiper_jax.models.config_json import ModelConfigError
-from bagpiper_jax.text import TokenizerError
-from bagpiper_jax.training.checkpoints import CheckpointError
+from bagpiper_jax.generation.replies import LOAD_ERRORS, Generator, GeneratorError, load_generator
 
-_EXPLAINED = (
-    AudioError, CheckpointError, CodecFileError, DialogueError, GeneratorError, ModelConfigError, TokenizerError,
-)  # fmt: skip
+_EXPLAINED = (AudioError, DialogueError, GeneratorError, *LOAD_ERRORS)
 
 
 @dataclasses.dataclass(frozen=True)

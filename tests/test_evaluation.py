@@ -15,7 +15,7 @@ from bagpiper_jax.evaluation import acoustics, job, scores
 from bagpiper_jax.evaluation.held_out import EvaluationError, read_corpus
 from bagpiper_jax.evaluation.job import EvaluateConfig, evaluate
 from bagpiper_jax.generation.loop import LoopConfig
-from bagpiper_jax.generation.replies import Generator, GeneratorError
+from bagpiper_jax.generation.replies import Generator, GeneratorError, decode_clips
 from bagpiper_jax.generation.sampling import AudioSampling, TextSampling
 from bagpiper_jax.manifest import Clip, write_manifest
 from bagpiper_jax.models.bagpiper import Bagpiper
@@ -120,6 +120,18 @@ def test_codebook_use_of_uniform_and_constant_codes():
     assert acoustics.codebook_use(codes, 8) == [
         {"used": 1.0, "perplexity": pytest.approx(8)}, {"used": 1 / 8, "perplexity": pytest.approx(1)},
     ]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_clips_decoded_together_equal_clips_decoded_alone():
+    parameters = functional.initialize(CODEC)
+    rng = np.random.default_rng(0)
+    parameters["quantizer.embed"] = rng.normal(size=parameters["quantizer.embed"].shape).astype(np.float32)
+    codes = [rng.integers(0, 8, (n, 4)) for n in (5, 0, 11)]
+    together = decode_clips(codes, parameters, CODEC)
+    assert [len(wave) for wave in together] == [5 * 320, 0, 11 * 320]
+    for wave, clip in zip(together, codes, strict=True):
+        np.testing.assert_allclose(wave, functional.codec_decode(parameters, CODEC, clip), atol=1e-5)
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from bagpiper_jax.audio import SAMPLE_RATE, log_mel
+from bagpiper_jax.generation.replies import decode_clips
 from bagpiper_jax.models.codec import functional
 from bagpiper_jax.models.configs import CodecConfig
 
@@ -43,16 +44,16 @@ def stoi(clean: Waveform, other: Waveform) -> float:
 def reconstruct(
     waveforms: Sequence[Waveform], parameters: functional.Parameters, config: CodecConfig
 ) -> tuple[list[Waveform], list[np.ndarray]]:
-    """Waveforms through the codec and back, and their codes [N, S]. One clip at a time, few shapes."""
-    rebuilt, codes = [], []
-    for waveform in waveforms:
-        frames = len(waveform) // config.hop
-        padded = np.zeros((1, functional.bucket(frames) * config.hop), np.float32)
-        padded[0, : frames * config.hop] = waveform[: frames * config.hop]
-        found = np.asarray(functional.encode(parameters, config, padded, np.array([frames * config.hop])))
-        codes.append(found[0, :frames])
-        rebuilt.append(functional.codec_decode(parameters, config, codes[-1]))
-    return rebuilt, codes
+    """Waveforms through the codec and back, and their codes [N, S]. Encoded one by one, all at one shape."""
+    frames = [len(waveform) // config.hop for waveform in waveforms]
+    padded = np.zeros((1, functional.bucket(max(frames, default=0)) * config.hop), np.float32)
+    codes = []
+    for waveform, count in zip(waveforms, frames, strict=True):
+        padded[:] = 0
+        padded[0, : count * config.hop] = waveform[: count * config.hop]
+        found = functional.encode(parameters, config, padded.copy(), np.array([count * config.hop]))
+        codes.append(np.asarray(found)[0, :count])
+    return decode_clips(codes, parameters, config), codes
 
 
 def codebook_use(codes: Sequence[np.ndarray], size: int) -> list[dict[str, float]]:

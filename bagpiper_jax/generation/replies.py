@@ -14,13 +14,17 @@ from bagpiper_jax.dialogue import EncodedMessage, render_prompt
 from bagpiper_jax.generation.loop import LoopConfig, Segment, generate
 from bagpiper_jax.models.bagpiper import Bagpiper
 from bagpiper_jax.models.codec import functional
-from bagpiper_jax.models.codec.storage import load_codec
-from bagpiper_jax.models.config_json import load_model_config
+from bagpiper_jax.models.codec.storage import CodecFileError, load_codec
+from bagpiper_jax.models.config_json import ModelConfigError, load_model_config
 from bagpiper_jax.models.configs import BagpiperConfig, CodecConfig
-from bagpiper_jax.text import TextTokenizer, load_tokenizer
-from bagpiper_jax.training.checkpoints import restore_parameters
+from bagpiper_jax.text import TextTokenizer, TokenizerError, load_tokenizer
+from bagpiper_jax.training.checkpoints import CheckpointError, restore_parameters
 from bagpiper_jax.training.state import initial_parameters, model_definition, unflatten
 
+LOAD_ERRORS = (CheckpointError, CodecFileError, ModelConfigError, TokenizerError)
+"""What `load_generator` raises; every message names file and remedy."""
+
+_DECODED_AT_ONCE = 8
 Message = tuple[str, str, str | np.ndarray]
 """Role, modality, and the text or the 16 kHz waveform."""
 
@@ -75,7 +79,7 @@ class Generator:
         prompts = [
             render_prompt(self._encode(dialogue), self.model.config.vocabulary) for dialogue in dialogues
         ]
-        return [self._decode(segments) for segments in generate(self.model, prompts, config, rows)]
+        return self._decode(generate(self.model, prompts, config, rows))
 
     def _encode(self, dialogue: Seq[Message]) -> list[EncodedMessage]:
         return [
@@ -86,14 +90,44 @@ class Generator:
             if role != "assistant"
         ]
 
-    def _decode(self, segments: Seq[Segment]) -> Reply:
+    def _decode(self, answers: Seq[Seq[Segment]]) -> list[Reply]:
         vocabulary = self.model.config.vocabulary
-        texts = [self.tokenizer.decode(s.text_ids(vocabulary)) for s in segments if s.modality == "text"]
-        codes = [segment.codes(vocabulary) for segment in segments if segment.modality == "audio"]
-        audio = None
-        if codes and self.codec is not None:
-            audio = functional.codec_decode(*self.codec, codes[-1])
-        return Reply("\n\n".join(texts), audio, all(segment.terminator for segment in segments))
+        codes = {
+            row: [s.codes(vocabulary) for s in segments if s.modality == "audio"][-1]
+            for row, segments in enumerate(answers)
+            if self.codec is not None and any(s.modality == "audio" for s in segments)
+        }
+        waveforms = (
+            dict(zip(codes, decode_clips(list(codes.values()), *self.codec), strict=True)) if codes else {}
+        )
+        return [
+            Reply(
+                "\n\n".join(self._text(s) for s in segments if s.modality == "text"),
+                waveforms.get(row),
+                all(s.terminator for s in segments),
+            )
+            for row, segments in enumerate(answers)
+        ]
+
+    def _text(self, segment: Segment) -> str:
+        return self.tokenizer.decode(segment.text_ids(self.model.config.vocabulary))
+
+
+def decode_clips(
+    codes: Seq[np.ndarray], parameters: functional.Parameters, config: CodecConfig
+) -> list[Float32[np.ndarray, " samples"]]:
+    """Waveforms in [-1, 1] of clips of codes [N, S], all at one shape, so that one program is compiled."""
+    frames = functional.bucket(max((len(clip) for clip in codes), default=0))
+    rows, found = min(_DECODED_AT_ONCE, len(codes)), []
+    for start in range(0, len(codes), max(rows, 1)):
+        part = codes[start : start + rows]
+        padded = np.zeros((rows, frames, config.num_codebooks), np.int32)
+        lengths = np.zeros(rows, np.int32)
+        for row, clip in enumerate(part):
+            padded[row, : len(clip)], lengths[row] = clip, len(clip)
+        waves = np.clip(np.asarray(functional.decode(parameters, config, padded, lengths)), -1, 1)
+        found += [waves[row, : len(clip) * config.hop] for row, clip in enumerate(part)]
+    return found
 
 
 def load_generator(checkpoint: str | os.PathLike, codec: str = "", tokenizer: str = "") -> Generator:
