@@ -16,7 +16,7 @@ Query = Float[Array, "B T H K"]
 Key = Float[Array, "B U KV K"]
 Segments = Int[Array, "B T"]
 
-MIN_BLOCK, MAX_BLOCKS = 64, 8
+MIN_BLOCK, MAX_BLOCKS = 128, 8
 """Queries per block of `dot_product`, and how many blocks are unrolled at most."""
 
 _HIDDEN = -1e30  # finite: a row that sees nothing stays finite too
