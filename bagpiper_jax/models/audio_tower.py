@@ -1,5 +1,7 @@
 """The Qwen3-Omni audio tower (reference section 3.6) on chunks of fixed shape."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -23,8 +25,10 @@ class Convolution(nnx.Module):
     """3×3 convolution of stride 2 over time and mel bins, then GELU."""
 
     def __init__(self, inputs: int, outputs: int, *, rngs: nnx.Rngs):
-        self.kernel = layers.uniform(rngs, (3, 3, inputs, outputs), 9 * inputs)
-        self.bias = layers.uniform(rngs, (outputs,), 9 * inputs)
+        # He's scale, for towers trained from scratch: with torch's default a clip's own features start a hundred
+        # times smaller than the positions added to them, and training does not find them.
+        self.kernel = layers.normal(rngs, (3, 3, inputs, outputs), math.sqrt(2 / (9 * inputs)))
+        self.bias = nnx.Param(jnp.zeros(outputs))
 
     def __call__(self, x: Float[Array, "N F M I"]) -> Float[Array, "N F2 M2 O"]:
         x = jax.lax.conv_general_dilated(
@@ -79,7 +83,7 @@ class AudioTower(nnx.Module):
         self.conv1 = Convolution(1, channels, rngs=rngs)
         self.conv2 = Convolution(channels, channels, rngs=rngs)
         self.conv3 = Convolution(channels, channels, rngs=rngs)
-        self.conv_out = layers.uniform(rngs, (channels, bins, config.width), channels * bins)
+        self.conv_out = layers.normal(rngs, (channels, bins, config.width), 1 / math.sqrt(channels * bins))
         self.layers = layers.stack(lambda rngs: TowerLayer(config, rngs=rngs), config.layers, rngs)
         self.norm = layers.LayerNorm(config.width)
         self.proj1 = layers.Linear(config.width, config.width, rngs=rngs)

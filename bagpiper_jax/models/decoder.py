@@ -52,16 +52,14 @@ class Attention(nnx.Module):
         self, x: Float[Array, "B T D"], angles: Float[Array, "B T 1 K2"]
     ) -> tuple[Float[Array, "B T H K"], Float[Array, "B T KV K"], Float[Array, "B T KV K"]]:
         """Rotated queries and keys, and values."""
-        query, key, value = (
-            jnp.einsum("btd,dhk->bthk", x, weight.astype(x.dtype))
-            for weight in (self.query, self.key, self.value)
-        )
+        query, key, value = (layers.project(x, weight[...]) for weight in (self.query, self.key, self.value))
         query = layers.rotate(layers.rms_norm(query, self.query_norm[...], self.eps), angles)
         key = layers.rotate(layers.rms_norm(key, self.key_norm[...], self.eps), angles)
         return query, key, value
 
     def combine(self, heads: Float[Array, "B T H K"]) -> Float[Array, "B T D"]:
-        return jnp.einsum("bthk,hkd->btd", heads, self.output.astype(heads.dtype))
+        merged = heads.reshape(*heads.shape[:2], -1)
+        return layers.project(merged, self.output.reshape(merged.shape[-1], -1))
 
 
 class FeedForward(nnx.Module):
@@ -73,8 +71,8 @@ class FeedForward(nnx.Module):
         self.down = layers.normal(rngs, (config.ffn_width, config.width), config.init_std)
 
     def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
-        hidden = jax.nn.silu(x @ self.gate.astype(x.dtype)) * (x @ self.up.astype(x.dtype))
-        return parallel.constrain(hidden, "batch", "slots", "mlp") @ self.down.astype(x.dtype)
+        hidden = jax.nn.silu(layers.project(x, self.gate[...])) * layers.project(x, self.up[...])
+        return layers.project(parallel.constrain(hidden, "batch", "slots", "mlp"), self.down[...])
 
 
 class DecoderLayer(nnx.Module):

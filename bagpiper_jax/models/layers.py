@@ -43,6 +43,15 @@ class LayerNorm(nnx.Module):
         return (wide * self.scale[...] + self.bias[...]).astype(x.dtype)
 
 
+def project(x: Float[Array, "... I"], kernel: Float[Array, "I ..."]) -> Float[Array, "..."]:
+    """Contracts the last axis of `x` with the first of `kernel`, in the dtype of `x`.
+
+    As one product of two matrices: XLA on CPU is twice as fast so, backward pass included.
+    """
+    flat = x.reshape(-1, x.shape[-1]) @ kernel.reshape(kernel.shape[0], -1).astype(x.dtype)
+    return flat.reshape(*x.shape[:-1], *kernel.shape[1:])
+
+
 class Linear(nnx.Module):
     """x @ kernel + bias in the dtype of `x`, initialised as torch does."""
 
@@ -51,7 +60,7 @@ class Linear(nnx.Module):
         self.bias = uniform(rngs, (outputs,), inputs)
 
     def __call__(self, x: Float[Array, "... I"]) -> Float[Array, "... O"]:
-        return x @ self.kernel.astype(x.dtype) + self.bias.astype(x.dtype)
+        return project(x, self.kernel[...]) + self.bias.astype(x.dtype)
 
 
 def rotary_angles(positions: Int[Array, "B T"], width: int, theta: float) -> Float[Array, "B T 1 K2"]:
