@@ -46,7 +46,13 @@ def main(argv: list[str] | None = None) -> int:
     config = configuration.load(TrainConfig, argv)
     join_pod()
     try:
-        data = open_loader(config, config.train_lock, seed=config.seed, cfg_dropout=config.cfg_dropout)
+        data = open_loader(
+            config,
+            config.train_lock,
+            seed=config.seed,
+            cfg_dropout=config.cfg_dropout,
+            feature_cache_mb=config.feature_cache_mb,
+        )
         done = train(config, data, validation_batches(config), configuration.operative_config())
     except _EXPLAINED as error:
         sys.exit(f"train: {error}")

@@ -14,7 +14,7 @@ from bagpiper_jax.audio import log_mel
 from bagpiper_jax.data.batch import Batch, BatchShape
 from bagpiper_jax.data.cache import CacheError
 from bagpiper_jax.data.loader import Loader, ResumeError, batch_counters
-from bagpiper_jax.data.planner import Planned, PlanError
+from bagpiper_jax.data.planner import PlanError, Planned
 from bagpiper_jax.data.records import DIRECTIONS, RecordError
 from bagpiper_jax.data.rows import RowMaker, empty_batch
 from bagpiper_jax.vocabulary import ASSISTANT, AUDIO, Vocabulary

@@ -83,7 +83,8 @@ class AudioTower(nnx.Module):
         self.conv1 = Convolution(1, channels, rngs=rngs)
         self.conv2 = Convolution(channels, channels, rngs=rngs)
         self.conv3 = Convolution(channels, channels, rngs=rngs)
-        self.conv_out = layers.normal(rngs, (channels, bins, config.width), 1 / math.sqrt(channels * bins))
+        # As strong as the positions it is added to: a clip must be heard before its length is.
+        self.conv_out = layers.normal(rngs, (channels, bins, config.width), 4 / math.sqrt(channels * bins))
         self.layers = layers.stack(lambda rngs: TowerLayer(config, rngs=rngs), config.layers, rngs)
         self.norm = layers.LayerNorm(config.width)
         self.proj1 = layers.Linear(config.width, config.width, rngs=rngs)

@@ -31,6 +31,11 @@ class Bagpiper(nnx.Module):
         self.lm_head = layers.normal(rngs, (config.vocabulary.size, width), std)
         self.stream_emb = nnx.Param(jnp.zeros((config.vocabulary.num_streams, width)))
         self.adaptor = layers.Linear(config.tower.output_width, width, rngs=rngs)
+        # The release's adaptor starts as torch's Linear does (reference section 3.2).
+        self.adaptor.kernel = layers.uniform(
+            rngs, (config.tower.output_width, width), config.tower.output_width
+        )
+        self.adaptor.bias = layers.uniform(rngs, (width,), config.tower.output_width)
         self.tower = AudioTower(config.tower, rngs=rngs)
 
     def embed(self, tokens: Int[Array, "B T S"]) -> Float[Array, "B T D"]:

@@ -113,7 +113,9 @@ class CodecConfig:
 
     def __post_init__(self):
         if math.prod(self.semantic.conv_strides) != self.hop:
-            raise ValueError(f"semantic conv_strides {self.semantic.conv_strides} must multiply to hop {self.hop}")
+            raise ValueError(
+                f"semantic conv_strides {self.semantic.conv_strides} must multiply to hop {self.hop}"
+            )
         if self.codebook_width != self.acoustic_width + self.semantic.width:
             raise ValueError(
                 f"codebook_width {self.codebook_width} must be acoustic_width {self.acoustic_width} "

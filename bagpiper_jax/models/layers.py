@@ -53,11 +53,11 @@ def project(x: Float[Array, "... I"], kernel: Float[Array, "I ..."]) -> Float[Ar
 
 
 class Linear(nnx.Module):
-    """x @ kernel + bias in the dtype of `x`, initialised as torch does."""
+    """x @ kernel + bias in the dtype of `x`; the kernel keeps the variance of `x`, the bias starts at zero."""
 
     def __init__(self, inputs: int, outputs: int, *, rngs: nnx.Rngs):
-        self.kernel = uniform(rngs, (inputs, outputs), inputs)
-        self.bias = uniform(rngs, (outputs,), inputs)
+        self.kernel = normal(rngs, (inputs, outputs), 1 / math.sqrt(inputs))
+        self.bias = nnx.Param(jnp.zeros(outputs))
 
     def __call__(self, x: Float[Array, "... I"]) -> Float[Array, "... O"]:
         return project(x, self.kernel[...]) + self.bias.astype(x.dtype)

@@ -31,6 +31,8 @@ class TrainConfig:
         log_every, validate_every, save_every: steps; 0 means only at the end.
         validation_batches: batches per validation, spread evenly over the split.
         keep: newest checkpoints kept.
+        feature_cache_mb: MiB of mel features that a process keeps between epochs; pays where cores are scarce
+            and data small.
     """
 
     output: str
@@ -55,6 +57,7 @@ class TrainConfig:
     validation_batches: int = 8
     save_every: int = 1000
     keep: int = 3
+    feature_cache_mb: int = 0
 
     def __post_init__(self):
         if self.stage not in STAGES:

@@ -21,6 +21,7 @@ class OptimizerConfig:
         beta1, beta2, epsilon: of Adam.
         weight_decay: decoupled, on everything but the embedding table.
         clip: global gradient norm.
+        tower_ratio: the audio tower's rate / `learning_rate`, in the stages that train the tower.
     """
 
     peak_rate: float = 1e-4
@@ -32,6 +33,7 @@ class OptimizerConfig:
     epsilon: float = 1e-8
     weight_decay: float = 3e-7
     clip: float = 1.0
+    tower_ratio: float = 1.0
 
     def __post_init__(self):
         if not 0 <= self.warmup_steps < self.decay_end:
@@ -53,9 +55,13 @@ def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
     def decays(parameters: Parameters):
         return {name: name != EMBEDDING for name in parameters}
 
+    def is_tower(parameters: Parameters):
+        return {name: name.startswith("tower/") for name in parameters}
+
     return optax.chain(
         optax.clip_by_global_norm(config.clip),
         optax.scale_by_adam(config.beta1, config.beta2, config.epsilon),
         optax.add_decayed_weights(config.weight_decay, mask=decays),
+        optax.masked(optax.scale(config.tower_ratio), is_tower),
         optax.scale_by_learning_rate(lambda step: learning_rate(config, step)),
     )
