@@ -38,7 +38,7 @@ QUICKSTART = ["hibari-tts==0.2.1", "onnxruntime>=1.20", "pystoi>=0.4.1"]
 # symusic 0.6.0 cannot hand its audio to numpy.
 DEBIAN = ["av>=14", "music21>=9.7", "symusic>=0.5.8,<0.6"]
 INTEROP = ["torch>=2.6,<3", "transformers>=5.0,<6"]
-TEST = ["pytest>=8", "pytest-timeout>=2.3", "hypothesis>=6.100", "ruff>=0.14,<0.16"]
+TEST = ["pytest>=8", "pytest-timeout>=2.3", "pytest-xdist>=3.6", "hypothesis>=6.100", "ruff>=0.14,<0.16"]
 
 setup(
     name="bagpiper_jax",

@@ -11,4 +11,5 @@ if [[ ${1:-} == --slow ]]; then
     tier=()
     shift
 fi
-exec python -m pytest -q "${tier[@]}" "$@"
+# Two processes: most of the time goes into compiling, which keeps one core busy. A file stays in one process.
+exec python -m pytest -q --numprocesses 2 --dist loadfile "${tier[@]}" "$@"

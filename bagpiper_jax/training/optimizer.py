@@ -21,7 +21,8 @@ class OptimizerConfig:
         beta1, beta2, epsilon: of Adam.
         weight_decay: decoupled, on everything but the embedding table.
         clip: global gradient norm.
-        tower_ratio: the audio tower's rate / `learning_rate`, in the stages that train the tower.
+        tower_ratio: rate of the audio tower, where it trains, and of its adaptor / `learning_rate`. From scratch a
+            small ratio keeps them from settling on loudness before the decoder listens to anything else.
     """
 
     peak_rate: float = 1e-4
@@ -55,13 +56,13 @@ def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
     def decays(parameters: Parameters):
         return {name: name != EMBEDDING for name in parameters}
 
-    def is_tower(parameters: Parameters):
-        return {name: name.startswith("tower/") for name in parameters}
+    def is_audio_input(parameters: Parameters):
+        return {name: name.startswith(("tower/", "adaptor/")) for name in parameters}
 
     return optax.chain(
         optax.clip_by_global_norm(config.clip),
         optax.scale_by_adam(config.beta1, config.beta2, config.epsilon),
         optax.add_decayed_weights(config.weight_decay, mask=decays),
-        optax.masked(optax.scale(config.tower_ratio), is_tower),
+        optax.masked(optax.scale(config.tower_ratio), is_audio_input),
         optax.scale_by_learning_rate(lambda step: learning_rate(config, step)),
     )
