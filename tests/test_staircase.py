@@ -92,5 +92,7 @@ def test_inspect_and_resume_of_a_finished_run(staircase):
         "--gin.TrainConfig.steps=6", "--gin.OptimizerConfig.warmup_steps=2", "--gin.BatchShape.rows=2")  # fmt: skip
     assert (directory / "runs/nano_pretrain/metrics.jsonl").read_bytes() == before
     assert "audio_to_caption" in job(
-        "inspect_data", "--gin.InspectConfig.lock=cache/embedded_pretraining.lock.json"
+        "inspect_data",
+        "--gin.InspectConfig.lock=cache/embedded_pretraining.lock.json",
+        "--gin.InspectConfig.tokenizer=corpora/embedded/tokenizer.json",
     )
