@@ -21,8 +21,7 @@ class OptimizerConfig:
         beta1, beta2, epsilon: of Adam.
         weight_decay: decoupled, on everything but the embedding table.
         clip: global gradient norm.
-        tower_ratio: rate of the audio tower, where it trains, and of its adaptor / `learning_rate`. From scratch a
-            small ratio keeps them from settling on loudness before the decoder listens to anything else.
+        tower_ratio: rate of the audio tower, where it trains, and of its adaptor / `learning_rate`.
     """
 
     peak_rate: float = 1e-4
