@@ -281,3 +281,27 @@ def test_rejections_are_counted():
 
 def test_the_room_exports_what_it_says():
     assert all(hasattr(captions, name) for name in captions.__all__)
+
+
+def test_what_a_speaker_says_is_no_fact_of_the_caption():
+    text = (
+        'A recording. It opens with a calm woman voice saying "There is no rain. In summary, two events.". '
+        "It ends with the sound of wind. There is no music or applause.\n\nIn summary, two events are heard: "
+        "speech, then wind."
+    )
+    parsed = parse_caption(text)
+    assert parsed.absent == ("music", "applause")
+    assert parsed.kinds == ("speech", "wind")
+    assert parsed.words == ("there", "is", "no", "rain", "in", "summary", "two", "events")
+    assert parsed.stated_count == 2
+    said_only = parse_caption(
+        'A recording. A man voice says "there is no bell".\n\nIn summary, one event is heard: speech.'
+    )
+    assert said_only.absent == () and said_only.stated_count == 1
+
+
+def test_a_quote_that_never_closes_hides_nothing_after_it():
+    parsed = parse_caption(
+        'A voice says "hello. There is no wind.\n\nIn summary, one event is heard: speech.'
+    )
+    assert parsed.absent == ("wind",) and parsed.stated_count == 1

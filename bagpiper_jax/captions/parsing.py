@@ -92,13 +92,18 @@ def parse_caption(text: str) -> ParsedCaption:
     lines of the attribute form excepted) does no harm as long as it names no sound.
     """
     rows = dict(re.findall(r"^(Speaker turns|Transcript|Speakers|Sound events|Music): (.*?)\.?$", text, re.M))
-    body, _, summary = text.partition("In summary")
+    unquoted = _CLOSED_QUOTE.sub(
+        lambda quote: " " * len(quote[0]), text
+    )  # same places, nothing that was said
+    end = unquoted.find("In summary")
+    body, summary = (text, "") if end < 0 else (text[:end], text[end:])
     flowing = re.split(r"^(?:Duration|Speaker turns|Sound events|Music): ", body, maxsplit=1, flags=re.M)[0]
     events = _read_sentences(flowing) or _read_rows(rows) or _read_summary(summary)
-    return ParsedCaption(events, _stated_count(summary), _absent(flowing))
+    return ParsedCaption(events, _stated_count(summary), _absent(unquoted[: len(flowing)]))
 
 
 _QUOTE = re.compile(r'["“]([^"“”]*)["”]?')
+_CLOSED_QUOTE = re.compile(r'["“][^"“”]*["”]')
 _SENTENCE = re.compile(r'(?:[^.!?"“]|["“][^"“”]*["”]?|\.(?=\d))+')
 _LEADS = "|".join((*prose.FIRST, *prose.MIDDLE, *prose.LAST, *prose.ONLY, prose.OVERLAPPING))
 _ABSENT = re.compile(r"\bThere is no ([^.]*)", re.I)
