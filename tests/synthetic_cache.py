@@ -70,6 +70,14 @@ def write_cache(directory: Path, examples: list[dict], num_shards: int = 2, limi
     return TaskCache(directory)
 
 
+def write_mixture_of(root: Path, examples: list[dict], task: str = "task", **lock_fields) -> Path:
+    """A mixture of one task with these training examples; returns the path of its lock."""
+    made = write_cache(root / task / "train", examples, num_shards=1)
+    path = str(made.directory.relative_to(root))
+    locked = LockedTask(task, 1.0, path, made.manifest_sha256, len(made), "audio_to_caption")
+    return _lock(root, {"train": (locked,)}, **lock_fields)
+
+
 def write_mixture(
     root: Path, directions: dict[str, tuple[int, float]], seed: int = 0, split: str = "train", **lock_fields
 ) -> Path:
@@ -81,6 +89,10 @@ def write_mixture(
         made = write_cache(root / direction / split, examples)
         path = str(made.directory.relative_to(root))
         tasks.append(LockedTask(direction, rate, path, made.manifest_sha256, len(made), direction))
+    return _lock(root, {split: tuple(tasks)}, **lock_fields)
+
+
+def _lock(root: Path, splits: dict[str, tuple[LockedTask, ...]], **lock_fields) -> Path:
     fields = {
         "mixture": "synthetic",
         "rate_unit": "examples",
@@ -90,7 +102,7 @@ def write_mixture(
         "codebook_size": CODES,
         "num_streams": STREAMS,
         "max_slots": 8192,
-        "splits": {split: tuple(tasks)},
+        "splits": splits,
     }
     path = root / "synthetic.lock.json"
     write_lock(path, Lock(**{**fields, **lock_fields}))

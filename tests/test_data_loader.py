@@ -14,9 +14,10 @@ from bagpiper_jax.audio import log_mel
 from bagpiper_jax.data.batch import Batch, BatchShape
 from bagpiper_jax.data.cache import CacheError
 from bagpiper_jax.data.loader import Loader, ResumeError, batch_counters
+from bagpiper_jax.data.placing import empty_batch
 from bagpiper_jax.data.planner import PlanError, Planned
 from bagpiper_jax.data.records import DIRECTIONS, RecordError
-from bagpiper_jax.data.rows import RowMaker, empty_batch
+from bagpiper_jax.data.rows import RowMaker
 from bagpiper_jax.vocabulary import ASSISTANT, AUDIO, Vocabulary
 
 SHAPE = BatchShape(rows=4, slots=256, chunks=8)
@@ -107,7 +108,10 @@ def check_audio(batch: Batch, row: int, first_slot: int, alone: dialogue.Sequenc
     np.testing.assert_array_equal(slots, expected)
 
 
-def test_windows_hold_at_most_eight_chunks_of_one_clip(tmp_path):
+@pytest.mark.parametrize(
+    "window, expected", [(8, [1] * 8 + [2] * 2 + [3, 0]), (4, [1] * 4 + [2] * 4 + [3] * 2 + [4, 0])]
+)
+def test_windows_hold_at_most_so_many_chunks_of_one_clip(tmp_path, window, expected):
     wave = (0.1 * np.random.default_rng(0).normal(size=16000 * 9 + 4000)).astype(np.float32)
     messages = [("user", "audio", wave), ("user", "audio", wave[:16000]), ("assistant", "text", "two")]
     made = write_cache(tmp_path, [example(messages)], num_shards=1)
@@ -116,8 +120,9 @@ def test_windows_hold_at_most_eight_chunks_of_one_clip(tmp_path):
     length, chunks = made.index["length"], made.index["chunks"]
     zero = np.zeros(1, np.int64)
     planned = Planned(zero, zero, zero, length.astype(np.int64), chunks.astype(np.int64))
-    RowMaker([made], ["t"], VOCABULARY, dialogue.RenderConfig(), 0, 0.0).fill(batch, 0, planned)
-    assert batch.chunk_window[0].tolist() == [1] * 8 + [2] * 2 + [3] + [0]
+    rows = RowMaker([made], ["t"], VOCABULARY, dialogue.RenderConfig(), 0, 0.0, window_chunks=window)
+    rows.fill(batch, 0, planned)
+    assert batch.chunk_window[0].tolist() == expected
     assert batch.chunk_clip[0].tolist() == [1] * 10 + [2] + [0]
     assert batch.chunk_frames[0].tolist() == [100] * 9 + [25, 100, 0]
     assert not batch.mel[0, 9, 25:].any() and not batch.mel[0, 11].any()

@@ -7,9 +7,11 @@ import jax
 import numpy as np
 import pytest
 from flax import nnx
+from synthetic_cache import VOCABULARY, example, write_mixture_of
 
 from bagpiper_jax import vocabulary as v
 from bagpiper_jax.data.batch import BatchShape
+from bagpiper_jax.data.loader import Loader
 from bagpiper_jax.dialogue import EncodedMessage, render_prompt
 from bagpiper_jax.generation import sampling
 from bagpiper_jax.generation.loop import LoopConfig, generate
@@ -202,3 +204,20 @@ def test_prompts_beyond_the_shape_and_unknown_modalities_are_refused():
         collate(prompts()[:1], BatchShape(1, 4, 0), CONFIG)
     with pytest.raises(ValueError, match="unknown modalities smell"):
         LoopConfig(modalities=("smell",))
+
+
+def test_prompts_are_laid_out_as_training_rows_are(tmp_path):
+    """The same clips in the same windows, of a tower that attends to four chunks at a time."""
+    wave = (0.1 * np.random.default_rng(0).normal(size=16000 * 6)).astype(np.float32)
+    lock = write_mixture_of(tmp_path, [example([("user", "audio", wave), ("assistant", "text", "two")])])
+    shape = BatchShape(rows=1, slots=128, chunks=8)
+    loader = Loader(lock, shape, VOCABULARY, cfg_dropout=0.0, finite=True, window_chunks=4)
+    trained = loader.batch(0)
+    messages = loader.caches[0].read(0).messages()
+    tower = dataclasses.replace(CONFIG.tower, window_chunks=4)
+    config = dataclasses.replace(CONFIG, tower=tower, vocabulary=VOCABULARY)
+    prompt = collate([render_prompt(messages, VOCABULARY)], shape, config)
+    for name in ("mel", "chunk_frames", "chunk_clip", "chunk_window", "audio_slot"):
+        np.testing.assert_array_equal(getattr(prompt, name), getattr(trained, name), err_msg=name)
+    assert trained.chunk_window[0].tolist() == [1, 1, 1, 1, 2, 2, 0, 0]
+    assert not prompt.loss_weights.any()

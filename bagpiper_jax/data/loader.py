@@ -13,9 +13,10 @@ from bagpiper_jax.data.batch import Batch, BatchShape
 from bagpiper_jax.data.cache import CacheError
 from bagpiper_jax.data.codes import codec_fingerprint
 from bagpiper_jax.data.lock import open_caches, read_lock
-from bagpiper_jax.data.planner import FinitePlan, Plan, TaskLengths
+from bagpiper_jax.data.placing import WINDOW_CHUNKS, empty_batch
+from bagpiper_jax.data.planner import FinitePlan, Plan, PlanError, TaskLengths
 from bagpiper_jax.data.records import DIRECTIONS
-from bagpiper_jax.data.rows import RowMaker, empty_batch
+from bagpiper_jax.data.rows import RowMaker
 from bagpiper_jax.data.shuffle import stable_hash
 from bagpiper_jax.dialogue import RenderConfig
 from bagpiper_jax.text import load_tokenizer
@@ -47,11 +48,12 @@ class Loader:
         window: examples planned together, at most.
         max_excluded: largest share of a task's examples that may exceed a row.
         feature_cache_mb: MiB of mel features kept between epochs; pays where cores are scarce and data small.
+        window_chunks: chunks per attention window of the model's audio tower.
 
     Raises:
         CacheError: the lock or a cache is missing, damaged or made with another tokenizer or codec, or too many
             examples exceed a row.
-        PlanError: a task of which no example fits a row.
+        PlanError: a task of which no example fits a row, or rows that do not divide among processes.
     """
 
     def __init__(
@@ -72,11 +74,14 @@ class Loader:
         window: int = 4096,
         max_excluded: float = 0.05,
         feature_cache_mb: int = 0,
+        window_chunks: int = WINDOW_CHUNKS,
     ):
         if shape.mel_bins != MEL_BINS:
             raise ValueError(f"features have {MEL_BINS} mel bins, the batch is made for {shape.mel_bins}")
         if shape.rows % process_count:
-            raise ValueError(f"{shape.rows} rows do not divide among {process_count} processes")
+            raise PlanError(
+                f"{shape.rows} rows do not divide among {process_count} processes; set BatchShape.rows"
+            )
         self.shape, self.vocabulary = shape, vocabulary
         self.lock = read_lock(lock_path)
         self.lock.require(tokenizer, codec)
@@ -101,6 +106,7 @@ class Loader:
             seed,
             cfg_dropout,
             feature_cache_mb=feature_cache_mb,
+            window_chunks=window_chunks,
         )
         self._local = range(*_share(shape.rows, process_index, process_count))
         self._finite = finite

@@ -1,4 +1,4 @@
-"""From planned examples to the arrays of a row: read, render, place. Pure numpy."""
+"""From planned examples to the arrays of a row: read, render, drop conditions, place. Pure numpy."""
 
 import dataclasses
 import logging
@@ -8,9 +8,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from bagpiper_jax import dialogue
-from bagpiper_jax.audio import CHUNK_FRAMES, CHUNK_TOKENS, log_mel
-from bagpiper_jax.data.batch import Batch, BatchShape
+from bagpiper_jax.audio import log_mel
+from bagpiper_jax.data.batch import Batch
 from bagpiper_jax.data.cache import TaskCache
+from bagpiper_jax.data.placing import WINDOW_CHUNKS, RowWriter
 from bagpiper_jax.data.planner import Planned
 from bagpiper_jax.data.records import RecordError
 from bagpiper_jax.data.shuffle import stable_hash
@@ -19,8 +20,6 @@ from bagpiper_jax.dialogue import Sequence as Rendered
 from bagpiper_jax.vocabulary import ASSISTANT, AUDIO, Vocabulary
 
 _log = logging.getLogger(__name__)
-WINDOW_CHUNKS = 8
-"""Chunks per attention window of the audio tower: `n_window_infer` 800 of the release (reference section 3.6)."""
 
 
 @dataclasses.dataclass
@@ -39,6 +38,7 @@ class RowMaker:
         seed, cfg_dropout: of classifier-free-guidance dropout (reference section 2.5).
         max_corrupt: damaged records are served as empty slots up to this many, then serving stops.
         feature_cache_mb: MiB of mel features kept in memory between epochs.
+        window_chunks: chunks per attention window of the audio tower.
     """
 
     def __init__(
@@ -51,6 +51,7 @@ class RowMaker:
         cfg_dropout: float,
         max_corrupt: int = 100,
         feature_cache_mb: int = 0,
+        window_chunks: int = WINDOW_CHUNKS,
     ):
         self._caches, self._names = tuple(caches), tuple(names)
         self._vocabulary, self._render = vocabulary, render
@@ -59,11 +60,12 @@ class RowMaker:
         self._lock = threading.Lock()
         self._features: dict[tuple[int, int], list[np.ndarray]] = {}
         self._feature_bytes_left = feature_cache_mb << 20
+        self._window_chunks = window_chunks
         self.counters = Counters()
 
     def fill(self, batch: Batch, row: int, planned: Planned) -> None:
         """Writes the examples of one row into the zeroed arrays of `batch`."""
-        writer = _RowWriter(batch, row)
+        writer = RowWriter(batch, row, self._window_chunks)
         columns = (planned.task, planned.epoch, planned.index, planned.length)
         for task, epoch, index, length in zip(*(c.tolist() for c in columns), strict=True):
             known = self._features.get((task, index))
@@ -133,55 +135,3 @@ class RowMaker:
 def _is_generated(rendered: Rendered, start: int) -> bool:
     """Whether the message at `start` is an assistant's codec audio."""
     return tuple(rendered.tokens[start : start + 2, 0]) == (ASSISTANT, AUDIO)
-
-
-class _RowWriter:
-    """Where the next example of a row goes."""
-
-    def __init__(self, batch: Batch, row: int):
-        self._arrays = {f.name: getattr(batch, f.name)[row] for f in dataclasses.fields(batch)}
-        self._slot = self._segment = self._chunk = self._clip = self._window = 0
-
-    def place(
-        self, rendered: Rendered | None, length: int, direction: int, mels: Sequence[np.ndarray]
-    ) -> None:
-        here = slice(self._slot, self._slot + length)
-        self._segment += 1
-        self._arrays["segment_ids"][here] = self._segment
-        self._arrays["positions"][here] = np.arange(length)
-        self._arrays["direction"][here] = direction
-        if rendered is not None:
-            self._arrays["tokens"][here] = rendered.tokens
-            self._arrays["loss_weights"][here] = rendered.loss_weights
-            for span, mel in zip(rendered.audio, mels, strict=True):
-                self._place_audio(self._slot + span.start, span.num_tokens, mel)
-        self._slot += length
-
-    def _place_audio(self, slot: int, tokens: int, mel: np.ndarray) -> None:
-        self._arrays["audio_slot"][slot : slot + tokens] = self._chunk * CHUNK_TOKENS + np.arange(tokens)
-        self._clip += 1
-        for number, begin in enumerate(range(0, len(mel), CHUNK_FRAMES)):
-            piece = mel[begin : begin + CHUNK_FRAMES]
-            self._window += number % WINDOW_CHUNKS == 0
-            self._arrays["mel"][self._chunk, : len(piece)] = piece
-            self._arrays["chunk_frames"][self._chunk] = len(piece)
-            self._arrays["chunk_clip"][self._chunk] = self._clip
-            self._arrays["chunk_window"][self._chunk] = self._window
-            self._chunk += 1
-
-
-def empty_batch(rows: int, shape: BatchShape, num_streams: int) -> Batch:
-    """All padding: zero tokens and weights, segment 0, no audio."""
-    slots, chunks = (rows, shape.slots), (rows, shape.chunks)
-    return Batch(
-        tokens=np.zeros((*slots, num_streams), np.int32),
-        loss_weights=np.zeros((*slots, num_streams), np.float32),
-        segment_ids=np.zeros(slots, np.int32),
-        positions=np.zeros(slots, np.int32),
-        direction=np.zeros(slots, np.int32),
-        mel=np.zeros((*chunks, CHUNK_FRAMES, shape.mel_bins), np.float32),
-        chunk_frames=np.zeros(chunks, np.int32),
-        chunk_clip=np.zeros(chunks, np.int32),
-        chunk_window=np.zeros(chunks, np.int32),
-        audio_slot=np.full(slots, -1, np.int32),
-    )

@@ -1,0 +1,80 @@
+"""Writing rendered examples into the arrays of a batch: the one place that lays out slots, chunks and windows."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from bagpiper_jax.audio import CHUNK_FRAMES, CHUNK_TOKENS
+from bagpiper_jax.data.batch import Batch, BatchShape
+from bagpiper_jax.dialogue import Sequence as Rendered
+
+WINDOW_CHUNKS = 8
+"""`n_window_infer` 800 of the release, in chunks (reference section 3.6)."""
+
+
+class RowWriter:
+    """Places examples one behind the other in a row.
+
+    Args:
+        batch: zeroed arrays, see `empty_batch`.
+        row: of the batch.
+        window_chunks: chunks per attention window of the audio tower that will listen.
+    """
+
+    def __init__(self, batch: Batch, row: int, window_chunks: int = WINDOW_CHUNKS):
+        self._window_chunks = window_chunks
+        self._arrays = {f.name: getattr(batch, f.name)[row] for f in dataclasses.fields(batch)}
+        self._slot = self._segment = self._chunk = self._clip = self._window = 0
+
+    def place(
+        self, rendered: Rendered | None, length: int, direction: int, mels: Sequence[np.ndarray]
+    ) -> None:
+        """Writes the next example.
+
+        Args:
+            rendered: the example, or None to leave its slots empty.
+            length: slots that it takes.
+            direction: index in `data.records.DIRECTIONS`.
+            mels: log-mel features [F, M] of each clip that it listens to.
+        """
+        here = slice(self._slot, self._slot + length)
+        self._segment += 1
+        self._arrays["segment_ids"][here] = self._segment
+        self._arrays["positions"][here] = np.arange(length)
+        self._arrays["direction"][here] = direction
+        if rendered is not None:
+            self._arrays["tokens"][here] = rendered.tokens
+            self._arrays["loss_weights"][here] = rendered.loss_weights
+            for span, mel in zip(rendered.audio, mels, strict=True):
+                self._place_audio(self._slot + span.start, span.num_tokens, mel)
+        self._slot += length
+
+    def _place_audio(self, slot: int, tokens: int, mel: np.ndarray) -> None:
+        self._arrays["audio_slot"][slot : slot + tokens] = self._chunk * CHUNK_TOKENS + np.arange(tokens)
+        self._clip += 1
+        for number, begin in enumerate(range(0, len(mel), CHUNK_FRAMES)):
+            piece = mel[begin : begin + CHUNK_FRAMES]
+            self._window += number % self._window_chunks == 0
+            self._arrays["mel"][self._chunk, : len(piece)] = piece
+            self._arrays["chunk_frames"][self._chunk] = len(piece)
+            self._arrays["chunk_clip"][self._chunk] = self._clip
+            self._arrays["chunk_window"][self._chunk] = self._window
+            self._chunk += 1
+
+
+def empty_batch(rows: int, shape: BatchShape, num_streams: int) -> Batch:
+    """All padding: zero tokens and weights, segment 0, no audio."""
+    slots, chunks = (rows, shape.slots), (rows, shape.chunks)
+    return Batch(
+        tokens=np.zeros((*slots, num_streams), np.int32),
+        loss_weights=np.zeros((*slots, num_streams), np.float32),
+        segment_ids=np.zeros(slots, np.int32),
+        positions=np.zeros(slots, np.int32),
+        direction=np.zeros(slots, np.int32),
+        mel=np.zeros((*chunks, CHUNK_FRAMES, shape.mel_bins), np.float32),
+        chunk_frames=np.zeros(chunks, np.int32),
+        chunk_clip=np.zeros(chunks, np.int32),
+        chunk_window=np.zeros(chunks, np.int32),
+        audio_slot=np.full(slots, -1, np.int32),
+    )
