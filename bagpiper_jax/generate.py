@@ -25,15 +25,15 @@ class GenerateConfig:
     Attributes:
         checkpoint: directory of a training run, or one of its steps.
         codec, tokenizer: instead of those the run was trained with.
-        system_prompt: opens requests for audio if not empty; the one that the run was tuned with
-            (reference section 6.5).
+        system_prompt: opens requests for audio if not empty (reference section 6.5); None takes the one that
+            the run was tuned with.
         loop: sampling; its modalities are set by what is asked, unless given.
     """
 
     checkpoint: str
     codec: str = ""
     tokenizer: str = ""
-    system_prompt: str = ""
+    system_prompt: str | None = None
     loop: LoopConfig = LoopConfig()
 
 
@@ -57,7 +57,7 @@ def answer(generator: Generator, flags: argparse.Namespace, config: GenerateConf
         thinks = generator.extras.get("stage") == "sft"
         modalities = ("text",) if not sounds else ("text", "audio") if thinks else ("audio",)
         loop = dataclasses.replace(loop, modalities=modalities, max_segments=len(modalities))
-    reply = generator.reply([_dialogue(flags, config, sounds)], loop)[0]
+    reply = generator.reply([_dialogue(flags, _system_prompt(config, generator), sounds)], loop)[0]
     if reply.text:
         print(reply.text)
     if reply.audio is not None and len(reply.audio):
@@ -69,9 +69,13 @@ def answer(generator: Generator, flags: argparse.Namespace, config: GenerateConf
         )
 
 
-def _dialogue(flags, config: GenerateConfig, sounds: bool) -> list:
+def _system_prompt(config: GenerateConfig, generator: Generator) -> str:
+    return generator.system_prompt if config.system_prompt is None else config.system_prompt
+
+
+def _dialogue(flags, system_prompt: str, sounds: bool) -> list:
     if sounds:
-        system = [("system", "text", config.system_prompt)] if config.system_prompt else []
+        system = [("system", "text", system_prompt)] if system_prompt else []
         return [*system, ("user", "text", flags.text)]
     messages = [("user", "audio", audio.read(flags.audio))]
     return [*messages, ("user", "text", flags.question)] if flags.question else messages

@@ -198,6 +198,17 @@ def test_evaluation_without_a_codec_scores_captions_alone(corpus, run, tmp_path)
     assert set(evaluate(config)) == sections
 
 
+@pytest.mark.parametrize("configured, used", [(None, "Compose with care."), ("", ""), ("Sing.", "Sing.")])
+def test_requests_open_as_the_run_was_tuned(corpus, tmp_path, monkeypatch, configured, used):
+    tuned = Generator(None, ByteTokenizer(), ({}, CODEC), {"system_prompt": "Compose with care."})
+    asked = []
+    monkeypatch.setattr(job.sections, "understanding", lambda *_: ({}, []))
+    monkeypatch.setattr(job.sections, "requests", lambda *a: asked.append(a[5]) or ({}, []))
+    config = EvaluateConfig(str(corpus), str(tmp_path), sft_checkpoint="run", system_prompt=configured)
+    job._Evaluation(config, read_corpus(str(corpus), "test", 2)).dialogues(tuned, tuned)
+    assert asked == [used]
+
+
 def test_evaluation_names_what_is_missing(corpus, tmp_path):
     with pytest.raises(EvaluationError, match="checkpoint"):
         evaluate(EvaluateConfig(str(corpus), str(tmp_path)))

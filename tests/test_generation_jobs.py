@@ -1,9 +1,14 @@
 """The jobs' gin files build, and flags that contradict each other are refused."""
 
+import argparse
+
+import numpy as np
 import pytest
 
 from bagpiper_jax import configuration, generate
 from bagpiper_jax.evaluation.job import EvaluateConfig
+from bagpiper_jax.generation.replies import Generator, Reply
+from bagpiper_jax.text import ByteTokenizer
 
 
 def test_the_nano_files_build():
@@ -32,6 +37,22 @@ def test_defaults_are_the_release_s():
         50,
         2048,
     )
+
+
+@pytest.mark.parametrize("configured, used", [(None, "Compose with care."), ("", None), ("Sing.", "Sing.")])
+def test_a_request_opens_as_the_run_was_tuned(tmp_path, configured, used):
+    asked = []
+
+    class Recorded(Generator):
+        def reply(self, dialogues, config, rows=None):
+            asked.extend(dialogues)
+            return [Reply("", np.zeros(320, np.float32), True)]
+
+    flags = argparse.Namespace(audio=None, text="rain", question=None, output=str(tmp_path / "a.wav"))
+    generator = Recorded(None, ByteTokenizer(), None, {"system_prompt": "Compose with care."})
+    generate.answer(generator, flags, generate.GenerateConfig("run", system_prompt=configured))
+    system = [("system", "text", used)] if used else []
+    assert asked == [[*system, ("user", "text", "rain")]]
 
 
 @pytest.mark.parametrize("flags", [[], ["--audio=a", "--text=b"], ["--text=a", "--question=b"]])

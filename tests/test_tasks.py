@@ -9,6 +9,7 @@ import pytest
 import soundfile
 
 from bagpiper_jax import audio, dialogue, inspect_data
+from bagpiper_jax.captions import AudioAnnotation, SoundEvent
 from bagpiper_jax.data.batch import BatchShape
 from bagpiper_jax.data.cache import TaskCache
 from bagpiper_jax.data.export import CacheConfig, cache_mixtures
@@ -317,6 +318,34 @@ def test_codes_reach_the_batch(tmp_path):
     }
     for name in ("one", "two", "three"):
         np.testing.assert_array_equal(pairs[f"This is {name}!"], made[name])
+
+
+def test_a_lock_tells_the_system_prompt_of_its_generation_dialogues(tmp_path):
+    said = AudioAnnotation(2.0, sounds=(SoundEvent("dog bark", 0.0, 1.0),)).to_json()
+    write_manifest(tmp_path / "user", [clip("one", annotation=said)])
+    write_codes(tmp_path / "user", {"one": 5})
+    path = tmp_path / "user" / "audio" / "one.wav"
+    path.parent.mkdir()
+    audio.write(path, np.full(8000, 0.01, np.float32))
+    settings = {
+        "rates": {},
+        "splits": ("train",),
+        "codec": "nano-codec",
+        "system_prompt": "Compose with care.",
+    }
+    tuning, listening = cache_mixtures(
+        config(
+            tmp_path,
+            mixtures=("user_sft_generation", "user_audio_to_caption"),
+            cache_dir=str(tmp_path / "cache"),
+            **settings,
+        )
+    )
+    assert read_lock(tuning).system_prompt == "Compose with care."
+    (cache,) = caches(tuning).values()
+    first = cache.read(0).messages()[0]
+    assert (first.role, ByteTokenizer().decode(first.content)) == ("system", "Compose with care.")
+    assert read_lock(listening).system_prompt == ""
 
 
 def test_the_worked_example_of_the_documentation(root, tmp_path, monkeypatch):

@@ -105,11 +105,16 @@ def _cache_mixture(mixture: str, rates: dict[str, float], config: CacheConfig) -
         num_streams=codec.num_streams,
         max_slots=config.max_slots,
         splits=splits,
+        system_prompt=config.system_prompt if _generates(splits) else "",
     )
     path = Path(config.cache_dir) / f"{mixture}.lock.json"
     write_lock(path, lock)
     _log.info("wrote %s", path)
     return path
+
+
+def _generates(splits: dict[str, tuple[LockedTask, ...]]) -> bool:
+    return any(task.direction == "generation" for tasks in splits.values() for task in tasks)
 
 
 def _task_settings(config: CacheConfig):

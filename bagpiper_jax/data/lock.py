@@ -42,6 +42,7 @@ class Lock:
 
     Attributes:
         max_slots: longest rendered example that was cached.
+        system_prompt: that opens this mixture's generation dialogues; "" without one, or without such dialogues.
     """
 
     mixture: str
@@ -53,6 +54,7 @@ class Lock:
     num_streams: int
     max_slots: int
     splits: dict[str, tuple[LockedTask, ...]]
+    system_prompt: str = ""
 
     def __post_init__(self):
         if self.rate_unit not in RATE_UNITS:

@@ -39,7 +39,7 @@ class EvaluateConfig:
         rows: clips decoded at once.
         caption_steps: longest caption in tokens; `loop.text.max_steps` bounds whole replies.
         loop: sampling.
-        system_prompt: opens requests if not empty; the one that the run was tuned with.
+        system_prompt: opens requests if not empty; None takes the one that the run was tuned with.
         seed: of the choice of questions and requests.
     """
 
@@ -58,7 +58,7 @@ class EvaluateConfig:
     rows: int = 48
     caption_steps: int = 256
     loop: LoopConfig = LoopConfig()
-    system_prompt: str = ""
+    system_prompt: str | None = None
     seed: int = 0
 
 
@@ -130,10 +130,11 @@ class _Evaluation:
             )
         self._take("Question → caption, reasoning, answer", scores)
         if tuned.codec is not None:
+            prompt = tuned.system_prompt if config.system_prompt is None else config.system_prompt
             with _timed("requests"):
                 scores, self.requests = sections.requests(
                     tuned, listener, self.corpus.first(config.requests), config.loop, config.rows,
-                    config.system_prompt, config.seed,
+                    prompt, config.seed,
                 )  # fmt: skip
             self._take("Request → reasoning, caption, audio", scores)
 

@@ -62,6 +62,11 @@ class Generator:
     codec: tuple[functional.Parameters, CodecConfig] | None = None
     extras: dict = dataclasses.field(default_factory=dict)
 
+    @property
+    def system_prompt(self) -> str:
+        """What opened the generation dialogues that the model was tuned on; "" if nothing did."""
+        return self.extras.get("system_prompt") or ""
+
     def reply(self, dialogues: Seq[Seq[Message]], config: LoopConfig, rows: int | None = None) -> list[Reply]:
         """Answers each dialogue; messages from the first of the assistant on are left out.
 
