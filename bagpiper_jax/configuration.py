@@ -75,12 +75,28 @@ def load(root: type, argv: list[str] | None = None, description: str | None = No
     return build(root, files, flags)
 
 
+EXIT_FAULT = 2
+"""A fault that the message explains and that trying again will not mend, as command-line tools end on bad usage."""
+
+
 def run_job(main) -> None:
-    """Runs an entry point's `main`; a configuration fault ends it with its message and exit code 2."""
+    """Runs an entry point's `main`.
+
+    A configuration fault, or `sys.exit(message)` for any fault that the job explains, ends with the message on
+    stderr and exit code 2. A traceback, with exit code 1, is a fault of the program.
+    """
     try:
         main()
     except ConfigurationError as error:
-        sys.exit(f"{error}")
+        fault = str(error)
+    except SystemExit as end:
+        if not isinstance(end.code, str):
+            raise
+        fault = end.code
+    else:
+        return
+    print(fault, file=sys.stderr, flush=True)
+    sys.exit(EXIT_FAULT)
 
 
 def build(root: type, files: list[str], bindings: list[str] = ()):

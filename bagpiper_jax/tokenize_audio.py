@@ -1,11 +1,20 @@
 """A corpus to codec codes: `python -m bagpiper_jax.tokenize_audio --gin.TokenizeConfig.corpus='"DIRECTORY"'`."""
 
+import sys
+
 from bagpiper_jax import configuration
+from bagpiper_jax.data.codes import CodeStoreError
 from bagpiper_jax.data.tokenization import TokenizeConfig, tokenize
+from bagpiper_jax.manifest import ManifestError
+from bagpiper_jax.models.codec.storage import CodecFileError
 
 
 def main(argv=None):
-    tokenize(configuration.load(TokenizeConfig, argv, __doc__))
+    config = configuration.load(TokenizeConfig, argv, __doc__)
+    try:
+        tokenize(config)
+    except (CodecFileError, CodeStoreError, ManifestError) as error:
+        sys.exit(f"tokenize_audio: {error}")
 
 
 if __name__ == "__main__":
