@@ -7,8 +7,9 @@ from pathlib import Path
 import seqio
 import tensorflow as tf
 
+from bagpiper_jax.data.audio_digest import audio_digest
 from bagpiper_jax.data.codes import MANIFEST as CODES_MANIFEST
-from bagpiper_jax.data.codes import store_directory
+from bagpiper_jax.data.codes import CodeStoreError, store_directory
 from bagpiper_jax.manifest import MANIFEST, SPLITS, Clip, read_manifest
 from tasks import settings
 
@@ -34,10 +35,31 @@ class ManifestSource(seqio.FunctionDataSource):
             ManifestError: there is no manifest, or a line of it is no clip.
         """
         clips(self.corpus)
+        directory = settings.current().corpus_directory(self.corpus)
+        return [directory / MANIFEST, *self._codes()]
+
+    def audio_digest(self) -> str:
+        """Digest of the audio that the examples listen to, or that their codes were made of.
+
+        Raises:
+            ManifestError: there is no manifest.
+            CodeStoreError: the codes were made of other audio.
+        """
+        digest = _audio(*_version(self.corpus))
+        for path in self._codes():
+            made_of = json.loads(path.read_text(encoding="utf-8")).get("audio", digest)
+            if made_of != digest:
+                raise CodeStoreError(
+                    f"audio of {settings.current().corpus_directory(self.corpus)} changed since {path.parent} "
+                    "was made; run tokenize_audio again"
+                )
+        return digest
+
+    def _codes(self) -> list[Path]:
         current = settings.current()
-        directory = current.corpus_directory(self.corpus)
-        codes = store_directory(directory, current.codec) / CODES_MANIFEST
-        return [directory / MANIFEST, *([codes] if current.codec and codes.exists() else [])]
+        directory = store_directory(current.corpus_directory(self.corpus), current.codec)
+        codes = directory / CODES_MANIFEST
+        return [codes] if current.codec and codes.exists() else []
 
 
 def _dataset(
@@ -62,6 +84,11 @@ def _version(corpus: str) -> tuple[str, int]:
     directory = settings.current().corpus_directory(corpus)
     path = directory / MANIFEST
     return str(directory), path.stat().st_mtime_ns if path.exists() else 0
+
+
+@functools.lru_cache(maxsize=4)
+def _audio(directory: str, modified: int) -> str:
+    return audio_digest(directory, _read(directory, modified)[0])
 
 
 @functools.lru_cache(maxsize=4)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -45,6 +46,31 @@ shards.write_missing(directory, 4, lambda s: (slowly(everything[s::4]), 10), LIM
 if kill_after == 41: os.kill(os.getpid(), signal.SIGKILL)
 finish(directory, {"seed": 0}, 4, 1.0)
 """
+
+
+@pytest.mark.parametrize("limit", [30_000, 150])
+def test_a_full_disk_is_named_and_the_same_command_finishes(tmp_path, limit):
+    """30 kB are refused while a shard is written, 150 bytes already when its first block or index is."""
+    everything = examples(40)
+
+    def export(directory):
+        shards.write_missing(directory, 4, lambda s: (iter(everything[s::4]), 10), LIMITS)
+        finish(directory, {"seed": 0}, 4, 1.0)
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+    try:
+        with pytest.raises(
+            ExportError, match=f"cannot write the cache {tmp_path}/full: .*run cache_tasks again"
+        ):
+            export(tmp_path / "full")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    with pytest.raises(CacheError, match="no finished cache"):
+        TaskCache(tmp_path / "full")
+    export(tmp_path / "full")
+    export(tmp_path / "whole")
+    assert digest(tmp_path / "full") == digest(tmp_path / "whole")
 
 
 @pytest.mark.parametrize("kills", [[3], [10, 7], [25, 0, 12], [41]])

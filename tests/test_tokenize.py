@@ -89,6 +89,18 @@ def test_unusable_audio_is_rejected_by_reason(tmp_path, codec):
     assert sum(codes.manifest["rejects"].values()) == 5
 
 
+def test_audio_that_changed_under_its_name_is_encoded_again(corpus, codec):
+    config = TokenizeConfig(str(corpus), str(codec), batch_seconds=2, clips_per_shard=3)
+    before = tokenize(config)
+    manifest, old = (corpus / "manifest.jsonl").read_bytes(), CodeStore.open(corpus, before.name)
+    soundfile.write(corpus / "audio" / "1.wav", noise(77, 12 * HOP, 1)[0], 16_000, "FLOAT")
+    tokenize(config)
+    assert (corpus / "manifest.jsonl").read_bytes() == manifest
+    new = CodeStore.open(corpus, before.name)
+    assert len(new["clip1"]) == 12 and new.manifest["audio"] != old.manifest["audio"]
+    np.testing.assert_array_equal(new["clip3"], old["clip3"])
+
+
 def test_finished_shards_are_kept_and_the_rest_is_made(corpus, codec, monkeypatch):
     config = TokenizeConfig(str(corpus), str(codec), batch_seconds=2, clips_per_shard=2)
     directory = tokenize(config)

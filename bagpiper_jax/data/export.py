@@ -20,7 +20,7 @@ from bagpiper_jax.data.cache import TaskCache
 from bagpiper_jax.data.codes import MANIFEST as CODES_MANIFEST
 from bagpiper_jax.data.codes import codec_fingerprint
 from bagpiper_jax.data.lock import Lock, LockedTask, write_lock
-from bagpiper_jax.data.shards import ExportError, Limits, part_path, write_missing
+from bagpiper_jax.data.shards import ExportError, Limits, part_path, write_missing, writing
 from bagpiper_jax.vocabulary import Vocabulary
 
 _log = logging.getLogger(__name__)
@@ -108,7 +108,8 @@ def _cache_mixture(mixture: str, rates: dict[str, float], config: CacheConfig) -
         system_prompt=config.system_prompt if _generates(splits) else "",
     )
     path = Path(config.cache_dir) / f"{mixture}.lock.json"
-    write_lock(path, lock)
+    with writing(path.parent):
+        write_lock(path, lock)
     _log.info("wrote %s", path)
     return path
 
@@ -197,7 +198,8 @@ def export_task(task, split: str, config: CacheConfig) -> Path:
         return directory
     began = time.monotonic()
     shards = _write_missing_shards(task, split, directory, config)
-    manifest = finish(directory, described, shards, config.max_reject_frac)
+    with writing(directory):
+        manifest = finish(directory, described, shards, config.max_reject_frac)
     seconds = time.monotonic() - began
     _log.info(
         "%s %s: %d records of %d clips in %.1f s %s", task.name, split, manifest["records"],

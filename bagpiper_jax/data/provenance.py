@@ -65,9 +65,14 @@ def _spell(value) -> str:
 
 
 def input_hashes(task) -> dict[str, str]:
-    """File name → sha256 of what the source says it reads; sources that say nothing are known by their repr."""
+    """File name → sha256 of what the source says it reads, and "audio" → digest of the audio behind it.
+
+    Sources that say nothing are known by their repr.
+    """
     files = getattr(task.source, "input_files", lambda: [])()
-    return {f"{Path(f).parent.name}/{Path(f).name}": file_sha256(f) for f in files}
+    found = {f"{Path(f).parent.name}/{Path(f).name}": file_sha256(f) for f in files}
+    digest = getattr(task.source, "audio_digest", None)
+    return found | ({"audio": digest()} if digest else {})
 
 
 def library_versions() -> dict[str, str]:

@@ -1,6 +1,7 @@
 """Writing one shard of a task's cache. Every input ends as a record, a skip or a rejection; all are counted."""
 
 import collections
+import contextlib
 import dataclasses
 import io
 import json
@@ -50,7 +51,8 @@ def write_missing(
     directory: Path, shards: int, open_shard: Callable[[int], tuple[Iterator[dict], int]], limits: Limits
 ) -> None:
     """Writes the shards that no earlier attempt finished; `open_shard(n)` gives examples and input count."""
-    directory.mkdir(parents=True, exist_ok=True)
+    with writing(directory):
+        directory.mkdir(parents=True, exist_ok=True)
     for shard in range(shards):
         if not part_path(directory, shard).exists():
             examples, inputs = open_shard(shard)
@@ -67,40 +69,55 @@ def write_shard(
         inputs: how many examples the source had for this shard.
 
     Raises:
-        ExportError: 100 examples in a row failed, or one said that none can succeed.
+        ExportError: 100 examples in a row failed, one said that none can succeed, or the disk refused.
     """
     from array_record.python import array_record_module
 
-    families = ("core", "audio")
-    paths = {family: directory / cache.shard_name(family, shard, shards) for family in families}
-    temporary = {family: f"{path}.tmp-{os.getpid()}" for family, path in paths.items()}
-    writers = {f: array_record_module.ArrayRecordWriter(temporary[f], _WRITER[f]) for f in families}
-    columns, rejects, counts = [], [], collections.Counter()
-    for record, name, outcome in _outcomes(examples, limits):
-        if record is None:
-            counts[outcome.split(":", 1)[0]] += 1
-            if outcome.startswith("rejected "):
-                rejects.append({"id": name, "reason": outcome.split(": ", 1)[0][9:], "detail": outcome})
-            continue
-        measure = records.measure(record, limits.num_streams)
-        columns.append([getattr(measure, column) for column in cache.INDEX_COLUMNS])
-        writers["core"].write(records.encode(record))
-        writers["audio"].write(record.audio)
-    for writer in writers.values():
-        writer.close()
-    _count_filtered(counts, len(columns), inputs)
-    part = {
-        "inputs": inputs,
-        "records": len(columns),
-        "counts": {"ok": len(columns), **dict(sorted(counts.items()))},
-        "rejects": rejects,
-        "files": {f: _describe(temporary[f]) for f in families},
-    }
-    table = np.asarray(columns, np.int32).reshape(-1, len(cache.INDEX_COLUMNS))
-    for family in families:
-        os.replace(temporary[family], paths[family])
-    _write_atomically(directory / f"part-{shard:05d}.npy", _npy(table))
-    _write_atomically(part_path(directory, shard), json.dumps(part).encode())
+    with writing(directory):
+        families = ("core", "audio")
+        paths = {family: directory / cache.shard_name(family, shard, shards) for family in families}
+        temporary = {family: f"{path}.tmp-{os.getpid()}" for family, path in paths.items()}
+        writers = {f: array_record_module.ArrayRecordWriter(temporary[f], _WRITER[f]) for f in families}
+        columns, rejects, counts = [], [], collections.Counter()
+        for record, name, outcome in _outcomes(examples, limits):
+            if record is None:
+                counts[outcome.split(":", 1)[0]] += 1
+                if outcome.startswith("rejected "):
+                    rejects.append({"id": name, "reason": outcome.split(": ", 1)[0][9:], "detail": outcome})
+                continue
+            measure = records.measure(record, limits.num_streams)
+            columns.append([getattr(measure, column) for column in cache.INDEX_COLUMNS])
+            writers["core"].write(records.encode(record))
+            writers["audio"].write(record.audio)
+        for writer in writers.values():
+            writer.close()
+        _count_filtered(counts, len(columns), inputs)
+        part = {
+            "inputs": inputs,
+            "records": len(columns),
+            "counts": {"ok": len(columns), **dict(sorted(counts.items()))},
+            "rejects": rejects,
+            "files": {f: _describe(temporary[f]) for f in families},
+        }
+        table = np.asarray(columns, np.int32).reshape(-1, len(cache.INDEX_COLUMNS))
+        for family in families:
+            os.replace(temporary[family], paths[family])
+        _write_atomically(directory / f"part-{shard:05d}.npy", _npy(table))
+        _write_atomically(part_path(directory, shard), json.dumps(part).encode())
+
+
+@contextlib.contextmanager
+def writing(directory: Path):
+    """Explains what the disk refuses. Raises ExportError; what was finished stays."""
+    try:
+        yield
+    except ExportError:
+        raise
+    except (OSError, RuntimeError) as error:  # ArrayRecord reports a full disk as RuntimeError
+        raise ExportError(
+            f"cannot write the cache {directory}: {error}. Free space or permissions there, or choose another "
+            "CacheConfig.cache_dir, and run cache_tasks again; finished shards are kept"
+        ) from error
 
 
 def _outcomes(examples: Iterator[dict], limits: Limits) -> Iterator[tuple[Record | None, str, str]]:
@@ -137,9 +154,15 @@ def _checked(example: dict, name: str, limits: Limits) -> Record:
     records.validate(record, limits.text_size, limits.codebook_size, limits.num_streams)
     measure = records.measure(record, limits.num_streams)
     if measure.length > limits.max_slots:
-        raise RecordError("too_long", f"{measure.length} slots, the limit is {limits.max_slots}")
+        raise RecordError(
+            "too_long",
+            f"{measure.length} slots, the limit is {limits.max_slots}; shorten it or raise CacheConfig.max_slots",
+        )
     if limits.max_chunks and measure.chunks > limits.max_chunks:
-        raise RecordError("too_many_chunks", f"{measure.chunks} chunks, the limit is {limits.max_chunks}")
+        raise RecordError(
+            "too_many_chunks",
+            f"{measure.chunks} chunks, the limit is {limits.max_chunks}; cut the audio or raise CacheConfig.max_chunks",
+        )
     return record
 
 

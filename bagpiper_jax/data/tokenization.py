@@ -22,6 +22,7 @@ from jax.sharding import PartitionSpec as P
 
 from bagpiper_jax import audio
 from bagpiper_jax.data import codes as store
+from bagpiper_jax.data.audio_digest import audio_digest
 from bagpiper_jax.manifest import MANIFEST, Clip, read_manifest
 from bagpiper_jax.models.codec import functional
 from bagpiper_jax.models.codec.storage import NANO, fingerprint, load_codec
@@ -60,10 +61,12 @@ def tokenize(config: TokenizeConfig) -> Path:
     """
     parameters, codec = load_codec(config.codec)
     name = fingerprint(parameters, codec)
-    clips = [clip for clip in read_manifest(config.corpus) if clip.audio]
+    every = list(read_manifest(config.corpus))
+    clips = [clip for clip in every if clip.audio]
     shards = [clips[i : i + config.clips_per_shard] for i in range(0, len(clips), config.clips_per_shard)]
     directory = store.store_directory(config.corpus, name)
-    _prepare(directory, _plan(config, name))
+    plan = _plan(config, name, audio_digest(config.corpus, every))
+    _prepare(directory, plan)
     names = [store.shard_name(index, len(shards)) for index in range(len(shards))]
     waiting = [
         (name, shard) for name, shard in zip(names, shards, strict=True) if not (directory / name).exists()
@@ -76,7 +79,7 @@ def tokenize(config: TokenizeConfig) -> Path:
             _write_shard(directory / shard_name, shard, waveforms, encoder)
             for _ in shard:
                 progress.step()
-    return _finish(directory, names, codec, name)
+    return _finish(directory, names, codec, plan)
 
 
 class Encoder:
@@ -163,11 +166,12 @@ def _write_shard(path: Path, shard: list[Clip], waveforms: list, encoder: Encode
     store.write_shard(path, [shard[i].id for i in good], codes, encoder.num_codebooks)
 
 
-def _plan(config: TokenizeConfig, name: str) -> dict:
+def _plan(config: TokenizeConfig, name: str, audio: str) -> dict:
     """What shards must agree on to belong together."""
     content = (Path(config.corpus) / MANIFEST).read_bytes()
     return {
         "codec": name,
+        "audio": audio,
         "corpus": hashlib.sha256(content).hexdigest(),
         "clips_per_shard": config.clips_per_shard,
     }
@@ -182,14 +186,16 @@ def _prepare(directory: Path, plan: dict) -> None:
     stale = [old for pattern in ("shard-*", store.MANIFEST, store.REJECTS) for old in directory.glob(pattern)]
     if stale:
         _log.warning(
-            "the corpus or the sharding changed: %d old files of %s are removed", len(stale), directory
+            "the corpus, its audio or the sharding changed: %d old files of %s are removed",
+            len(stale),
+            directory,
         )
     for old in sorted(stale, key=lambda old: old.name != store.MANIFEST):
         old.unlink()
     _write_text(path, text)
 
 
-def _finish(directory: Path, names: list[str], codec, name: str) -> Path:
+def _finish(directory: Path, names: list[str], codec, plan: dict) -> Path:
     lines = "".join(
         (directory / shard).with_suffix(".rejects").read_text(encoding="utf-8") for shard in names
     )
@@ -200,7 +206,8 @@ def _finish(directory: Path, names: list[str], codec, name: str) -> Path:
         ids, offsets, _ = store.read_shard(directory / shard)
         clips, frames = clips + len(ids), frames + int(offsets[-1])
     manifest = {
-        "fingerprint": name,
+        "fingerprint": plan["codec"],
+        "audio": plan["audio"],
         "config": dataclasses.asdict(codec),
         "clips": clips,
         "frames": frames,

@@ -1,0 +1,66 @@
+"""One hash of all audio of a corpus: manifests name files, and a file may change under its name.
+
+Contents are read once: `<corpus>/audio_hashes.json` remembers each file's hash with its size and time of change.
+The digest depends on contents alone, so a copied corpus has the original's.
+"""
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from bagpiper_jax.data.cache import file_sha256
+from bagpiper_jax.manifest import Clip
+
+HASHES = "audio_hashes.json"
+_log = logging.getLogger(__name__)
+
+
+def audio_digest(corpus: str | os.PathLike, clips: Iterable[Clip]) -> str:
+    """SHA-256 over paths and contents of every audio file that the clips name; a missing file counts as such."""
+    corpus, known = Path(corpus), _remembered(Path(corpus) / HASHES)
+    found = {path: _entry(corpus / path, known.get(path)) for path in sorted(_paths(clips))}
+    if found != known:
+        _remember(corpus / HASHES, found)
+    contents = {path: entry and entry[2] for path, entry in found.items()}
+    return hashlib.sha256(json.dumps(contents, sort_keys=True).encode()).hexdigest()
+
+
+def _paths(clips: Iterable[Clip]) -> set[str]:
+    """Audio of the clips, and files that dialogues name by their path."""
+    clips = list(clips)
+    ids = {clip.id for clip in clips}
+    paths = {clip.audio for clip in clips if clip.audio}
+    for clip in clips:
+        for message in clip.dialogue or ():
+            if list(message[:2]) == ["user", "audio"] and isinstance(message[-1], str):
+                paths |= {message[-1]} - ids
+    return paths
+
+
+def _entry(path: Path, known: list | None) -> list | None:
+    """[bytes, time of change, hash] of a file; its content is read only if one of the first two is new."""
+    try:
+        status = path.stat()
+        here = [status.st_size, status.st_mtime_ns]
+        return known if known and known[:2] == here else [*here, file_sha256(path)]
+    except OSError:
+        return None  # the jobs that read it reject the clip by name
+
+
+def _remembered(path: Path) -> dict[str, list | None]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
+def _remember(path: Path, entries: dict[str, list | None]) -> None:
+    temporary = path.with_suffix(f".tmp-{os.getpid()}")
+    try:
+        temporary.write_text(json.dumps(entries), encoding="utf-8")
+        os.replace(temporary, path)
+    except OSError as error:  # a corpus may be read-only; then its audio is read each time
+        _log.warning("cannot keep the audio's hashes in %s: %s", path, error)
