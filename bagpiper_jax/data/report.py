@@ -1,7 +1,7 @@
 """Caches, plans and rows as text for a terminal."""
 
 import collections
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -122,19 +122,46 @@ def describe_rejects(cache: TaskCache, limit: int) -> str:
     return "\n".join(lines)
 
 
-def write_row_audio(loader: Loader, step: int, row: int, directory: Path) -> list[Path]:
-    """Writes the clips that a row listens to as FLAC files, and returns their paths."""
-    from bagpiper_jax import audio
+Decode = Callable[[list[np.ndarray]], list[np.ndarray]]
+"""Codes int [N, S] of each clip → its 16 kHz waveform."""
 
-    directory.mkdir(parents=True, exist_ok=True)
+
+def write_record_audio(
+    record: Record, directory: Path, stem: str, decode: Decode | None = None
+) -> list[Path]:
+    """Writes an example's clips as `<stem>_<n>.flac`, decoded codes as `<stem>_codes<n>.wav`; returns the paths."""
+    messages = record.messages()
+    heard = [message.content for message in messages if message.is_continuous]
+    codes = [message.content for message in messages if message.is_codec]
+    return _write_clips(directory, stem, heard, codes, decode)
+
+
+def write_row_audio(
+    loader: Loader, step: int, row: int, directory: Path, decode: Decode | None = None
+) -> list[Path]:
+    """The same for every example of a row, from what the model is given."""
     written = []
     planned = loader.plan.row(step * loader.shape.rows + row)
     for place, (task, _, _, rendered) in enumerate(rendered_examples(loader, planned)):
-        for number, span in enumerate(rendered.audio if rendered else ()):
-            name = f"step{step}_row{row}_{place:02d}_{loader.task_names[task]}_{number}.flac"
-            audio.write(directory / name, span.samples)
-            written.append(directory / name)
+        if rendered is not None:
+            stem = f"step{step}_row{row}_{place:02d}_{loader.task_names[task]}"
+            heard = [span.samples for span in rendered.audio]
+            messages = dialogue.parse(rendered.tokens, loader.vocabulary)
+            codes = [content for role, kind, content in messages if (role, kind) == ("assistant", "audio")]
+            written += _write_clips(directory, stem, heard, codes, decode)
     return written
+
+
+def _write_clips(directory: Path, stem: str, heard: list, codes: list, decode: Decode | None) -> list[Path]:
+    from bagpiper_jax import audio
+
+    clips = {f"{stem}_{number}.flac": samples for number, samples in enumerate(heard)}
+    if decode is not None and codes:
+        clips |= {f"{stem}_codes{number}.wav": samples for number, samples in enumerate(decode(codes))}
+    directory.mkdir(parents=True, exist_ok=True)
+    for name, samples in clips.items():
+        audio.write(directory / name, samples)
+    return [directory / name for name in clips]
 
 
 def direction_shares(loader: Loader, rows: Sequence[Planned]) -> dict[str, float]:
