@@ -140,7 +140,10 @@ def _messages(dialogue: list) -> list[Message]:
 
 def _payload(message: Message, corpus: str) -> tuple[str, np.ndarray]:
     if not isinstance(message.content, str) or not message.content.strip():
-        raise RecordError(f"empty_{message.modality}", f"the {message.role}'s {message.modality} is blank")
+        raise RecordError(
+            f"empty_{message.modality}",
+            f"the {message.role}'s {message.modality} is blank; fill it or remove the record",
+        )
     if message.modality == "text":
         return "text", np.asarray(settings.current().text_tokenizer.encode(message.content), np.int32)
     if message.role == "assistant":

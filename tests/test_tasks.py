@@ -102,7 +102,16 @@ def test_every_clip_is_accounted_for(lock_path):
     assert counts == {"ok": 8, "skipped no_audio": 1} | {f"rejected {r}": 1 for r in FAULTY.values()}
     rejects = {r["id"]: r for r in made["user_audio_to_caption"].rejects()}
     assert {name: r["reason"] for name, r in rejects.items()} == FAULTY
-    assert "audio/gone.wav" in rejects["gone"]["detail"]
+    for name, remedy in (
+        ("gone", "check the path"),
+        ("hollow", "remove the record"),
+        ("nan", "remove NaN"),
+        ("endless", "cut the recording"),
+        ("noise", "re-encode the file"),
+    ):
+        assert f"audio/{name}.wav" in rejects[name]["detail"] and remedy in rejects[name]["detail"]
+    assert "blank; write one or remove the clip" in rejects["blank"]["detail"]
+    assert "raise CacheConfig.max_slots" in rejects["epic"]["detail"]
     text = made["user_text_only"].manifest
     assert text["inputs"] == 16 and sum(text["counts"].values()) == 16
     assert text["counts"]["ok"] == 14 and text["counts"]["rejected empty_text"] == 1
@@ -265,7 +274,7 @@ def test_manifest_tells_where_a_cache_came_from(lock_path):
         made_from["code"]
     )
     assert "numpy" not in made_from["code"] and set(made_from["versions"]) >= {"numpy", "seqio", "tensorflow"}
-    assert list(made_from["inputs"]) == ["user/manifest.jsonl"]
+    assert list(made_from["inputs"]) == ["audio", "user/manifest.jsonl"]
     assert made_from["tokenizer"] == "byte"
     assert "pretraining.audio_to_caption" in json.dumps(made_from["preprocessors"])
     for shard in manifest["shards"]:

@@ -196,7 +196,7 @@ def test_a_bad_record_is_a_named_reject_and_the_others_pass(tmp_path, case):
     clips, rejects = build(tmp_path, [good("before"), record, good("after")])
     assert [clip.id for clip in clips] == ["before", "after"]
     assert [(r["reason"], r["line"]) for r in rejects] == [(reason, 2)]
-    assert rejects[0]["detail"] and rejects[0]["remedy"]
+    assert rejects[0]["file"].endswith("records.jsonl") and rejects[0]["detail"] and rejects[0]["remedy"]
 
 
 def test_a_repeated_id_names_the_first_line(tmp_path):
