@@ -19,6 +19,8 @@ CORE = [
     "flax>=0.12.8,<0.13",
     "optax>=0.2.8,<0.3",
     "orbax-checkpoint>=0.12.8,<0.13",
+    # What Orbax stores with; imports and exports use it to move parameters in parts.
+    "tensorstore>=0.1.74",
     "numpy>=2.1,<3",
     "jaxtyping>=0.3.2",
     # The checks of gin bindings use its parser: one release, tested.

@@ -1,36 +1,38 @@
-"""Name tables and the import and export jobs: the release's names, bit-exact round trips, faults by name."""
+"""Import and export: the release's names, round trips to the bit through every format, faults by name."""
 
-import dataclasses
 import gzip
 import json
 from pathlib import Path
 
-import ml_dtypes
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 import tiny_models
-from safetensors.numpy import load_file, save_file
+from interop_helpers import (
+    BFLOAT16,
+    CODEC,
+    MODEL,
+    assert_equal,
+    exporting,
+    halved,
+    importing,
+    native_tensors,
+    save_native,
+)
 
 from bagpiper_jax import export_checkpoint as export_job
-from bagpiper_jax.interop import espnet, qwen3
-from bagpiper_jax.interop.exporting import ExportConfig, export_checkpoint
-from bagpiper_jax.interop.importing import ImportConfig, codec_shapes, import_checkpoint, model_shapes
-from bagpiper_jax.interop.names import InterchangeError, count, to_ours, to_theirs
-from bagpiper_jax.interop.tensors import open_tensors, write_tensors
+from bagpiper_jax import import_checkpoint as import_job
+from bagpiper_jax.interop import espnet, fillings, qwen3
+from bagpiper_jax.interop.exporting import ExportConfig
+from bagpiper_jax.interop.importing import ImportConfig, codec_shapes, model_shapes
+from bagpiper_jax.interop.names import InterchangeError, count, to_theirs
+from bagpiper_jax.interop.tensors import Tensor, open_tensors
 from bagpiper_jax.models.config_json import save_model_config
-from bagpiper_jax.models.configs import CodecConfig, SemanticEncoderConfig
+from bagpiper_jax.parallel import MeshConfig
 from bagpiper_jax.training.state import flatten, unflatten
 from bagpiper_jax.vocabulary import Vocabulary
 
 GOLDEN = Path(__file__).parent / "data" / "state_dict_8b.json.gz"
-MODEL = tiny_models.MODEL
-CODEC = CodecConfig(
-    encoder_width=2, decoder_width=32, acoustic_width=4, codebook_size=6, codebook_width=20,
-    semantic=SemanticEncoderConfig(
-        width=16, layers=2, heads=2, ffn_width=24, conv_widths=(8,) * 7, positional_kernel=8, positional_groups=2
-    ),
-)  # fmt: skip
 
 
 def listed(capsys, *flags) -> dict[str, dict]:
@@ -41,24 +43,32 @@ def listed(capsys, *flags) -> dict[str, dict]:
 
 @pytest.fixture(scope="module")
 def native():
-    """A random native state dict."""
-    random = np.random.default_rng(0)
-    ours = model_shapes(MODEL) | codec_shapes(CODEC)
-    shapes = espnet.their_shapes(ours, CODEC, MODEL.vocabulary)
-    tensors = {name: random.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
-    return tensors | {espnet.VOCAB_WEIGHT: espnet.class_weights(MODEL.vocabulary)}
+    return native_tensors()
 
 
-@pytest.fixture
-def imported(native, tmp_path):
-    save_file(native, tmp_path / "base.safetensors")
-    config = ImportConfig(str(tmp_path / "ours"), MODEL, CODEC, espnet=str(tmp_path / "base.safetensors"))
-    return import_checkpoint(config)
+@pytest.fixture(scope="module")
+def imported(native, tmp_path_factory):
+    """A float32 import, which no test changes."""
+    path = tmp_path_factory.mktemp("imported")
+    return importing(path / "ours", espnet=save_native(path / "base.safetensors", native))
 
 
-def export(checkpoint, output, **changes):
-    config = ExportConfig(str(checkpoint), str(output), **({"dtype": "float32"} | changes))
-    return export_checkpoint(config)
+@pytest.fixture(scope="module")
+def imported_half(native, tmp_path_factory):
+    """The same in bfloat16, from torch's file."""
+    pytest.importorskip("torch")
+    path = tmp_path_factory.mktemp("half")
+    return importing(path / "ours", espnet=save_native(path / "base.pt", halved(native)))
+
+
+def read_all(path) -> dict[str, np.ndarray]:
+    return {name: tensor.read() for name, tensor in open_tensors(path).items()}
+
+
+def stored(directory) -> dict[str, np.ndarray]:
+    """As Orbax itself restores them."""
+    with ocp.StandardCheckpointer() as checkpointer:
+        return {n: np.asarray(x) for n, x in flatten(checkpointer.restore(directory / "parameters")).items()}
 
 
 def test_listing_of_the_release_is_the_golden(capsys):
@@ -72,114 +82,165 @@ def test_listing_of_the_release_is_the_golden(capsys):
 
 
 def test_listing_of_the_parts(capsys):
-    assert len(listed(capsys, "--format=qwen3", "--gin_file=gin/models/8b.gin")) == 399
-    assert len(listed(capsys, "--format=tower", "--gin_file=gin/models/8b.gin")) == 525
+    for format, tensors in {"qwen3": 399, "tower": 525, "xcodec": 454, "vllm": 1381}.items():
+        assert len(listed(capsys, f"--format={format}", "--gin_file=gin/models/8b.gin")) == tensors
 
 
-@pytest.mark.parametrize("suffix", ["safetensors", "pt"])
-def test_native_round_trip_is_bit_exact(native, imported, tmp_path, suffix):
-    if suffix == "pt":
-        pytest.importorskip("torch")
-    back = open_tensors(export(imported, tmp_path / f"back.{suffix}"))
-    assert back.keys() == native.keys()
-    for name, tensor in native.items():
-        np.testing.assert_array_equal(back[name].read(), tensor, err_msg=name)
-
-
-def test_bfloat16_checkpoints_keep_their_bits(native, tmp_path):
-    pytest.importorskip("torch")
-    half = {n: x if n == espnet.VOCAB_WEIGHT else x.astype(ml_dtypes.bfloat16) for n, x in native.items()}
-    write_tensors(tmp_path / "half.pt", half.items())
-    imported = import_checkpoint(
-        ImportConfig(str(tmp_path / "o"), MODEL, CODEC, espnet=str(tmp_path / "half.pt"))
-    )
-    back = load_file(export(imported, tmp_path / "back.safetensors", dtype="bfloat16"))
-    for name, tensor in half.items():
-        assert back[name].dtype == tensor.dtype, name
-        np.testing.assert_array_equal(back[name].view(np.uint8), tensor.view(np.uint8), err_msg=name)
-
-
-def test_our_parameters_survive_their_format():
-    ours = tiny_models.parameters(tiny_models.random_model())
-    ours |= {n: np.random.default_rng(1).normal(size=s).astype("f4") for n, s in codec_shapes(CODEC).items()}
-    shapes = {name: x.shape for name, x in ours.items()}
-    table = espnet.entries(shapes, CODEC)
-    theirs = dict(to_theirs(table, ours))
-    back = to_ours(table, theirs.__getitem__, shapes)
-    assert back.keys() == ours.keys()
+def test_orbax_restores_what_we_write(native, imported, imported_half):
+    ours, half = stored(imported), stored(imported_half)
+    assert {name: x.shape for name, x in ours.items()} == model_shapes(MODEL)
+    assert {x.dtype for x in ours.values()} == {np.dtype(np.float32)} and {
+        x.dtype for x in half.values()
+    } == {BFLOAT16}
+    up = np.stack([native[f"model.layers.{i}.mlp.up_proj.weight"].T for i in range(MODEL.decoder.layers)])
+    np.testing.assert_array_equal(ours["decoder/layers/ffn/up"], up)
+    np.testing.assert_array_equal(ours["lm_head"], native["lm_head.weight"])
     for name, x in ours.items():
-        np.testing.assert_array_equal(back[name], x, err_msg=name)
+        np.testing.assert_array_equal(half[name], x.astype(BFLOAT16), err_msg=name)
 
 
-def test_import_is_what_generation_and_training_read(imported):
+@pytest.mark.parametrize("source", ["imported", "imported_half"])
+@pytest.mark.parametrize("output", ["back.safetensors", "back.pt", "vllm"])
+def test_whole_checkpoints_round_trip_to_the_bit(native, request, tmp_path, source, output):
+    if output.endswith("pt"):
+        pytest.importorskip("torch")
+    expected = native if source == "imported" else halved(native)
+    format = "vllm" if output == "vllm" else "espnet"
+    path = exporting(request.getfixturevalue(source), tmp_path / output, format)
+    if format == "vllm":
+        expected = {name: x for name, x in expected.items() if name != espnet.VOCAB_WEIGHT}
+    assert_equal(read_all(path), expected)
+
+
+def test_every_way_round_is_the_same_checkpoint(native, imported_half, tmp_path):
+    """.pt → ours → vLLM → ours → parts for transformers → ours."""
+    whole = importing(tmp_path / "b", espnet=exporting(imported_half, tmp_path / "v", "vllm"))
+    assert_equal(stored(whole), stored(imported_half))
+    parts = {kind: exporting(whole, tmp_path / kind, kind) for kind in ("qwen3", "tower", "xcodec")}
+    codec = (tmp_path / "b" / "codec.safetensors").read_bytes()
+    back = importing(tmp_path / "c", tower=parts["tower"], xcodec=parts["xcodec"])
+    ours = stored(back)
+    assert_equal(
+        {n: x for n, x in ours.items() if n.startswith("tower/")},
+        {n: x for n, x in stored(whole).items() if n.startswith("tower/")},
+    )
+    assert_equal(read_all(back / "codec.safetensors"), read_all(whole / "codec.safetensors"))
+    assert len(codec) == (back / "codec.safetensors").stat().st_size
+    decoder = read_all(parts["qwen3"])
+    assert_equal(decoder, {n: x for n, x in halved(native).items() if n in decoder})
+
+
+def test_types_are_chosen(native, imported, tmp_path):
+    path = exporting(imported, tmp_path / "half.safetensors", dtype="bfloat16")
+    assert_equal(read_all(path), halved(native))
+    narrow = importing(tmp_path / "narrow", espnet=path, dtype="float32")
+    assert {x.dtype for x in stored(narrow).values()} == {np.dtype(np.float32)}
+
+
+def test_a_layer_of_another_type_is_widened_and_told(native, tmp_path, caplog):
+    mixed = halved(native)
+    name = "model.layers.1.mlp.up_proj.weight"
+    mixed[name] = native[name]
+    ours = stored(importing(tmp_path / "ours", espnet=save_native(tmp_path / "mixed.safetensors", mixed)))
+    assert (
+        ours["decoder/layers/ffn/up"].dtype == np.float32
+        and ours["decoder/layers/ffn/gate"].dtype == BFLOAT16
+    )
+    np.testing.assert_array_equal(ours["decoder/layers/ffn/up"][1], native[name].T)
+    assert "mixes types" in caplog.text and "model.layers.0.mlp.up_proj.weight (bfloat16)" in caplog.text
+
+
+def test_import_is_what_generation_and_training_read(imported_half):
     from bagpiper_jax.generation.replies import load_generator
 
-    generator = load_generator(imported)
+    generator = load_generator(imported_half)
     assert generator.model.config == MODEL
+    assert generator.model.lm_head.dtype == np.float32  # master weights, whatever is stored
 
 
-def test_transformers_loads_our_export_and_we_load_transformers(imported, tmp_path):
-    transformers = pytest.importorskip("transformers")
-    import torch
+def test_parameters_are_cut_for_the_mesh(native, tmp_path):
+    from bagpiper_jax.interop import store
 
-    path = export(imported, tmp_path / "decoder.safetensors", format="qwen3")
-    tower = export(imported, tmp_path / "tower.safetensors", format="tower")
+    source = save_native(tmp_path / "base.safetensors", native)
+    path = importing(tmp_path / "ours", espnet=source, mesh=MeshConfig(fsdp=4, tensor=2))
+    opened = store.open_parameters(path / "parameters", model_shapes(MODEL))
+    chunks = {name: x._array.chunk_layout.read_chunk.shape for name, x in opened.items()}
     d = MODEL.decoder
-    theirs = transformers.Qwen3ForCausalLM(
-        transformers.Qwen3Config(
-            vocab_size=40, hidden_size=d.width, intermediate_size=d.ffn_width, num_hidden_layers=d.layers,
-            num_attention_heads=d.heads, num_key_value_heads=d.kv_heads, head_dim=d.head_width,
-            tie_word_embeddings=False,
-        )
-    )  # fmt: skip
-    whole = load_file(path)
-    assert {n for n, _ in theirs.state_dict().items()} == whole.keys()
-    theirs.save_pretrained(tmp_path / "qwen")
-    config = ImportConfig(
-        str(tmp_path / "mixed"), MODEL, qwen3=str(tmp_path / "qwen"), tower=str(tower), seed=3
-    )
-    mixed = stored(import_checkpoint(config))
-    text = MODEL.vocabulary.text_start
-    embedding = theirs.model.embed_tokens.weight.detach().numpy()
-    np.testing.assert_array_equal(mixed["decoder/embed_tokens"][text : text + 40], embedding)
-    assert abs(mixed["decoder/embed_tokens"][:text].std() - d.init_std) < 0.1 * d.init_std
-    np.testing.assert_array_equal(mixed["lm_head"][text : text + 40], theirs.lm_head.weight.detach().numpy())
-    up = torch.stack([layer.mlp.up_proj.weight for layer in theirs.model.layers]).detach().numpy()
-    np.testing.assert_array_equal(mixed["decoder/layers/ffn/up"], up.transpose(0, 2, 1))
-    np.testing.assert_array_equal(mixed["tower/conv_out"], stored(imported)["tower/conv_out"])
+    assert chunks["decoder/layers/ffn/up"] == (1, d.width // 4, d.ffn_width // 2)
+    assert chunks["lm_head"] == (MODEL.vocabulary.size // 2, d.width // 4)
+    assert_equal(read_all(exporting(path, tmp_path / "back.safetensors")), native)
 
 
-def stored(directory) -> dict[str, np.ndarray]:
+def test_a_runs_checkpoint_is_exported_too(tmp_path):
+    """Stored by Orbax: stacked parameters in one piece."""
+    parameters = tiny_models.parameters(tiny_models.random_model(MODEL))
     with ocp.StandardCheckpointer() as checkpointer:
-        return {
-            name: np.asarray(x) for name, x in flatten(checkpointer.restore(directory / "parameters")).items()
-        }
+        checkpointer.save(
+            (tmp_path / "run" / "checkpoints" / "7" / "parameters").absolute(), unflatten(parameters)
+        )
+    save_model_config(tmp_path / "run", MODEL, tokenizer="byte")
+    item = tmp_path / "run" / "checkpoints" / "7" / "provenance"
+    item.mkdir()
+    (item / "metadata").write_text(
+        json.dumps({"gin": "TrainConfig.seed = 5", "environment": {"commit": "abc"}})
+    )
+    path = exporting(tmp_path / "run", tmp_path / "q", "qwen3")
+    assert_equal(
+        read_all(path),
+        dict(to_theirs(qwen3.entries({n: x.shape for n, x in parameters.items()}), parameters)),
+    )
+    card = (path / "README.md").read_text()
+    assert "| step | 7 |" in card and "TrainConfig.seed = 5" in card and "| commit | abc |" in card
 
 
-def test_tied_embeddings_give_the_head():
-    fresh = {name: np.zeros(shape, np.float32) for name, shape in model_shapes(MODEL).items()}
-    text = {n: (40, 32) if n in qwen3.VOCABULARY_TABLES else s for n, s in model_shapes(MODEL).items()}
-    whole = {n: np.ones(s, np.float32) for n, s in text.items()}
-    theirs = dict(to_theirs(qwen3.entries(text), whole))
+def test_tied_embeddings_give_the_head_and_new_rows_are_drawn():
+    config, shapes = MODEL, model_shapes(MODEL)
+    text = {**shapes, **{n: (40, 32) for n in qwen3.VOCABULARY_TABLES}}
+    theirs = dict(to_theirs(qwen3.entries(text), {n: np.ones(s, np.float32) for n, s in text.items()}))
     del theirs["lm_head.weight"]
-    from bagpiper_jax.interop.tensors import Tensor
+    tensors = {n: Tensor(x.shape, x.dtype, lambda a, b, x=x: x[a:b]) for n, x in theirs.items()}
+    found = qwen3.import_backbone(tensors, config, shapes, 3, "tied")
+    start, rows = config.vocabulary.text_start, config.vocabulary.size
+    head, embedding = (found[n].read(0, rows) for n in ("lm_head", "decoder/embed_tokens"))
+    assert (head[start : start + 40] == 1).all() and (embedding[start : start + 40] == 1).all()
+    fresh = np.concatenate([head[:start], head[start + 40 :]])
+    assert abs(fresh.std() / config.decoder.init_std - 1) < 0.05 and not np.array_equal(
+        head[:9], embedding[:9]
+    )
+    parts = [found["lm_head"].read(i, min(i + 50, rows)) for i in range(0, rows, 50)]
+    np.testing.assert_array_equal(np.concatenate(parts), head)
 
-    tensors = {name: Tensor(x.shape, lambda x=x: x) for name, x in theirs.items()}
-    ours = qwen3.import_backbone(tensors, fresh, MODEL.vocabulary, "tied")
-    start = MODEL.vocabulary.text_start
-    assert ours["lm_head"][start : start + 40].all() and not ours["lm_head"][:start].any()
+
+def test_new_rows_do_not_depend_on_how_they_are_read():
+    rows = fillings.normal_rows("lm_head", 4, 0.02, seed=1)
+    whole = rows.read(0, 3000)
+    np.testing.assert_array_equal(rows.read(1000, 2500), whole[1000:2500])
+    assert abs(whole.std() / 0.02 - 1) < 0.05
+    assert not np.array_equal(fillings.normal_rows("lm_head", 4, 0.02, seed=2).read(0, 9), whole[:9])
 
 
 FAULTS = {
     "missing": (lambda t: t.pop("model.norm.weight"), r"missing model.norm.weight \[32\]"),
-    "unknown": (lambda t: t.update(extra=np.zeros(3)), r"unknown extra \[3\]"),
+    "unknown": (lambda t: t.update(extra=np.zeros(3, "f4")), r"unknown extra \[3\]"),
     "misshapen": (
         lambda t: t.update({"stream_emb.weight": t["stream_emb.weight"].T}),
         r"stream_emb.weight is \[32, 8\], should be \[8, 32\]",
     ),
+    "no float": (
+        lambda t: t.update({"model.norm.weight": np.ones(32, np.int8)}),
+        "model.norm.weight is int8",
+    ),
     "other order of the vocabulary": (
         lambda t: t.update({espnet.VOCAB_WEIGHT: t[espnet.VOCAB_WEIGHT][::-1]}),
         "does not have the layout specials | text | codec",
+    ),
+    "prefix": (
+        lambda t: [t.update({"wrapped." + n: t.pop(n)}) for n in list(t)],
+        r"every name begins with the unknown prefix 'wrapped.'; remove it(.|\n)*unknown wrapped.lm_head.weight",
+    ),
+    "two": (
+        lambda t: [t.pop(n) for n in list(t) if "proj1" in n],
+        r"2 faults(.|\n)*proj1.bias(.|\n)*proj1.weight",
     ),
 }
 
@@ -189,83 +250,50 @@ def test_faults_are_named_and_nothing_is_written(native, tmp_path, fault):
     spoil, message = FAULTS[fault]
     tensors = dict(native)
     spoil(tensors)
-    save_file({n: np.ascontiguousarray(x) for n, x in tensors.items()}, tmp_path / "base.safetensors")
-    config = ImportConfig(str(tmp_path / "ours"), MODEL, CODEC, espnet=str(tmp_path / "base.safetensors"))
+    source = save_native(tmp_path / "base.safetensors", tensors)
     with pytest.raises(InterchangeError, match=message):
-        import_checkpoint(config)
-    assert not (tmp_path / "ours").exists()
+        importing(tmp_path / "ours", espnet=source)
+    assert {p.name for p in tmp_path.iterdir()} == {"base.safetensors"}
 
 
-def test_all_faults_are_listed_at_once(native, tmp_path):
-    save_file({n: x for n, x in native.items() if "proj1" not in n}, tmp_path / "base.safetensors")
-    config = ImportConfig(str(tmp_path / "ours"), MODEL, CODEC, espnet=str(tmp_path / "base.safetensors"))
-    with pytest.raises(InterchangeError, match=r"2 faults(.|\n)*proj1.bias(.|\n)*proj1.weight"):
-        import_checkpoint(config)
+def test_the_job_ends_with_one_message(tmp_path):
+    with pytest.raises(SystemExit, match="nothing.pt does not exist"):
+        import_job.main(
+            [
+                f"--gin.ImportConfig.output={tmp_path / 'x'}",
+                f"--gin.ImportConfig.espnet={tmp_path}/nothing.pt",
+            ]
+        )
 
 
-def test_broken_and_absent_files_are_named(native, tmp_path):
-    whole = tmp_path / "a.safetensors"
-    save_file(native, whole)
-    (tmp_path / "torn.safetensors").write_bytes(whole.read_bytes()[:-100])
-    (tmp_path / "torn.pt").write_bytes(b"PK no zip")
-    for name, message in {
-        "torn.safetensors": "torn.safetensors is no complete safetensors file",
-        "torn.pt": "torn.pt is no complete PyTorch file",
-        "nothing.pt": "nothing.pt does not exist",
-    }.items():
-        with pytest.raises(InterchangeError, match=message):
-            open_tensors(tmp_path / name)
-    (tmp_path / "model.bin.txt").write_text("x")
-    with pytest.raises(InterchangeError, match="give a .safetensors file"):
-        open_tensors(tmp_path / "model.bin.txt")
-
-
-def test_pickled_code_is_refused(tmp_path):
-    torch = pytest.importorskip("torch")
-
-    class Evil:
-        def __reduce__(self):
-            return (print, ("executed",))
-
-    torch.save({"module": Evil()}, tmp_path / "evil.pt")
-    with pytest.raises(InterchangeError, match="evil.pt is no complete PyTorch file of plain tensors"):
-        open_tensors(tmp_path / "evil.pt")
-
-
-def test_shards_of_a_directory_are_one_checkpoint(native, tmp_path):
-    names = sorted(native)
-    (tmp_path / "shards").mkdir()
-    save_file({n: native[n] for n in names[::2]}, tmp_path / "shards" / "1.safetensors")
-    save_file({n: native[n] for n in names[1::2]}, tmp_path / "shards" / "2.safetensors")
-    assert open_tensors(tmp_path / "shards").keys() == native.keys()
-    save_file({names[0]: native[names[0]]}, tmp_path / "shards" / "3.safetensors")
-    with pytest.raises(InterchangeError, match="in two shards"):
-        open_tensors(tmp_path / "shards")
+def test_a_checkpoint_without_codec_warns(native, tmp_path, caplog):
+    tensors = {n: x for n, x in native.items() if not n.startswith(espnet.CODEC_PREFIX)}
+    path = importing(tmp_path / "ours", espnet=save_native(tmp_path / "base.safetensors", tensors))
+    assert "holds no codec" in caplog.text and not (path / "codec.safetensors").exists()
+    with pytest.raises(InterchangeError, match="give ExportConfig.codec"):
+        exporting(path, tmp_path / "x.safetensors")
 
 
 def test_nothing_is_overwritten(imported, tmp_path):
     (tmp_path / "there.safetensors").write_text("precious")
     with pytest.raises(InterchangeError, match="there.safetensors exists"):
-        export(imported, tmp_path / "there.safetensors")
+        exporting(imported, tmp_path / "there.safetensors")
     with pytest.raises(InterchangeError, match="exists; remove it"):
-        import_checkpoint(ImportConfig(str(imported), MODEL, CODEC, espnet="x.pt"))
+        importing(imported, espnet="x.pt")
     assert (tmp_path / "there.safetensors").read_text() == "precious"
 
 
-def test_a_checkpoint_without_codec_cannot_be_native(tmp_path):
-    parameters = tiny_models.parameters(tiny_models.random_model())
-    with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save((tmp_path / "run" / "parameters").absolute(), unflatten(parameters))
-    save_model_config(tmp_path / "run", MODEL)
-    with pytest.raises(InterchangeError, match="give ExportConfig.codec"):
-        export(tmp_path / "run", tmp_path / "x.safetensors")
-    with pytest.raises(ValueError, match="must end in .safetensors or .pt|give ExportConfig"):
-        export(tmp_path / "run", tmp_path / "x.txt", format="qwen3")
+def test_a_failed_export_leaves_nothing(imported, tmp_path):
+    with pytest.raises(InterchangeError, match="tokenizer 'nowhere' not found"):
+        exporting(imported, tmp_path / "v", "vllm", tokenizer="nowhere")
+    assert not list(tmp_path.iterdir())
 
 
-def test_class_weights_of_the_release():
+def test_settings_that_make_no_sense():
     weights = espnet.class_weights(Vocabulary())
     assert weights.shape == (160392,) and weights[152191] == 1 and weights[152192] == 0.125
-    assert dataclasses.is_dataclass(ImportConfig)
+    assert codec_shapes(CODEC)
     with pytest.raises(ValueError, match="ImportConfig.espnet"):
         ImportConfig("x")
+    with pytest.raises(ValueError, match="must end in .safetensors or .pt"):
+        ExportConfig("run", "x.txt")

@@ -1,10 +1,12 @@
 """ESPnet's native checkpoint ↔ our model and codec (reference section 5.1): 1,381 tensors and `vocab_weight`."""
 
-from collections.abc import Iterator, Mapping
+import logging
+from collections.abc import Mapping
 
 import numpy as np
 
 from bagpiper_jax.interop import qwen3, tower, xcodec
+from bagpiper_jax.interop.fillings import Fillings, from_tensors
 from bagpiper_jax.interop.names import (
     MATRIX,
     SAME,
@@ -13,14 +15,14 @@ from bagpiper_jax.interop.names import (
     Shapes,
     check,
     prefixed,
-    to_ours,
-    to_theirs,
     write_out,
 )
 from bagpiper_jax.interop.names import their_shapes as shapes_of
-from bagpiper_jax.interop.tensors import Tensor
+from bagpiper_jax.interop.tensors import Tensor, require_floats
 from bagpiper_jax.models.configs import CodecConfig
 from bagpiper_jax.vocabulary import CODEC_CLASS_WEIGHT, Vocabulary
+
+logger = logging.getLogger(__name__)
 
 TABLE = (
     ("stream_emb.weight", "stream_emb", SAME),
@@ -50,34 +52,32 @@ def their_shapes(ours: Shapes, codec: CodecConfig, vocabulary: Vocabulary) -> di
     return shapes_of(entries(ours, codec), ours) | {VOCAB_WEIGHT: (vocabulary.size,)}
 
 
-def export(
-    parameters: Mapping[str, np.ndarray], codec: CodecConfig, vocabulary: Vocabulary
-) -> Iterator[tuple[str, np.ndarray]]:
-    """Name and float32 tensor of the native checkpoint, one at a time."""
-    shapes = {name: x.shape for name, x in parameters.items()}
-    yield from to_theirs(entries(shapes, codec), parameters)
-    yield VOCAB_WEIGHT, class_weights(vocabulary)
-
-
 def import_all(
     tensors: Mapping[str, Tensor], ours: Shapes, codec: CodecConfig, vocabulary: Vocabulary, where: str
-) -> dict[str, np.ndarray]:
-    """Our parameters of model and codec (the latter under `CODEC`).
+) -> Fillings:
+    """Our parameters of model and codec (the latter under `CODEC`, and absent if the checkpoint has no codec).
 
     Raises:
         InterchangeError: missing, unknown or misshapen tensors; class weights of another vocabulary layout,
             which once turned a loss of 2.1 into 55.7 without a word (reference section 0.1).
     """
-    expected, found = their_shapes(ours, codec, vocabulary), {name: t.shape for name, t in tensors.items()}
-    if VOCAB_WEIGHT not in found:  # vLLM's directory drops it
-        del expected[VOCAB_WEIGHT]
+    table = entries(ours, codec)
+    if not any(name.startswith(CODEC_PREFIX) for name in tensors):
+        logger.warning(
+            "%s holds no codec; audio cannot be generated, nor a native checkpoint exported", where
+        )
+        table = [entry for entry in table if not entry.ours.startswith(CODEC)]
+    expected, found = shapes_of(table, ours), {name: t.shape for name, t in tensors.items()}
+    if VOCAB_WEIGHT in found:  # vLLM's directory drops it
+        expected[VOCAB_WEIGHT] = (vocabulary.size,)
     check(expected, found, where)
+    require_floats(tensors, where)
     if VOCAB_WEIGHT in found and not np.array_equal(tensors[VOCAB_WEIGHT].read(), class_weights(vocabulary)):
         raise InterchangeError(
             f"{where}: {VOCAB_WEIGHT} does not have the layout specials | text | codec of this vocabulary; the "
             "checkpoint orders its ids otherwise, or Vocabulary.text_size and codebook_size are not its own"
         )
-    return to_ours(entries(ours, codec), lambda name: tensors[name].read(), ours)
+    return from_tensors(table, tensors)
 
 
 def class_weights(vocabulary: Vocabulary) -> np.ndarray:

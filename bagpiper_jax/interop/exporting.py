@@ -1,28 +1,41 @@
-"""Our checkpoints become those of others."""
+"""Our checkpoints become those of others, tensor by tensor."""
 
 import dataclasses
 import json
 import logging
-from collections.abc import Iterator
+import math
+import os
+import shutil
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
-import jax
-import ml_dtypes
 import numpy as np
 
-from bagpiper_jax.interop import espnet, qwen3, tower
+from bagpiper_jax.interop import (
+    espnet,
+    hub_config,
+    model_card,
+    qwen3,
+    safetensors_io,
+    torch_io,
+    tower,
+    vllm,
+    xcodec,
+)
 from bagpiper_jax.interop.importing import codec_shapes, model_shapes
-from bagpiper_jax.interop.names import InterchangeError, their_shapes, to_theirs
-from bagpiper_jax.interop.tensors import write_tensors
-from bagpiper_jax.models.codec.storage import load_codec
+from bagpiper_jax.interop.names import Entry, InterchangeError, Shapes, their_shapes
+from bagpiper_jax.interop.ours import Parameter, open_codec, open_model
+from bagpiper_jax.interop.progress import ByteProgress
+from bagpiper_jax.interop.safetensors_io import Plan
+from bagpiper_jax.interop.tensors import FLOATS
 from bagpiper_jax.models.config_json import load_model_config
 from bagpiper_jax.models.configs import BagpiperConfig, CodecConfig
-from bagpiper_jax.training.checkpoints import restore_parameters
 
 logger = logging.getLogger(__name__)
 
-DTYPES = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
+Format = Literal["espnet", "vllm", "qwen3", "tower", "xcodec"]
+WITH_CODEC = ("espnet", "vllm", "xcodec")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,20 +44,23 @@ class ExportConfig:
 
     Attributes:
         checkpoint: a training run, one of its checkpoints, or an import.
-        output: file to make, .safetensors or .pt (the latter needs torch).
-        format: "espnet", the whole native checkpoint with the codec; "qwen3", decoder and head as transformers'
-            Qwen3ForCausalLM over the whole vocabulary; "tower", the audio tower as transformers' Qwen3-Omni.
-        dtype: of all tensors but `vocab_weight`.
-        codec: codec file for "espnet"; by default the one that the checkpoint names.
+        output: what to make: for "espnet" a file, .pt (needs torch) or .safetensors, for others a directory.
+        format: "espnet", the whole native checkpoint; "vllm", a directory for ESPnet's vLLM fork; directories for
+            transformers: "qwen3", decoder and head over the whole vocabulary; "tower"; "xcodec".
+        dtype: of all tensors but `vocab_weight`, which is float32, and the codec of transformers, which keeps its own;
+            "same" keeps what the checkpoint has.
+        codec: codec file; by default the one that the checkpoint names.
+        tokenizer: tokenizer spec for "vllm"; by default the one that the checkpoint names.
         list: print name, shape and dtype of every tensor of `format` for `model` and `codec_model`, write nothing.
         model, codec_model: sizes, for `list` only; a checkpoint knows its own.
     """
 
     checkpoint: str = ""
     output: str = ""
-    format: Literal["espnet", "qwen3", "tower"] = "espnet"
-    dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    format: Format = "espnet"
+    dtype: Literal["same", "float32", "bfloat16"] = "bfloat16"
     codec: str = ""
+    tokenizer: str = ""
     list: bool = False
     model: BagpiperConfig = BagpiperConfig()
     codec_model: CodecConfig = CodecConfig()
@@ -52,54 +68,169 @@ class ExportConfig:
     def __post_init__(self):
         if not self.list and not (self.checkpoint and self.output):
             raise ValueError("give ExportConfig.checkpoint and ExportConfig.output, or --list")
+        named = self.format != "espnet" or Path(self.output).suffix in (".pt", ".safetensors")
+        if not self.list and not named:
+            raise ValueError(f"{self.output}: the name must end in .safetensors or .pt")
+
+
+class Writer(Protocol):
+    """Takes the parts of each tensor in order, one tensor after the other."""
+
+    def write(self, name: str, part: np.ndarray) -> None: ...
+    def close(self) -> None: ...
 
 
 def export_checkpoint(config: ExportConfig) -> Path:
     """Writes `output` whole or not at all, and returns it.
 
+    Tables pass through memory in parts of 64 MiB, stacked parameters by as many layers as are stored together: one
+    for imports, all of them for checkpoints of a run.
+
     Raises:
-        InterchangeError: `output` exists or has another suffix, or no codec is there for "espnet".
+        InterchangeError: `output` exists, the disk is too small, or there is no codec or tokenizer that is needed.
         CheckpointError, ModelConfigError, CodecFileError: what is read is missing or damaged.
     """
+    output = Path(config.output).absolute()
+    if output.exists():
+        raise InterchangeError(f"{output} exists; remove it or choose another name")
     model, extras = load_model_config(config.checkpoint)
-    tensors = _tensors(config, model, extras)
-    dtype = DTYPES[config.dtype]
-    write_tensors(
-        config.output, ((n, x if n == espnet.VOCAB_WEIGHT else x.astype(dtype)) for n, x in tensors)
-    )
-    logger.info("%s: %s of %s, %s", config.output, config.format, config.checkpoint, config.dtype)
-    return Path(config.output)
+    ours, codec = _open(config, model, extras)
+    table, plan = _plan(config, ours, model, codec)
+    _require_space(output, plan)
+    partial = output.with_name(output.name + ".partial")
+    _remove(partial)
+    partial.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        _write(config, partial, ours, (table, plan), model, codec, extras)
+    except BaseException:
+        _remove(partial)
+        raise
+    os.replace(partial, output)
+    logger.info("%s: %s of %s, %s", output, config.format, config.checkpoint, config.dtype)
+    return output
 
 
-def _tensors(config: ExportConfig, model: BagpiperConfig, extras: dict) -> Iterator[tuple[str, np.ndarray]]:
-    shapes = model_shapes(model)
-    sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    like = {n: jax.ShapeDtypeStruct(shape, np.float32, sharding=sharding) for n, shape in shapes.items()}
-    parameters = jax.device_get(restore_parameters(config.checkpoint, like))
-    if config.format == "qwen3":
-        return to_theirs(qwen3.entries(shapes), parameters)
-    if config.format == "tower":
-        return to_theirs(tower.entries(shapes), parameters)
-    codec, codec_config = load_codec(_codec_file(config, extras))
-    parameters |= {espnet.CODEC + name: x for name, x in codec.items()}
-    return espnet.export(parameters, codec_config, model.vocabulary)
+def _write(config: ExportConfig, partial: Path, ours, tensors, model, codec, extras) -> None:
+    table, plan = tensors
+    writer = _writer(config, partial, plan, model, codec, extras)
+    with ByteProgress(_bytes(plan), Path(config.output).name) as progress:
+        for name, part in _parts(table, ours, plan):
+            writer.write(name, part)
+            progress.add(part.nbytes)
+        if espnet.VOCAB_WEIGHT in plan:
+            writer.write(espnet.VOCAB_WEIGHT, espnet.class_weights(model.vocabulary))
+    writer.close()
+
+
+def _open(
+    config: ExportConfig, model: BagpiperConfig, extras: dict
+) -> tuple[dict[str, Parameter], CodecConfig]:
+    """Our parameters that the format needs, and the codec's sizes."""
+    ours = {} if config.format == "xcodec" else open_model(config.checkpoint, model_shapes(model))
+    if config.format not in WITH_CODEC:
+        return ours, CodecConfig()
+    codec, sizes = open_codec(_codec_file(config, extras))
+    return {**ours, **{espnet.CODEC + name: parameter for name, parameter in codec.items()}}, sizes
 
 
 def _codec_file(config: ExportConfig, extras: dict) -> str:
     named = config.codec or extras.get("codec") or ""
     if not named:
-        raise InterchangeError("the native checkpoint contains the codec; give ExportConfig.codec")
+        raise InterchangeError(f"{config.format} contains the codec; give ExportConfig.codec")
     beside = Path(config.checkpoint) / named
     return str(beside if beside.is_file() else named)
 
 
+def entries_of(format: str, ours: Shapes, codec: CodecConfig) -> list[Entry]:
+    """The name table of a format, applied to a model of these shapes (the codec's under `espnet.CODEC`)."""
+    if format == "xcodec":
+        return [dataclasses.replace(e, ours=espnet.CODEC + e.ours) for e in xcodec.entries(codec)]
+    if format in ("espnet", "vllm"):
+        return espnet.entries(ours, codec)
+    return {"qwen3": qwen3, "tower": tower}[format].entries(ours)
+
+
+def _plan(
+    config: ExportConfig, ours: Mapping[str, Parameter], model: BagpiperConfig, codec: CodecConfig
+) -> tuple[list[Entry], Plan]:
+    shapes = {name: parameter.shape for name, parameter in ours.items()}
+    table = entries_of(config.format, shapes, codec)
+    theirs = their_shapes(table, shapes)
+    plan = {e.theirs: (theirs[e.theirs], _dtype(config, e, ours[e.ours].dtype)) for e in table}
+    if config.format == "espnet":
+        plan[espnet.VOCAB_WEIGHT] = ((model.vocabulary.size,), FLOATS["float32"])
+    return table, plan
+
+
+def _dtype(config: ExportConfig, entry: Entry, stored: np.dtype) -> np.dtype:
+    keeps = config.dtype == "same" or config.format == "xcodec"
+    return stored if keeps else FLOATS[config.dtype]
+
+
+def _parts(table: list[Entry], ours: Mapping[str, Parameter], plan: Plan) -> Iterator[tuple[str, np.ndarray]]:
+    """Name and consecutive parts of every tensor; our parameters are each read once."""
+    groups: dict[str, dict[int | None, Entry]] = {}
+    for entry in table:
+        groups.setdefault(entry.ours, {})[entry.index] = entry
+    for name, group in groups.items():
+        parameter, single = ours[name], group.get(None)
+        whole = single is not None and single.layout != "same"
+        for start, stop in parameter.bands(parameter.shape[0] if whole else None):
+            values = parameter.read(start, stop)
+            found = (
+                [(single, values)] if single else [(group[i], values[i - start]) for i in range(start, stop)]
+            )
+            for entry, part in found:
+                yield entry.theirs, np.ascontiguousarray(entry.to_theirs(part), plan[entry.theirs][1])
+
+
+def _writer(
+    config: ExportConfig, partial: Path, plan: Plan, model: BagpiperConfig, codec: CodecConfig, extras: dict
+) -> Writer:
+    if config.format == "espnet":
+        kinds = {".pt": torch_io.File, ".safetensors": safetensors_io.File}
+        return kinds[Path(config.output).suffix](partial, plan)
+    partial.mkdir()
+    dtype = next(str(dtype) for _, dtype in plan.values())
+    described = {
+        "qwen3": lambda: hub_config.decoder(model.decoder, model.vocabulary.size, dtype),
+        "tower": lambda: hub_config.tower(model.tower, dtype),
+        "xcodec": lambda: hub_config.codec(codec, dtype),
+        "vllm": lambda: vllm.config_json(model, codec, dtype),
+    }[config.format]()
+    (partial / hub_config.FILE).write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
+    if config.format == "vllm":
+        vllm.write_tokenizer(
+            partial, config.tokenizer or extras.get("tokenizer") or "byte", config.checkpoint, model
+        )
+    card = model_card.text(config.format, config.checkpoint, config.dtype, model, extras)
+    (partial / "README.md").write_text(card, encoding="utf-8")
+    return safetensors_io.Shards(partial, plan)
+
+
+def _require_space(output: Path, plan: Plan) -> None:
+    parent = next(p for p in output.parents if p.exists())
+    needed, free = _bytes(plan), shutil.disk_usage(parent).free
+    if needed > free:
+        raise InterchangeError(f"{output} needs {needed / 1e9:.1f} GB, {parent} has {free / 1e9:.1f} GB free")
+
+
+def _bytes(plan: Plan) -> int:
+    return sum(math.prod(shape) * dtype.itemsize for shape, dtype in plan.values())
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    path.unlink(missing_ok=True)
+
+
 def list_tensors(config: ExportConfig) -> Iterator[str]:
     """One JSON object {"name", "shape", "dtype"} for each tensor of a format; nothing is allocated."""
-    ours = model_shapes(config.model) | codec_shapes(config.codec_model)
+    ours = {**model_shapes(config.model), **codec_shapes(config.codec_model)}
+    shapes = their_shapes(entries_of(config.format, ours, config.codec_model), ours)
     if config.format == "espnet":
-        shapes = espnet.their_shapes(ours, config.codec_model, config.model.vocabulary)
-    else:
-        shapes = their_shapes({"qwen3": qwen3, "tower": tower}[config.format].entries(ours), ours)
+        shapes[espnet.VOCAB_WEIGHT] = (config.model.vocabulary.size,)
     for name, shape in shapes.items():
-        dtype = "float32" if name == espnet.VOCAB_WEIGHT else config.dtype
-        yield json.dumps({"name": name, "shape": list(shape), "dtype": dtype})
+        keeps = name == espnet.VOCAB_WEIGHT or config.format == "xcodec" or config.dtype == "same"
+        yield json.dumps({"name": name, "shape": list(shape), "dtype": "float32" if keeps else config.dtype})

@@ -1,23 +1,30 @@
 """Checkpoints of others become a starting point of ours."""
 
+import collections
 import dataclasses
 import logging
+import math
 import os
 import shutil
 from pathlib import Path
+from typing import Literal
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 
-from bagpiper_jax.interop import espnet, qwen3, tower
+from bagpiper_jax.interop import espnet, fillings, hub_config, qwen3, store, tower, xcodec
+from bagpiper_jax.interop.fillings import Fillings
+from bagpiper_jax.interop.journal import Journal, checksum
 from bagpiper_jax.interop.names import InterchangeError, Shapes, count
-from bagpiper_jax.interop.tensors import open_tensors
+from bagpiper_jax.interop.progress import ByteProgress
+from bagpiper_jax.interop.store import Stored
+from bagpiper_jax.interop.tensors import open_tensors, source_files
 from bagpiper_jax.models.codec import functional as codec_functional
 from bagpiper_jax.models.codec.storage import save_codec
 from bagpiper_jax.models.config_json import save_model_config
 from bagpiper_jax.models.configs import BagpiperConfig, CodecConfig
-from bagpiper_jax.training.state import initial_parameters, unflatten
+from bagpiper_jax.parallel import MeshConfig
+from bagpiper_jax.training.state import initial_parameters
 
 logger = logging.getLogger(__name__)
 
@@ -26,14 +33,17 @@ CODEC_FILE = "codec.safetensors"
 
 @dataclasses.dataclass(frozen=True)
 class ImportConfig:
-    """What to import; give `espnet`, or one or both of `qwen3` and `tower`.
+    """What to import; give `espnet`, or any of `qwen3`, `tower` and `xcodec`.
 
     Attributes:
         output: directory to make; `TrainConfig.init_from`, generation and export take it.
         model, codec: sizes of the checkpoint.
-        espnet: a native checkpoint of the whole model with its codec: .pt, .safetensors or a directory of shards.
+        espnet: a checkpoint of the whole model: ESPnet's native .pt, the same as .safetensors, or a vLLM directory.
         qwen3: a text-only Qwen3 for the decoder; the new vocabulary rows are drawn as the reference does.
         tower: a checkpoint that holds a Qwen3-Omni audio tower, whose other tensors are not read.
+        xcodec: the codec as the hub has it.
+        dtype: what the model's parameters are stored as; "same" keeps the type of every one. The codec keeps its own.
+        mesh: the devices that the parameters are cut for; any others can read them too.
         tokenizer: tokenizer spec stored in the result's config.json.
         seed: of whatever no checkpoint gives.
     """
@@ -44,60 +54,164 @@ class ImportConfig:
     espnet: str | None = None
     qwen3: str | None = None
     tower: str | None = None
+    xcodec: str | None = None
+    dtype: Literal["same", "float32", "bfloat16"] = "same"
+    mesh: MeshConfig = MeshConfig()
     tokenizer: str = "byte"
     seed: int = 0
 
     def __post_init__(self):
-        if bool(self.espnet) == bool(self.qwen3 or self.tower):
-            raise ValueError("give ImportConfig.espnet, or else one or both of .qwen3 and .tower")
+        if bool(self.espnet) == bool(self.qwen3 or self.tower or self.xcodec):
+            raise ValueError("give ImportConfig.espnet, or else any of .qwen3, .tower and .xcodec")
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """The checkpoints given, by the name of their setting."""
+        given = {name: getattr(self, name) for name in ("espnet", "qwen3", "tower", "xcodec")}
+        return {name: path for name, path in given.items() if path}
 
 
 def import_checkpoint(config: ImportConfig) -> Path:
-    """Writes `<output>/parameters`, config.json and, from ESPnet, the codec. Returns the directory.
+    """Writes `<output>/parameters`, config.json and the codec, if there is one. Returns the directory.
+
+    About 64 MiB, or one layer of one parameter where that is more, are in memory at once. After a crash or a kill the
+    same command continues: parts that are on disk with their checksum are kept. Until it is complete the result
+    is called `<output>.partial`.
 
     Raises:
-        InterchangeError: `output` exists, or tensors are missing, unknown or misshapen; nothing is written then.
+        InterchangeError: `output` exists, something does not fit the disk, or tensors are missing, unknown or
+            misshapen; nothing is written then.
     """
     output = Path(config.output).absolute()
     if output.exists():
         raise InterchangeError(f"{output} exists; remove it or choose another output")
-    parameters = _whole(config) if config.espnet else _parts(config)
-    codec = {n.removeprefix(espnet.CODEC): x for n, x in parameters.items() if n.startswith(espnet.CODEC)}
-    model = {name: x for name, x in parameters.items() if not name.startswith(espnet.CODEC)}
-    # Complete or not there: a name of its own until everything is written.
+    shapes = model_shapes(config.model)
+    parameters, codec = _fillings(config, shapes)
+    files = [file for path in config.sources.values() for file in source_files(path)]
     partial = output.with_name(output.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    if codec:
-        save_codec(partial / CODEC_FILE, codec, config.codec, {"imported_from": str(config.espnet)})
+    _require_space(output, shapes, parameters)
+    journal = Journal(partial, _job(config, files))
+    if codec and not (partial / CODEC_FILE).exists():
+        _write_codec(partial / CODEC_FILE, codec, config)
     extras = {"codec": CODEC_FILE} if codec else {}
-    save_model_config(partial, config.model, tokenizer=config.tokenizer, **extras)
-    with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(partial / "parameters", unflatten(model))
+    sources = {name: Path(path).name for name, path in config.sources.items()}
+    save_model_config(
+        partial, config.model, tokenizer=config.tokenizer, imported_from=sources, seed=config.seed, **extras
+    )
+    _write_parameters(partial / "parameters", shapes, parameters, config.mesh, journal)
+    journal.finish()
     os.replace(partial, output)
-    logger.info("%s: %d parameters", output, count({name: x.shape for name, x in model.items()}))
+    logger.info("%s: %d parameters", output, count(shapes))
     return output
 
 
-def _whole(config: ImportConfig) -> dict[str, np.ndarray]:
-    ours = model_shapes(config.model) | codec_shapes(config.codec)
-    tensors = open_tensors(config.espnet)
-    return espnet.import_all(tensors, ours, config.codec, config.model.vocabulary, config.espnet)
+def _fillings(config: ImportConfig, shapes: Shapes) -> tuple[Fillings, Fillings]:
+    """Parameters of the model and of the codec, checked against their sources."""
+    for name, path in config.sources.items():
+        hub_config.check(name, Path(path), config.model, config.codec)
+    if config.espnet:
+        ours = {**shapes, **codec_shapes(config.codec)}
+        found = espnet.import_all(
+            open_tensors(config.espnet), ours, config.codec, config.model.vocabulary, config.espnet
+        )
+    else:
+        found = _parts(config, shapes)
+    codec = {n.removeprefix(espnet.CODEC): f for n, f in found.items() if n.startswith(espnet.CODEC)}
+    model = {name: f for name, f in found.items() if not name.startswith(espnet.CODEC)}
+    return fillings.as_dtype(model, config.dtype), codec
 
 
-def _parts(config: ImportConfig) -> dict[str, np.ndarray]:
-    fresh = jax.device_get(jax.jit(lambda: initial_parameters(config.model, config.seed))())
-    parameters = dict(fresh)
+def _parts(config: ImportConfig, shapes: Shapes) -> Fillings:
+    found: Fillings = {}
     if config.qwen3:
-        backbone = open_tensors(config.qwen3)
-        parameters |= qwen3.import_backbone(backbone, fresh, config.model.vocabulary, config.qwen3)
+        tensors = open_tensors(config.qwen3)
+        found |= qwen3.import_backbone(tensors, config.model, shapes, config.seed, config.qwen3)
     if config.tower:
-        shapes = {name: x.shape for name, x in fresh.items()}
-        parameters |= tower.import_tower(open_tensors(config.tower), shapes, config.tower)
-    given = [n for n in ("qwen3", "tower") if getattr(config, n)]
-    logger.info(
-        "from %s: the rest of the model is newly initialised (seed %d)", " and ".join(given), config.seed
-    )
-    return parameters
+        found |= tower.import_tower(open_tensors(config.tower, tower.select), shapes, config.tower)
+    if config.xcodec:
+        found |= xcodec.import_codec(open_tensors(config.xcodec), config.codec, espnet.CODEC, config.xcodec)
+    new = [name for name in shapes if name not in found]
+    logger.info("newly initialised (seed %d): %s", config.seed, ", ".join(new))
+    return found | fillings.initial(config.model, config.seed, new)
+
+
+def _write_codec(path: Path, codec: Fillings, config: ImportConfig) -> None:
+    shapes = codec_functional.shapes(config.codec)
+    whole = {name: filling.read(0, shapes[name].shape[0]) for name, filling in codec.items()}
+    save_codec(path, whole, config.codec, {"imported_from": Path(config.espnet or config.xcodec).name})
+
+
+def _write_parameters(
+    directory: Path, shapes: Shapes, parameters: Fillings, mesh: MeshConfig, journal: Journal
+) -> None:
+    dtypes = {name: filling.dtype for name, filling in parameters.items()}
+    if not journal.resumed:
+        store.create(directory, shapes, dtypes, store.chunk_shapes(shapes, mesh, dtypes))
+        journal.begin()
+    stored = store.open_parameters(directory, shapes, write=True)
+    parts = [
+        (name, start, stop)
+        for name, parameter in stored.items()
+        for start, stop in parameter.bands(None if parameters[name].divisible else parameter.shape[0])
+    ]
+    writes = _Writes(journal)
+    with ByteProgress(_bytes(shapes, dtypes), directory.parent.stem) as progress:
+        for name, start, stop in parts:
+            if not _kept(journal, stored[name], name, start, stop):
+                values = np.ascontiguousarray(parameters[name].read(start, stop), dtypes[name])
+                writes.add(stored[name], name, start, stop, values)
+            progress.add((stop - start) * math.prod(shapes[name][1:]) * dtypes[name].itemsize)
+        writes.settle(0)
+
+
+class _Writes:
+    """Writes under way. They go on while the next parts are read, small ones together, 64 MiB of them at most."""
+
+    def __init__(self, journal: Journal):
+        self._journal = journal
+        self._pending: collections.deque = collections.deque()
+
+    def add(self, stored: Stored, name: str, start: int, stop: int, values: np.ndarray) -> None:
+        self.settle(store.PART_BYTES - values.nbytes)
+        self._pending.append((stored.write(start, stop, values), name, start, stop, values))
+
+    def settle(self, limit: int) -> None:
+        """Waits until at most `limit` bytes are under way, and notes in the journal what is on disk."""
+        while self._pending and sum(part[-1].nbytes for part in self._pending) > max(limit, 0):
+            written, *part = self._pending.popleft()
+            written.result()
+            self._journal.done(*part)
+
+
+def _kept(journal: Journal, stored: Stored, name: str, start: int, stop: int) -> bool:
+    """Whether a part is on disk as an earlier attempt wrote it."""
+    expected = journal.checksum_of(name, start, stop)
+    if expected is None:
+        return False
+    try:
+        return checksum(stored.read(start, stop)) == expected
+    except ValueError:  # TensorStore: the piece is missing or torn
+        return False
+
+
+def _require_space(output: Path, shapes: Shapes, parameters: Fillings) -> None:
+    parent = next(p for p in output.parents if p.exists())
+    needed = _bytes(shapes, {name: filling.dtype for name, filling in parameters.items()})
+    there = output.with_name(output.name + ".partial")
+    needed -= sum(file.stat().st_size for file in there.rglob("*") if file.is_file())
+    free = shutil.disk_usage(parent).free
+    if needed > free:
+        raise InterchangeError(f"{output} needs {needed / 1e9:.1f} GB, {parent} has {free / 1e9:.1f} GB free")
+
+
+def _bytes(shapes: Shapes, dtypes: dict[str, np.dtype]) -> int:
+    return sum(math.prod(shape) * dtypes[name].itemsize for name, shape in shapes.items())
+
+
+def _job(config: ImportConfig, files: list[Path]) -> dict:
+    """What must be equal for an import to continue another one."""
+    stats = [(str(file), file.stat()) for file in files]
+    return {"config": repr(config), "files": [[name, s.st_size, s.st_mtime_ns] for name, s in stats]}
 
 
 def model_shapes(config: BagpiperConfig) -> Shapes:

@@ -22,15 +22,19 @@ class InterchangeError(ValueError):
 
 
 class Entry(Protocol):
-    """One of their tensors: its name, our parameter, the slice of ours (None for all of it), both conversions."""
+    """One of their tensors: its name, our parameter, the slice of ours (None for all of it), both conversions.
+
+    Neither conversion changes the type; `SAME` changes nothing at all.
+    """
 
     theirs: str
     ours: str
     index: int | None
+    layout: str
 
     def to_ours(self, tensor: np.ndarray) -> np.ndarray: ...
 
-    def to_theirs(self, tensor: np.ndarray) -> np.ndarray: ...
+    def to_theirs(self, part: np.ndarray) -> np.ndarray: ...
 
 
 # A torch matrix is [out, in]. Ours is [in..., out...]: "matrix" has one axis of inputs, "merge" all but the last.
@@ -63,8 +67,8 @@ class TableEntry:
     def to_ours(self, tensor: np.ndarray) -> np.ndarray:
         return _TO_OURS[self.layout](tensor, self.shape)
 
-    def to_theirs(self, tensor: np.ndarray) -> np.ndarray:
-        return _TO_THEIRS[self.layout](tensor if self.index is None else tensor[self.index])
+    def to_theirs(self, part: np.ndarray) -> np.ndarray:
+        return _TO_THEIRS[self.layout](part)
 
 
 def prefixed(entries: Iterable[Entry], theirs: str, ours: str = "") -> list[Entry]:
@@ -102,7 +106,12 @@ def _layers(row: Row, ours: Shapes) -> Iterator[TableEntry]:
 def their_shapes(entries: Iterable[Entry], ours: Shapes) -> dict[str, tuple[int, ...]]:
     """Name and shape of every tensor of an export; nothing of the model's size is allocated."""
     nothing = np.zeros((), np.int8)
-    return {e.theirs: e.to_theirs(np.broadcast_to(nothing, ours[e.ours])).shape for e in entries}
+    return {e.theirs: e.to_theirs(part_of(e, np.broadcast_to(nothing, ours[e.ours]))).shape for e in entries}
+
+
+def part_of(entry: Entry, parameter: np.ndarray) -> np.ndarray:
+    """The slice of our parameter that is this tensor."""
+    return parameter if entry.index is None else parameter[entry.index]
 
 
 def check(expected: Shapes, found: Shapes, where: str) -> None:
@@ -115,22 +124,21 @@ def check(expected: Shapes, found: Shapes, where: str) -> None:
         if tuple(expected[name]) != tuple(found[name])
     ]
     if faults:
+        hint = _hint(expected, found)
         raise InterchangeError(
-            f"{where} does not fit this model, {len(faults)} faults:\n  " + "\n  ".join(faults)
+            f"{where} does not fit this model, {len(faults)} faults{hint}:\n  " + "\n  ".join(faults)
         )
 
 
-def to_ours(
-    entries: Iterable[Entry], read: Callable[[str], np.ndarray], ours: Shapes
-) -> dict[str, np.ndarray]:
-    """Our float32 parameters, their tensors being read one at a time. Check names and shapes beforehand."""
-    parameters: dict[str, np.ndarray] = {}
-    for entry in entries:
-        if entry.ours not in parameters:
-            parameters[entry.ours] = np.empty(ours[entry.ours], np.float32)
-        target = parameters[entry.ours]
-        target[... if entry.index is None else entry.index] = entry.to_ours(read(entry.theirs))
-    return parameters
+def _hint(expected: Shapes, found: Shapes) -> str:
+    """A prefix that all names carry, as wrappers of torch modules add them, is worth telling."""
+    for name in expected:
+        for other in found:
+            prefix = other.removesuffix(name)
+            if prefix and prefix != other and all(n.startswith(prefix) for n in found):
+                return f" (every name begins with the unknown prefix {prefix!r}; remove it)"
+        break
+    return ""
 
 
 def to_theirs(
@@ -138,7 +146,8 @@ def to_theirs(
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Name and tensor of an export, one at a time."""
     for entry in entries:
-        yield entry.theirs, np.ascontiguousarray(entry.to_theirs(np.asarray(parameters[entry.ours])))
+        part = part_of(entry, np.asarray(parameters[entry.ours]))
+        yield entry.theirs, np.ascontiguousarray(entry.to_theirs(part))
 
 
 def count(shapes: Shapes) -> int:

@@ -2,8 +2,7 @@
 
 from collections.abc import Mapping
 
-import numpy as np
-
+from bagpiper_jax.interop.fillings import Fillings, from_tensors, normal_rows, placed
 from bagpiper_jax.interop.names import (
     MATRIX,
     MERGE,
@@ -12,17 +11,17 @@ from bagpiper_jax.interop.names import (
     Shapes,
     check,
     their_shapes,
-    to_ours,
     write_out,
 )
-from bagpiper_jax.interop.tensors import Tensor
-from bagpiper_jax.vocabulary import Vocabulary
+from bagpiper_jax.interop.tensors import Tensor, require_floats
+from bagpiper_jax.models.configs import BagpiperConfig
 
 _LAYER = "model.layers.{l}"
+EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 
 TABLE = (
-    ("model.embed_tokens.weight", "decoder/embed_tokens", SAME),
-    ("lm_head.weight", "lm_head", SAME),
+    (EMBEDDING, "decoder/embed_tokens", SAME),
+    (HEAD, "lm_head", SAME),
     ("model.norm.weight", "decoder/norm", SAME),
     (_LAYER + ".self_attn.[q|k|v]_proj.weight", "decoder/layers/attention/[query|key|value]", MATRIX),
     (_LAYER + ".self_attn.o_proj.weight", "decoder/layers/attention/output", MERGE),
@@ -39,32 +38,32 @@ def entries(ours: Shapes) -> list[Entry]:
 
 
 def import_backbone(
-    tensors: Mapping[str, Tensor], fresh: Mapping[str, np.ndarray], vocabulary: Vocabulary, where: str
-) -> dict[str, np.ndarray]:
-    """Decoder and head of a text-only Qwen3 (reference section 3.2).
+    tensors: Mapping[str, Tensor], config: BagpiperConfig, ours: Shapes, seed: int, where: str
+) -> Fillings:
+    """Decoder and head from a text-only Qwen3 (reference section 3.2).
 
-    Its rows become our text rows; specials and codec rows keep their fresh initialisation. A model with tied
-    embeddings gives its head from them.
+    Its rows become our text rows; specials and codec rows are drawn anew. A model with tied embeddings gives its
+    head from them.
 
     Args:
         tensors: the checkpoint.
-        fresh: newly initialised parameters of our model.
-        vocabulary: ours.
+        config, ours: our model and its shapes.
+        seed: of the new rows.
         where: name of the checkpoint for errors.
 
     Raises:
         InterchangeError: missing, unknown or misshapen tensors, or more text rows than the vocabulary has.
     """
-    tensors = dict(tensors)
-    tensors.setdefault("lm_head.weight", tensors.get("model.embed_tokens.weight", Tensor((0, 0), np.zeros)))
-    rows = tensors["lm_head.weight"].shape[0]
-    ours = {name: x.shape for name, x in fresh.items()}
-    text = ours | {name: (min(rows, vocabulary.text_size), *ours[name][1:]) for name in VOCABULARY_TABLES}
+    tensors, vocabulary = dict(tensors), config.vocabulary
+    if EMBEDDING in tensors:
+        tensors.setdefault(HEAD, tensors[EMBEDDING])
+    rows = min(tensors[HEAD].shape[0] if HEAD in tensors else 0, vocabulary.text_size)
+    text = {**ours, **{name: (rows, *ours[name][1:]) for name in VOCABULARY_TABLES}}
     table = entries(text)
     check(their_shapes(table, text), {name: t.shape for name, t in tensors.items()}, where)
-    parameters = to_ours(table, lambda name: tensors[name].read(), text)
+    require_floats(tensors, where)
+    found = from_tensors(table, tensors)
     for name in VOCABULARY_TABLES:
-        whole = np.array(fresh[name])
-        whole[vocabulary.text_start : vocabulary.text_start + rows] = parameters[name]
-        parameters[name] = whole
-    return parameters
+        fresh = normal_rows(name, config.decoder.width, config.decoder.init_std, seed)
+        found[name] = placed(found[name], rows, vocabulary.text_start, fresh)
+    return found

@@ -1,6 +1,7 @@
-"""Files of named tensors: safetensors (one file, or a directory of shards) and PyTorch's .pt, read lazily."""
+"""Checkpoint files of named tensors, opened without reading them: safetensors, shards of it, PyTorch's .pt."""
 
 import dataclasses
+import json
 import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -10,116 +11,121 @@ import numpy as np
 
 from bagpiper_jax.interop.names import InterchangeError
 
+INDEX = "model.safetensors.index.json"
+
+FLOATS = {
+    "float32": np.dtype(np.float32),
+    "bfloat16": np.dtype(ml_dtypes.bfloat16),
+    "float16": np.dtype(np.float16),
+}
+"""What weights may be stored as, on both sides."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Tensor:
-    """A tensor on disk: its shape, and how to read it as a numpy array."""
+    """A tensor on disk.
+
+    Attributes:
+        shape, dtype: known without reading it.
+        rows: reads [start, stop) of the first axis into a new array.
+    """
 
     shape: tuple[int, ...]
-    read: Callable[[], np.ndarray]
+    dtype: np.dtype
+    rows: Callable[[int, int], np.ndarray]
+
+    def read(self) -> np.ndarray:
+        """All of it."""
+        return self.rows(0, self.shape[0] if self.shape else 1).reshape(self.shape)
 
 
-def open_tensors(path: str | os.PathLike) -> dict[str, Tensor]:
-    """Every tensor of a .safetensors file, of a directory of them, or of a .pt file (needs torch).
+def open_tensors(
+    path: str | os.PathLike, select: Callable[[Iterable[str]], set[str]] = set
+) -> dict[str, Tensor]:
+    """The selected tensors of a .safetensors file, of a directory of shards, or of a .pt file (needs torch).
+
+    Args:
+        path: file or directory; shards that an index names, but that hold nothing selected, may be absent.
+        select: picks among all names; by default all of them.
 
     Raises:
-        InterchangeError: nothing there, another kind of file, a broken one, or a tensor in two shards.
+        InterchangeError: nothing there, another kind of file, a broken one, an index that does not fit its
+            shards, or a tensor in two shards.
     """
+    from bagpiper_jax.interop import safetensors_io, torch_io
+
     path = Path(path)
     if path.is_dir():
-        shards = sorted(path.glob("*.safetensors"))
-        return _merge(path, [_open_safetensors(shard) for shard in shards])
-    if not path.is_file():
+        found = _open_indexed(path, select) if (path / INDEX).is_file() else _open_shards(path)
+    elif not path.is_file():
         raise InterchangeError(f"{path} does not exist")
-    if path.suffix == ".safetensors":
-        return _open_safetensors(path)
-    if path.suffix in (".pt", ".pth", ".bin"):
-        return _open_torch(path)
-    raise InterchangeError(f"{path}: give a .safetensors file, a directory of them, or a .pt file")
+    elif path.suffix == ".safetensors":
+        found = safetensors_io.open_file(path)
+    elif path.suffix in (".pt", ".pth", ".bin"):
+        found = torch_io.open_file(path)
+    else:
+        raise InterchangeError(f"{path}: give a .safetensors file, a directory of them, or a .pt file")
+    chosen = select(found)
+    return {name: tensor for name, tensor in found.items() if name in chosen}
 
 
-def _merge(path: Path, shards: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+def source_files(path: str | os.PathLike) -> list[Path]:
+    """The files that `open_tensors` may read."""
+    path = Path(path)
+    if not path.is_dir():
+        return [path]
+    return sorted([*path.glob("*.safetensors"), *path.glob("*.json")])
+
+
+def _open_indexed(path: Path, select: Callable[[Iterable[str]], set[str]]) -> dict[str, Tensor]:
+    from bagpiper_jax.interop import safetensors_io
+
+    index = path / INDEX
+    try:
+        placed = dict(json.loads(index.read_text(encoding="utf-8"))["weight_map"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise InterchangeError(f"{index} is no index of shards: {error!r}") from error
+    shards = sorted({placed[name] for name in select(placed)})
+    absent = [shard for shard in shards if Path(shard).name != shard or not (path / shard).is_file()]
+    if absent:
+        raise InterchangeError(f"{path} lacks {len(absent)} shards that its index names: {', '.join(absent)}")
+    opened = {shard: safetensors_io.open_file(path / shard) for shard in shards}
+    faults = [
+        f"{name} is not in {shard}, where the index places it"
+        for name, shard in sorted(placed.items())
+        if shard in opened and name not in opened[shard]
+    ]
+    faults += [
+        f"{name} is in {shard}, but the index places it {'in ' + placed[name] if name in placed else 'nowhere'}"
+        for shard in shards
+        for name in sorted(opened[shard])
+        if placed.get(name) != shard
+    ]
+    if faults:
+        raise InterchangeError(f"{index} does not fit its shards:\n  " + "\n  ".join(faults))
+    return {name: opened[shard][name] for name, shard in placed.items() if shard in opened}
+
+
+def _open_shards(path: Path) -> dict[str, Tensor]:
+    from bagpiper_jax.interop import safetensors_io
+
     merged: dict[str, Tensor] = {}
-    for shard in shards:
-        if twice := sorted(merged.keys() & shard.keys()):
+    for shard in sorted(path.glob("*.safetensors")):
+        tensors = safetensors_io.open_file(shard)
+        if twice := sorted(merged.keys() & tensors.keys()):
             raise InterchangeError(f"{path}: {twice[0]} and {len(twice) - 1} more tensors are in two shards")
-        merged |= shard
+        merged |= tensors
     if not merged:
-        raise InterchangeError(f"{path} holds no .safetensors file")
+        hint = "; name the .pt file itself" if list(path.glob("*.pt")) else ""
+        raise InterchangeError(f"{path} holds no .safetensors file{hint}")
     return merged
 
 
-def _open_safetensors(path: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError, safe_open
-
-    def reader(name: str) -> Callable[[], np.ndarray]:
-        def read() -> np.ndarray:
-            with safe_open(path, framework="numpy") as file:
-                return file.get_tensor(name)
-
-        return read
-
-    try:
-        with safe_open(path, framework="numpy") as file:
-            return {n: Tensor(tuple(file.get_slice(n).get_shape()), reader(n)) for n in file.keys()}
-    except (SafetensorError, OSError) as error:
-        raise InterchangeError(f"{path} is no complete safetensors file: {error}") from error
-
-
-def _open_torch(path: Path) -> dict[str, Tensor]:
-    try:
-        import torch
-    except ImportError as error:
+def require_floats(tensors: Mapping[str, Tensor], where: str) -> None:
+    """Raises InterchangeError naming every tensor that is no float32, bfloat16 or float16."""
+    others = [f"{name} is {t.dtype}" for name, t in tensors.items() if t.dtype not in FLOATS.values()]
+    if others:
+        known = ", ".join(FLOATS)
         raise InterchangeError(
-            f"{path}: reading .pt needs torch (the interop extra), safetensors does not"
-        ) from error
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:  # torch raises whatever its unpickler meets
-        raise InterchangeError(f"{path} is no complete PyTorch file of plain tensors: {error}") from error
-    content = content.get("module", content) if isinstance(content, dict) else content
-    if not isinstance(content, dict) or not all(isinstance(t, torch.Tensor) for t in content.values()):
-        raise InterchangeError(f"{path} holds no state dict")
-    return {name: Tensor(tuple(t.shape), lambda t=t: _numpy(torch, t)) for name, t in content.items()}
-
-
-def _numpy(torch, tensor) -> np.ndarray:
-    """Through int16 for bfloat16, which torch does not hand to numpy."""
-    if tensor.dtype == torch.bfloat16:
-        return tensor.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
-    return tensor.numpy()
-
-
-def write_tensors(path: str | os.PathLike, tensors: Iterable[tuple[str, np.ndarray]]) -> None:
-    """Writes .safetensors, or .pt as ESPnet's `{"module": state_dict}`; whole or not at all.
-
-    Raises:
-        InterchangeError: `path` exists, or has another suffix.
-    """
-    path = Path(path)
-    writers: Mapping[str, Callable] = {".safetensors": _write_safetensors, ".pt": _write_torch}
-    if path.suffix not in writers:
-        raise InterchangeError(f"{path}: the name must end in .safetensors or .pt")
-    if path.exists():
-        raise InterchangeError(f"{path} exists; remove it or choose another name")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    writers[path.suffix](temporary, dict(tensors))
-    os.replace(temporary, path)
-
-
-def _write_safetensors(path: Path, tensors: dict[str, np.ndarray]) -> None:
-    from safetensors.numpy import save_file
-
-    save_file(tensors, path, metadata={"format": "pt"})
-
-
-def _write_torch(path: Path, tensors: dict[str, np.ndarray]) -> None:
-    import torch
-
-    def convert(x: np.ndarray):
-        if x.dtype == ml_dtypes.bfloat16:
-            return torch.from_numpy(x.view(np.int16).copy()).view(torch.bfloat16)
-        return torch.from_numpy(x.copy())
-
-    torch.save({"module": {name: convert(x) for name, x in tensors.items()}}, path)
+            f"{where}: weights must be {known}; convert these first:\n  " + "\n  ".join(others)
+        )

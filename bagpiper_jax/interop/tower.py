@@ -1,9 +1,8 @@
 """The Qwen3-Omni audio tower as transformers names it ↔ ours (reference section 3.6)."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
-import numpy as np
-
+from bagpiper_jax.interop.fillings import Fillings, from_tensors
 from bagpiper_jax.interop.names import (
     IMAGE,
     MATRIX,
@@ -14,10 +13,9 @@ from bagpiper_jax.interop.names import (
     Shapes,
     check,
     their_shapes,
-    to_ours,
     write_out,
 )
-from bagpiper_jax.interop.tensors import Tensor
+from bagpiper_jax.interop.tensors import Tensor, require_floats
 
 _LAYER, _OURS = "layers.{l}", "tower/layers"
 _PROJECTION = ".self_attn.[q|k|v|out]_proj", "/[query|key|value|output]"
@@ -47,7 +45,14 @@ def entries(ours: Shapes) -> list[Entry]:
     return write_out(TABLE, ours)
 
 
-def import_tower(tensors: Mapping[str, Tensor], ours: Shapes, where: str) -> dict[str, np.ndarray]:
+def select(names: Iterable[str]) -> set[str]:
+    """The names of a checkpoint that belong to an audio tower under any prefix; those of a bare tower are all."""
+    names = list(names)
+    prefixes = tuple(name.removesuffix(_FIRST) for name in names if name.endswith(_FIRST))
+    return {name for name in names if name.startswith(prefixes)}
+
+
+def import_tower(tensors: Mapping[str, Tensor], ours: Shapes, where: str) -> Fillings:
     """The tower out of any checkpoint that holds one under some prefix; other tensors are not read.
 
     Raises:
@@ -58,9 +63,8 @@ def import_tower(tensors: Mapping[str, Tensor], ours: Shapes, where: str) -> dic
         raise InterchangeError(
             f"{where} holds {len(prefixes)} audio towers (tensors …{_FIRST}), one is needed"
         )
-    own = {name.removeprefix(prefixes[0]): t for name, t in tensors.items() if name.startswith(prefixes[0])}
-    if prefixes[0] == "":
-        own = dict(tensors)
+    own = {name.removeprefix(prefixes[0]): tensors[name] for name in select(tensors)}
     table = entries(ours)
     check(their_shapes(table, ours), {name: t.shape for name, t in own.items()}, where)
-    return to_ours(table, lambda name: own[name].read(), ours)
+    require_floats(own, where)
+    return from_tensors(table, own)

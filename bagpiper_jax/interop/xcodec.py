@@ -12,6 +12,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from bagpiper_jax.interop.fillings import Fillings, from_tensors
+from bagpiper_jax.interop.names import check, part_of, their_shapes
+from bagpiper_jax.interop.tensors import Tensor, require_floats
+from bagpiper_jax.models.codec.functional import shapes as codec_shapes
 from bagpiper_jax.models.configs import CodecConfig
 
 SAME, CHANNELS, DENSE, CONV, UPSAMPLE, POSITIONAL = (
@@ -122,8 +126,7 @@ class Entry:
     def to_ours(self, tensor: np.ndarray) -> np.ndarray:
         return np.ascontiguousarray(_TO_OURS[self.layout](tensor))
 
-    def to_theirs(self, tensor: np.ndarray) -> np.ndarray:
-        part = tensor if self.index is None else tensor[self.index]
+    def to_theirs(self, part: np.ndarray) -> np.ndarray:
         return np.ascontiguousarray(_TO_THEIRS[self.layout](part))
 
 
@@ -180,7 +183,22 @@ def to_theirs(parameters: Mapping[str, np.ndarray], config: CodecConfig) -> dict
     """Our parameters to the release's state dict."""
     table = entries(config)
     _require_same_names({entry.ours for entry in table}, set(parameters))
-    return {entry.theirs: entry.to_theirs(np.asarray(parameters[entry.ours])) for entry in table}
+    return {
+        entry.theirs: entry.to_theirs(part_of(entry, np.asarray(parameters[entry.ours]))) for entry in table
+    }
+
+
+def import_codec(tensors: Mapping[str, Tensor], config: CodecConfig, prefix: str, where: str) -> Fillings:
+    """Our codec parameters, under `prefix`, from the release's hub layout.
+
+    Raises:
+        InterchangeError: missing, unknown or misshapen tensors.
+    """
+    shapes = {name: x.shape for name, x in codec_shapes(config).items()}
+    table = entries(config)
+    check(their_shapes(table, shapes), {name: t.shape for name, t in tensors.items()}, where)
+    require_floats(tensors, where)
+    return {prefix + name: filling for name, filling in from_tensors(table, tensors).items()}
 
 
 def _require_same_names(expected: set[str], found: set[str]) -> None:
