@@ -16,21 +16,27 @@ from bagpiper_jax.manifest import Clip, write_manifest
 from bagpiper_jax.models.codec import functional, storage
 from bagpiper_jax.training import codebooks, codec_losses, codec_report
 from bagpiper_jax.training.codebooks import CodebookConfig
-from bagpiper_jax.training.codec_data import Waveforms, crops, prefetched
+from bagpiper_jax.training.codec_data import crops
 from bagpiper_jax.training.codec_report import HeldOutClip
+from bagpiper_jax.training.tags import Tags
+from bagpiper_jax.training.waveforms import Waveforms, prefetched
 from tests.test_codec import HOP, TINY, noise
 
 soundfile = pytest.importorskip("soundfile")
 
 
-def write_corpus(directory, clips=6, seconds=1.0):
+ANNOTATION = {"duration": 1.0, "sounds": [{"label": "bell", "start": 0.2, "end": 0.6, "level": "loud"}]}
+
+
+def write_corpus(directory, clips=6, seconds=1.0, annotated=False):
     (directory / "audio").mkdir(parents=True)
     rows = []
     for index in range(clips):
         name = f"audio/{index}.wav"
         soundfile.write(directory / name, noise(index, int(seconds * 16_000), 1)[0], 16_000)
         split = "validation" if index == 0 else "train"
-        rows.append(Clip(id=f"clip{index}", split=split, domain="sound", audio=name))
+        annotation = ANNOTATION if annotated else None
+        rows.append(Clip(id=f"clip{index}", split=split, domain="sound", audio=name, annotation=annotation))
     write_manifest(directory, rows)
     return directory
 
@@ -173,18 +179,33 @@ class TestData:
         corpus = write_corpus(tmp_path / "corpus")
         waveforms = Waveforms([corpus], "train")
         assert len(waveforms) == 5
-        forward = [crops(waveforms, 7, step, 3, 4 * HOP) for step in range(4)]
+        forward = [crops(waveforms, Tags([]), 7, step, 3, 4, HOP) for step in range(4)]
         fresh = Waveforms([corpus], "train")
-        later = dict(prefetched(lambda step: crops(fresh, 7, step, 3, 4 * HOP), range(2, 4)))
-        np.testing.assert_array_equal(later[3], forward[3])
-        assert not np.array_equal(forward[2], forward[3])
+        later = dict(prefetched(lambda step: crops(fresh, Tags([]), 7, step, 3, 4, HOP), range(2, 4)))
+        np.testing.assert_array_equal(later[3].waveform, forward[3].waveform)
+        assert not np.array_equal(forward[2].waveform, forward[3].waveform)
+
+    def test_crops_carry_the_tags_of_their_frames(self, tmp_path):
+        corpus = write_corpus(tmp_path / "corpus", annotated=True)
+        waveforms = Waveforms([corpus], "train", annotated=True)
+        tags = Tags([clip for _, clip in waveforms.clips] * 5)
+        assert tags.names == ("bell", "level: loud")
+        batch = crops(waveforms, tags, 0, 0, 4, 25, HOP)  # whole clips: nothing is left to chance
+        centres = (np.arange(25) + 0.5) * HOP / 16_000
+        inside = (0.2 <= centres) & (centres < 0.6)
+        assert batch.tagged.all() and inside.sum() > 5
+        np.testing.assert_array_equal(batch.tags, np.broadcast_to(inside[None, :, None], (4, 25, 2)))
+
+    def test_crops_of_clips_without_annotation_bear_no_tag_loss(self, tmp_path):
+        batch = crops(Waveforms([write_corpus(tmp_path / "c")], "train"), Tags([]), 0, 0, 4, 6, HOP)
+        assert not batch.tagged.any()
 
     def test_unreadable_clips_are_passed_over(self, tmp_path):
         corpus = write_corpus(tmp_path / "corpus")
         (corpus / "audio" / "1.wav").write_bytes(b"RIFFtorn")
         waveforms = Waveforms([corpus], "train")
-        batch = crops(waveforms, 0, 0, 40, HOP)
-        assert (np.abs(batch).max(axis=1) > 0).all()
+        batch = crops(waveforms, Tags([]), 0, 0, 40, 1, HOP)
+        assert (np.abs(batch.waveform).max(axis=1) > 0).all()
         assert waveforms.rejected == {"clip1": "corrupt"}
 
     def test_a_corpus_without_audio_is_refused(self, tmp_path):
@@ -219,12 +240,13 @@ TrainCodecConfig.crop_frames = 6
 TrainCodecConfig.log_every = 1
 TrainCodecConfig.save_every = 3
 TrainCodecConfig.validate_every = 10
+CodecOptimizerConfig.semantic_steps = 5
 """
 
 
 @pytest.mark.slow
 def test_a_killed_run_continues_bit_for_bit(tmp_path):
-    corpus = write_corpus(tmp_path / "corpus")
+    corpus = write_corpus(tmp_path / "corpus", clips=24, annotated=True)
     (tmp_path / "tiny.gin").write_text(TINY_RUN)
 
     def job(output):
@@ -247,7 +269,7 @@ def test_a_killed_run_continues_bit_for_bit(tmp_path):
     assert (broken / "codec.safetensors").read_bytes() == (whole / "codec.safetensors").read_bytes()
     assert _lines(broken) == _lines(whole)
     losses = [line["loss"] for line in _lines(whole) if line["kind"] == "train"]
-    assert len(losses) == 24 and np.mean(losses[-4:]) < 0.8 * losses[0]
+    assert len(losses) == 24 and losses[4] < losses[0] and np.mean(losses[-4:]) < 0.8 * losses[5]
     report = json.loads((whole / "codec_report.json").read_text())
     assert report["fingerprint"] == storage.read_header(whole / "codec.safetensors")["fingerprint"]
     assert report["report"]["clips"] == 1 and len(report["report"]["used"]) == 2

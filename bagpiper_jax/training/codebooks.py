@@ -38,9 +38,11 @@ class CodebookConfig:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Quantized:
-    """Latent with straight-through gradient, its codes, the commitment loss, the codebooks afterwards."""
+    """Latents with straight-through gradient, of all kept streams and of the first alone; codes, the commitment
+    loss, the codebooks afterwards."""
 
     latent: Float[Array, "B N W"]
+    first: Float[Array, "B N W"]
     codes: Int[Array, "B N S"]
     commitment: Float[Array, ""]
     books: Books
@@ -70,9 +72,11 @@ def quantize(
     total = (chosen * kept[:, :, None, None]).sum(0)
     share = jnp.clip(1 - step / config.bypass_steps, 0, 1) if config.bypass_steps else 0.0
     bypassed = jax.random.bernoulli(bypass_key, share, (len(latent), 1, 1))
-    straight = latent + jax.lax.stop_gradient(jnp.where(bypassed, 0, total - latent))
+    straight, first = (
+        latent + jax.lax.stop_gradient(jnp.where(bypassed, 0, x - latent)) for x in (total, chosen[0])
+    )
     codes = jnp.moveaxis(codes.reshape(streams, *latent.shape[:2]), 0, -1)
-    return Quantized(straight, codes, commitment.mean(), books)
+    return Quantized(straight, first, codes, commitment.mean(), books)
 
 
 def _kept_streams(key: jax.Array, clips: int, streams: int, dropout: float) -> Float[Array, "S B"]:

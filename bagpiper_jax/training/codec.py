@@ -15,11 +15,19 @@ from jax.sharding import PartitionSpec as P
 from bagpiper_jax.models.codec.storage import save_codec
 from bagpiper_jax.models.configs import CodecConfig
 from bagpiper_jax.training import codec_report
-from bagpiper_jax.training.codec_checkpoint import restore, save
-from bagpiper_jax.training.codec_data import Waveforms, crops, prefetched
-from bagpiper_jax.training.codec_step import CodecOptimizerConfig, initial_state, train_step
+from bagpiper_jax.training.codec_data import Crops, crops
+from bagpiper_jax.training.codec_step import (
+    CodecOptimizerConfig,
+    CodecState,
+    initial_state,
+    semantic_step,
+    train_step,
+)
 from bagpiper_jax.training.metrics import MetricWriter
 from bagpiper_jax.training.progress import Progress
+from bagpiper_jax.training.snapshot import restore, save
+from bagpiper_jax.training.tags import Tags
+from bagpiper_jax.training.waveforms import Waveforms, prefetched
 
 _log = logging.getLogger(__name__)
 
@@ -67,29 +75,19 @@ def train_codec(config: TrainCodecConfig) -> codec_report.CodecReport:
     """Trains, measures on held-out clips, and writes `codec.safetensors`; returns the last report."""
     output = Path(config.output)
     train, held_out = Waveforms(config.corpora, "train"), Waveforms(config.corpora, "validation")
-    template = initial_state(config.codec, config.optimizer, config.steps, config.seed)
+    tags = Tags(clip for _, clip in train.clips)
+    _log.info("the semantic branch learns %d tags", len(tags))
+    template = initial_state(config.codec, config.optimizer, config.steps, config.seed, len(tags))
     rows, everywhere = _shardings(config.batch_clips)
     output.mkdir(parents=True, exist_ok=True)
     state = jax.device_put(restore(output, template, _identity(config)), everywhere)
     start = int(state.step)
-    make = functools.partial(
-        crops,
-        train,
-        config.seed,
-        count=config.batch_clips,
-        samples=config.crop_frames * config.codec.hop,
-    )
+    make = functools.partial(_crops, config, train, tags)
+    advance = functools.partial(_advance, config)
     writer, pending = MetricWriter(output, start), None
     with Progress(start, config.steps) as progress:
         for step, batch in prefetched(make, range(start, config.steps)):
-            state, metrics = train_step(
-                state,
-                jax.device_put(batch, rows),
-                codec=config.codec,
-                config=config.optimizer,
-                steps=config.steps,
-                seed=config.seed,
-            )
+            state, metrics = advance(state, jax.device_put(batch, rows), step)
             progress.step()
             done = step + 1
             if pending is not None:  # metrics are fetched one step late, when they are ready
@@ -97,7 +95,7 @@ def train_codec(config: TrainCodecConfig) -> codec_report.CodecReport:
                 pending = None
             if done % config.log_every == 0:
                 pending = done, metrics
-            if done % config.validate_every == 0 and done < config.steps:
+            if done % config.validate_every == 0 and config.optimizer.semantic_steps < done < config.steps:
                 report, _ = _measure(state, config, held_out, config.validation_clips)
                 writer.write(done, codec_report.scalars(report), "validation")
             if done % config.save_every == 0 or done == config.steps:
@@ -109,6 +107,20 @@ def train_codec(config: TrainCodecConfig) -> codec_report.CodecReport:
     writer.close()
     _finish(output, state, config, report)
     return report
+
+
+def _crops(config: TrainCodecConfig, train: Waveforms, tags: Tags, step: int) -> Crops:
+    """The semantic branch alone is small: it gets twice the clips, of twice the length."""
+    scale = 2 if step < config.optimizer.semantic_steps else 1
+    count, frames = scale * config.batch_clips, scale * config.crop_frames
+    return crops(train, tags, config.seed, step, count, frames, config.codec.hop)
+
+
+def _advance(config: TrainCodecConfig, state: CodecState, batch: Crops, step: int):
+    settings = {"codec": config.codec, "config": config.optimizer, "steps": config.steps}
+    if step < config.optimizer.semantic_steps:
+        return semantic_step(state, batch, **settings)
+    return train_step(state, batch, **settings, seed=config.seed)
 
 
 def _publish(step: int, metrics: dict[str, jax.Array], writer: MetricWriter, progress: Progress) -> None:

@@ -1,89 +1,46 @@
 """Random crops of a corpus, a function of the step: a resumed run sees what the uninterrupted one would."""
 
-import logging
-import os
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+import dataclasses
 
+import jax
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Bool, Float32
 
 from bagpiper_jax import audio
-from bagpiper_jax.manifest import Clip, read_manifest
-
-_log = logging.getLogger(__name__)
-
-CACHED_SECONDS = 4 * 3600
-"""Audio kept in memory, as int16: 0.46 GB. Beyond it, files are read again."""
+from bagpiper_jax.training.tags import Tags
+from bagpiper_jax.training.waveforms import Waveforms
 
 
-class Waveforms:
-    """The audio of one split of some corpora, read when asked for; unreadable files are set aside."""
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Crops:
+    """B crops of N frames, T = N·hop samples; which tags hold in each frame, and in which crops that is known."""
 
-    def __init__(self, corpora: Sequence[str | os.PathLike], split: str):
-        self.clips: list[tuple[Path, Clip]] = [
-            (Path(corpus) / clip.audio, clip)
-            for corpus in corpora
-            for clip in read_manifest(corpus)
-            if clip.split == split and clip.audio
-        ]
-        if not self.clips:
-            raise ValueError(f"no {split} audio in {', '.join(map(str, corpora))}")
-        self.rejected: dict[str, str] = {}
-        self._cache: dict[int, np.ndarray] = {}
-        self._cached_seconds = 0.0
-
-    def __len__(self) -> int:
-        return len(self.clips)
-
-    def read(self, index: int) -> Float32[np.ndarray, "samples"] | None:
-        """A waveform, or None if its file cannot be used."""
-        if index in self._cache:
-            return self._cache[index].astype(np.float32) / 32767
-        path, clip = self.clips[index]
-        try:
-            samples = audio.read(path)
-        except audio.AudioError as error:
-            if clip.id not in self.rejected:
-                _log.warning("clip %s set aside: %s", clip.id, error)
-            self.rejected[clip.id] = error.reason
-            return None
-        samples = np.round(np.clip(samples, -1, 1) * 32767).astype(np.int16)
-        if self._cached_seconds < CACHED_SECONDS:
-            self._cache[index] = samples
-            self._cached_seconds += len(samples) / audio.SAMPLE_RATE
-        return samples.astype(np.float32) / 32767
+    waveform: Float32[np.ndarray, "B T"]
+    tags: Bool[np.ndarray, "B N C"]
+    tagged: Bool[np.ndarray, "B"]
 
 
-def crops(waveforms: Waveforms, seed: int, step: int, count: int, samples: int) -> Float32[np.ndarray, "B T"]:
+def crops(waveforms: Waveforms, tags: Tags, seed: int, step: int, count: int, frames: int, hop: int) -> Crops:
     """The batch of one step: clips and offsets drawn evenly; short clips are followed by silence.
 
     Raises:
         ValueError: a hundred clips in a row could not be read.
     """
     rng = np.random.default_rng([seed, step])
-    batch = np.zeros((count, samples), np.float32)
-    for row in batch:
-        for _ in range(100):
-            waveform = waveforms.read(int(rng.integers(len(waveforms))))
-            if waveform is not None:
-                break
-        else:
-            raise ValueError(
-                f"the corpus cannot be read; rejects: {dict(list(waveforms.rejected.items())[:5])}"
-            )
-        start = int(rng.integers(max(1, len(waveform) - samples + 1)))
-        piece = waveform[start : start + samples]
-        row[: len(piece)] = piece
+    batch = Crops(
+        np.zeros((count, frames * hop), np.float32),
+        np.zeros((count, frames, len(tags)), bool),
+        np.zeros(count, bool),
+    )
+    centres = (np.arange(frames) + 0.5) * hop
+    for row in range(count):
+        index, waveform = waveforms.draw(rng)
+        clip = waveforms.clips[index][1]
+        start = int(rng.integers(max(1, len(waveform) - frames * hop + 1)))
+        piece = waveform[start : start + frames * hop]
+        batch.waveform[row, : len(piece)] = piece
+        if clip.annotation is not None:
+            batch.tagged[row] = True
+            batch.tags[row] = tags.of(clip, (start + centres) / audio.SAMPLE_RATE)
     return batch
-
-
-def prefetched(make, steps: range) -> Iterator[tuple[int, np.ndarray]]:
-    """(step, make(step)) for each step, made one ahead of its use."""
-    with ThreadPoolExecutor(1) as pool:
-        ahead = pool.submit(make, steps.start) if steps else None
-        for step in steps:
-            batch = ahead.result()
-            ahead = pool.submit(make, step + 1) if step + 1 < steps.stop else None
-            yield step, batch

@@ -1,4 +1,4 @@
-"""One optimizer step of the codec, as a pure function of (state, waveforms)."""
+"""One optimizer step of the codec, as a pure function of (state, crops)."""
 
 import dataclasses
 import functools
@@ -11,12 +11,22 @@ from jaxtyping import Array, Float
 from bagpiper_jax.models.codec import functional
 from bagpiper_jax.models.configs import CodecConfig
 from bagpiper_jax.training.codebooks import CodebookConfig, quantize
+from bagpiper_jax.training.codec_data import Crops
 from bagpiper_jax.training.codec_losses import spectral_losses
+
+_TAGGER = "tagger."
+_RARE = -3.0
+"""Initial logit of every tag: most hold in few frames."""
 
 
 @dataclasses.dataclass(frozen=True)
 class CodecOptimizerConfig:
-    """AdamW with linear warm-up and cosine decay to a tenth; and the weights of the losses."""
+    """AdamW with linear warm-up and cosine decay to a tenth, in either part of a run; the weights of the losses.
+
+    Attributes:
+        semantic_steps: first steps of a run, in which the semantic branch alone learns, to tag frames; it stands for
+            the HuBERT that the release's codec starts from.
+    """
 
     learning_rate: float = 2e-3
     warmup_steps: int = 100
@@ -26,13 +36,18 @@ class CodecOptimizerConfig:
     spectral_weight: float = 1.0
     commitment_weight: float = 0.25
     semantic_weight: float = 0.1
+    tag_weight: float = 0.1
+    semantic_steps: int = 0
     codebooks: CodebookConfig = CodebookConfig()
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class CodecState:
-    """Everything training changes: `weights` take gradients, `books` follow the data."""
+    """Everything training changes: `weights` take gradients, `books` follow the data.
+
+    Among the weights are those of `tagger.`, which tags frames (`tags`) and is no part of the codec.
+    """
 
     step: Array
     weights: dict[str, Array]
@@ -42,35 +57,50 @@ class CodecState:
     @property
     def parameters(self) -> dict[str, Array]:
         """The codec's parameters under their own names."""
-        return self.weights | {f"quantizer.{name}": value for name, value in self.books.items()}
+        return _codec_parameters(self.weights, self.books)
+
+
+def _codec_parameters(weights, books):
+    kept = {name: value for name, value in weights.items() if not name.startswith(_TAGGER)}
+    return kept | {f"quantizer.{name}": value for name, value in books.items()}
 
 
 def optimizer(config: CodecOptimizerConfig, steps: int) -> optax.GradientTransformation:
-    peak = config.learning_rate
-    warmup = min(config.warmup_steps, max(1, steps // 2))
-    schedule = optax.warmup_cosine_decay_schedule(0.0, peak, warmup, max(steps, warmup + 1), peak / 10)
+    first = config.semantic_steps
+    schedule = optax.join_schedules([_schedule(config, first), _schedule(config, steps - first)], [first])
     return optax.chain(
         optax.clip_by_global_norm(config.clip_norm),
         optax.adamw(schedule, b1=0.8, b2=0.99, weight_decay=config.weight_decay),
     )
 
 
-def initial_state(codec: CodecConfig, config: CodecOptimizerConfig, steps: int, seed: int) -> CodecState:
+def _schedule(config: CodecOptimizerConfig, steps: int) -> optax.Schedule:
+    peak, warmup = config.learning_rate, min(config.warmup_steps, max(1, steps // 2))
+    return optax.warmup_cosine_decay_schedule(0.0, peak, warmup, max(steps, warmup + 1), peak / 10)
+
+
+def initial_state(
+    codec: CodecConfig, config: CodecOptimizerConfig, steps: int, seed: int, num_tags: int
+) -> CodecState:
     parameters = functional.initialize(codec, seed)
     books = {name.split(".")[1]: parameters[name] for name in parameters if name.startswith("quantizer.")}
     weights = {name: value for name, value in parameters.items() if not name.startswith("quantizer.")}
+    weights |= {_TAGGER + "kernel": jnp.zeros((codec.semantic.width, num_tags))}
+    weights |= {_TAGGER + "bias": jnp.full(num_tags, _RARE)}
     return CodecState(jnp.zeros((), jnp.int32), weights, books, optimizer(config, steps).init(weights))
 
 
-def losses(weights, books, waveform, step, key, codec: CodecConfig, config: CodecOptimizerConfig):
+def losses(weights, books, batch: Crops, step, key, codec: CodecConfig, config: CodecOptimizerConfig):
     """Weighted loss, and what else the step reports: the parts of the loss, the codebooks, the codes."""
-    parameters = weights | {f"quantizer.{name}": value for name, value in books.items()}
-    model = functional.build(parameters, codec)
-    latent, features = model.latent(waveform)
-    quantized = quantize(latent, books, step, key, config.codebooks)
+    model = functional.build(_codec_parameters(weights, books), codec)
+    latent, features = model.latent(batch.waveform)
+    quantized = quantize(latent, books, step - config.semantic_steps, key, config.codebooks)
     generated = model.synthesize(quantized.latent)
-    restored = model.decoder_semantic(model.fc1(quantized.latent), None)
-    parts = spectral_losses(generated, waveform, codec.sample_rate)
+    restored, first = (
+        model.decoder_semantic(model.fc1(x), None) for x in (quantized.latent, quantized.first)
+    )
+    parts = spectral_losses(generated, batch.waveform, codec.sample_rate)
+    parts["tag"] = _tag_loss(weights, features, batch) + _tag_loss(weights, first, batch)
     parts["commitment"] = quantized.commitment
     # HuBERT is the teacher here, also while it is itself being trained
     parts["semantic"] = jnp.square(restored - jax.lax.stop_gradient(features)).mean()
@@ -78,10 +108,24 @@ def losses(weights, books, waveform, step, key, codec: CodecConfig, config: Code
     return total, (parts | {"loss": total}, quantized)
 
 
+def semantic_losses(weights, books, batch: Crops, codec: CodecConfig):
+    """What the semantic branch alone learns from."""
+    model = functional.build(_codec_parameters(weights, books), codec)
+    loss = _tag_loss(weights, model.semantic_features(batch.waveform, None), batch)
+    return loss, {"tag": loss, "loss": loss}
+
+
+def _tag_loss(weights, features: Float[Array, "B N D"], batch: Crops) -> Float[Array, ""]:
+    """Binary cross-entropy, summed over tags, of the frames whose tags are known."""
+    logits = features @ weights[_TAGGER + "kernel"] + weights[_TAGGER + "bias"]
+    loss = optax.sigmoid_binary_cross_entropy(logits, batch.tags.astype(logits.dtype)).sum(-1).mean(-1)
+    return jnp.where(batch.tagged, loss, 0).sum() / jnp.maximum(batch.tagged.sum(), 1)
+
+
 @functools.partial(jax.jit, static_argnames=("codec", "config", "steps", "seed"), donate_argnums=0)
 def train_step(
     state: CodecState,
-    waveform: Float[Array, "B T"],
+    batch: Crops,
     codec: CodecConfig,
     config: CodecOptimizerConfig,
     steps: int,
@@ -91,13 +135,25 @@ def train_step(
     key = jax.random.fold_in(jax.random.key(seed), state.step)
     value_and_grad = jax.value_and_grad(losses, has_aux=True)
     (_, (metrics, quantized)), gradient = value_and_grad(
-        state.weights, state.books, waveform, state.step, key, codec, config
+        state.weights, state.books, batch, state.step, key, codec, config
     )
     updates, moments = optimizer(config, steps).update(gradient, state.moments, state.weights)
     metrics |= {"gradient_norm": optax.global_norm(gradient)}
     metrics |= _perplexities(quantized.codes, codec)
     state = CodecState(state.step + 1, optax.apply_updates(state.weights, updates), quantized.books, moments)
     return state, metrics
+
+
+@functools.partial(jax.jit, static_argnames=("codec", "config", "steps"), donate_argnums=0)
+def semantic_step(
+    state: CodecState, batch: Crops, codec: CodecConfig, config: CodecOptimizerConfig, steps: int
+) -> tuple[CodecState, dict[str, Array]]:
+    """The next state and scalar metrics of a step in which the semantic branch alone learns."""
+    gradient, metrics = jax.grad(semantic_losses, has_aux=True)(state.weights, state.books, batch, codec)
+    updates, moments = optimizer(config, steps).update(gradient, state.moments, state.weights)
+    weights = optax.apply_updates(state.weights, updates)
+    metrics |= {"gradient_norm": optax.global_norm(gradient)}
+    return CodecState(state.step + 1, weights, state.books, moments), metrics
 
 
 def _perplexities(codes, codec: CodecConfig) -> dict[str, Array]:

@@ -1,4 +1,4 @@
-"""The codec's training checkpoint: one safetensors file, replaced in one stroke."""
+"""The whole state of a small training run in one safetensors file, replaced in one stroke."""
 
 import json
 import os
@@ -6,17 +6,16 @@ from pathlib import Path
 
 import jax
 import numpy as np
-
-from bagpiper_jax.training.codec_step import CodecState
+from jaxtyping import PyTree
 
 FILE = "checkpoint.safetensors"
 
 
-class CodecCheckpointError(ValueError):
-    """A checkpoint that this run cannot continue from; names the file and the remedy."""
+class SnapshotError(ValueError):
+    """A snapshot that this run cannot continue from; names the file and the remedy."""
 
 
-def save(directory: Path, state: CodecState, identity: dict) -> Path:
+def save(directory: Path, state: PyTree, identity: dict) -> Path:
     """Writes the whole state. A process killed at any moment leaves the old checkpoint or the new one."""
     from safetensors.numpy import save
 
@@ -31,11 +30,11 @@ def save(directory: Path, state: CodecState, identity: dict) -> Path:
     return path
 
 
-def restore(directory: Path, template: CodecState, identity: dict) -> CodecState:
+def restore(directory: Path, template: PyTree, identity: dict) -> PyTree:
     """The state of `directory`, or `template` if nothing has been saved there.
 
     Raises:
-        CodecCheckpointError: the file is damaged, or was written by a run with other settings.
+        SnapshotError: the file is damaged, or was written by a run with other settings.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -47,9 +46,9 @@ def restore(directory: Path, template: CodecState, identity: dict) -> CodecState
             run = (file.metadata() or {}).get("run", "{}")
             tensors = {name: file.get_tensor(name) for name in file.keys()}
     except SafetensorError as error:
-        raise CodecCheckpointError(f"{path} is damaged ({error}); delete it to start again") from error
+        raise SnapshotError(f"{path} is damaged ({error}); delete it to start again") from error
     if run != _text(identity):
-        raise CodecCheckpointError(
+        raise SnapshotError(
             f"{path} belongs to a run with other settings ({_difference(json.loads(run), identity)}); "
             "restore them, or choose another output"
         )
@@ -57,7 +56,7 @@ def restore(directory: Path, template: CodecState, identity: dict) -> CodecState
     return jax.tree.unflatten(jax.tree.structure(template), [tensors[name] for name in names])
 
 
-def _named(state: CodecState) -> list[tuple[str, jax.Array]]:
+def _named(state: PyTree) -> list[tuple[str, jax.Array]]:
     leaves = jax.tree_util.tree_flatten_with_path(state)[0]
     return [(jax.tree_util.keystr(path), leaf) for path, leaf in leaves]
 
