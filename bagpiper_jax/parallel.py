@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -53,6 +54,10 @@ PARAMETER_AXES: tuple[tuple[str, tuple[str | None, ...]], ...] = (
 (`…/mu/decoder/norm`) are sharded as their parameters are. Missing trailing axes are not sharded."""
 
 
+class MeshError(ValueError):
+    """A mesh that does not fit the devices, the processes or the batch; the message says what to change."""
+
+
 @dataclasses.dataclass(frozen=True)
 class MeshConfig:
     """Devices per mesh axis; one of them may be -1, which takes what the others leave.
@@ -69,13 +74,13 @@ class MeshConfig:
 
 
 def make_mesh(config: MeshConfig = MeshConfig(), devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """A mesh over `devices` (all of them by default). ValueError if the axes do not fit their number."""
+    """A mesh over `devices` (all of them by default). MeshError if the axes do not fit their number."""
     devices = jax.devices() if devices is None else devices
     sizes = [config.replica, config.fsdp, config.tensor]
     if sizes.count(-1) == 1:
         sizes[sizes.index(-1)] = len(devices) // -math.prod(sizes)
     if min(sizes) < 1 or math.prod(sizes) != len(devices):
-        raise ValueError(
+        raise MeshError(
             f"{config} does not fit {len(devices)} devices; the product of its axes must be their number"
         )
     return jax.make_mesh(sizes, MESH_AXES, axis_types=(AxisType.Auto,) * len(sizes), devices=devices)
@@ -129,6 +134,45 @@ def _axes_of(name: str, rank: int) -> tuple[str | None, ...]:
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """Rows over every data axis: the sharding of each leaf of a Batch."""
     return NamedSharding(mesh, P(RULES["batch"]))
+
+
+def process_share(mesh: Mesh) -> tuple[int, int]:
+    """(index, count): which of `count` equal parts of a batch's rows this process feeds.
+
+    Processes whose devices hold the same rows, because a row's tensor shards lie in several, have one index.
+
+    Raises:
+        MeshError: the mesh divides rows so that two processes share only some of theirs.
+    """
+    shards, held = _data_shards(mesh), {}
+    for device, (part,) in batch_sharding(mesh).devices_indices_map((shards,)).items():
+        held.setdefault(device.process_index, set()).add(part.indices(shards)[0])
+    shares = sorted(map(sorted, {frozenset(rows) for rows in held.values()}))
+    if sum(map(len, shares)) != shards or len(set(map(len, shares))) != 1:
+        raise MeshError(
+            f"mesh {dict(mesh.shape)} gives processes overlapping or unequal rows ({shares}); choose `tensor` so "
+            "that it divides the devices of a process, or is a multiple of them"
+        )
+    return shares.index(sorted(held[jax.process_index()])), len(shares)
+
+
+def global_sum(mesh: Mesh, local: np.ndarray) -> np.ndarray:
+    """Sums what each process counted in its own rows; rows that several processes hold count once.
+
+    Among several processes the sum is made in 32 bits, on the devices.
+    """
+    if jax.process_count() == 1:
+        return local
+    mine = np.zeros((_data_shards(mesh) // process_share(mesh)[1], *local.shape), local.dtype)
+    mine[0] = local
+    mine = mine.astype(np.int32 if mine.dtype.kind == "i" else np.float32)
+    parts = jax.make_array_from_process_local_data(batch_sharding(mesh), mine)
+    add = jax.jit(lambda x: x.sum(axis=0), out_shardings=NamedSharding(mesh, P()))
+    return np.asarray(add(parts))
+
+
+def _data_shards(mesh: Mesh) -> int:
+    return math.prod(mesh.shape[axis] for axis in RULES["batch"])
 
 
 def constrain(x: jax.Array, *axes: str | None) -> jax.Array:

@@ -11,15 +11,15 @@ import sys
 # Mel features are many small products; BLAS threads would only spin beside those that feed the devices.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-import jax  # noqa: E402
 import numpy as np  # noqa: E402
 
-from bagpiper_jax import configuration  # noqa: E402
+from bagpiper_jax import configuration, parallel  # noqa: E402
 from bagpiper_jax.data.batch import Batch  # noqa: E402
 from bagpiper_jax.data.cache import CacheError  # noqa: E402
 from bagpiper_jax.data.codes import CodeStoreError, codec_fingerprint  # noqa: E402
 from bagpiper_jax.data.loader import Loader, ResumeError  # noqa: E402
 from bagpiper_jax.data.planner import PlanError  # noqa: E402
+from bagpiper_jax.parallel import MeshError  # noqa: E402
 from bagpiper_jax.processes import join_pod  # noqa: E402
 from bagpiper_jax.text import TokenizerError, load_tokenizer  # noqa: E402
 from bagpiper_jax.training.checkpoints import CheckpointError  # noqa: E402
@@ -33,6 +33,7 @@ _EXPLAINED = (
     CacheError,
     CheckpointError,
     CodeStoreError,
+    MeshError,
     PlanError,
     ResumeError,
     TokenizerError,
@@ -53,7 +54,8 @@ def main(argv: list[str] | None = None) -> int:
             cfg_dropout=config.cfg_dropout,
             feature_cache_mb=config.feature_cache_mb,
         )
-        done = train(config, data, validation_batches(config), configuration.operative_config())
+        extras = {"system_prompt": data.lock.system_prompt}
+        done = train(config, data, validation_batches(config), configuration.operative_config(), extras)
     except _EXPLAINED as error:
         sys.exit(f"train: {error}")
     return 0 if done else EXIT_PREEMPTED
@@ -61,13 +63,15 @@ def main(argv: list[str] | None = None) -> int:
 
 def open_loader(config: TrainConfig, lock: str, **settings) -> Loader:
     """This process's share of a mixture, which must be cached with the run's tokenizer and codec."""
+    share, shares = parallel.process_share(parallel.make_mesh(config.mesh))
     return Loader(
         lock,
         config.batch,
         config.model.vocabulary,
         config.render,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
+        process_index=share,
+        process_count=shares,
+        window_chunks=config.model.tower.window_chunks,
         tokenizer=load_tokenizer(config.tokenizer).fingerprint if config.tokenizer else None,
         codec=codec_fingerprint(config.codec) if config.codec else None,
         **settings,

@@ -2,6 +2,8 @@
 
 import dataclasses
 import logging
+import types
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -103,3 +105,42 @@ def test_the_rule_table_is_small():
     assert len(parallel.RULES) <= 12
     assert {axis for _, axes in parallel.PARAMETER_AXES for axis in axes} <= parallel.RULES.keys()
     assert dataclasses.is_dataclass(MeshConfig)
+
+
+@pytest.mark.parametrize(
+    "rows_of_processes, shares",
+    [
+        ([{0, 1}, {2, 3}], [(0, 2), (1, 2)]),
+        ([{2, 3}, {0, 1}], [(1, 2), (0, 2)]),
+        ([{0}, {0}, {1}, {1}], [(0, 2), (0, 2), (1, 2), (1, 2)]),
+        ([{0, 2}, {1, 3}], [(0, 2), (1, 2)]),
+        ([{0, 1}, {1, 2}], None),
+        ([{0}, {1, 2}], None),
+    ],
+)
+def test_process_share(monkeypatch, rows_of_processes, shares):
+    """Rows of each process's devices → its share of a batch; processes of one tensor group have the same."""
+
+    class Device(NamedTuple):
+        process_index: int
+        id: int
+
+    class Sharding:
+        def devices_indices_map(self, shape):
+            return {
+                Device(process, row): (slice(row, row + 1),)
+                for process, rows in enumerate(rows_of_processes)
+                for row in rows
+            }
+
+    mesh = types.SimpleNamespace(
+        shape={"replica": 1, "fsdp": len(set.union(*rows_of_processes)), "tensor": 1}
+    )
+    monkeypatch.setattr(parallel, "batch_sharding", lambda _: Sharding())
+    for process in range(len(rows_of_processes)):
+        monkeypatch.setattr(jax, "process_index", lambda process=process: process)
+        if shares is None:
+            with pytest.raises(ValueError, match="overlapping|unequal"):
+                parallel.process_share(mesh)
+        else:
+            assert parallel.process_share(mesh) == shares[process]

@@ -7,9 +7,10 @@ import jax
 import numpy as np
 import pytest
 from synthetic_cache import write_mixture
-from training_helpers import CONFIG, SHAPE, VOCABULARY, SyntheticLoader, make_batch, with_
+from training_helpers import CONFIG, SHAPE, TINY_FLAGS, VOCABULARY, SyntheticLoader, make_batch, with_
 
 from bagpiper_jax import train as job
+from bagpiper_jax.models.config_json import load_model_config
 from bagpiper_jax.parallel import MeshConfig
 from bagpiper_jax.training.checkpoints import CheckpointError
 from bagpiper_jax.training.config import TrainConfig
@@ -39,7 +40,9 @@ def trained(tmp_path_factory):
             marks.append(len(compilations))
             return super().batch(step)
 
-    assert train(with_(CONFIG8, output=str(output)), Marking(), VALIDATION, "A.b = 1")
+    assert train(
+        with_(CONFIG8, output=str(output)), Marking(), VALIDATION, "A.b = 1", {"system_prompt": "Hm."}
+    )
     return output, marks + [len(compilations)]
 
 
@@ -86,6 +89,8 @@ def test_provenance_is_saved_beside_the_checkpoint(trained):
     assert (output / "operative.gin").read_text() == "A.b = 1"
     environment = json.loads((output / "environment.jsonl").read_text())
     assert environment["packages"]["jax"] == jax.__version__ and environment["devices"] == 8
+    extras = load_model_config(output / "checkpoints" / "6")[1]
+    assert extras == {"tokenizer": None, "codec": None, "stage": "scratch", "system_prompt": "Hm."}
     stored = (output / "checkpoints" / "6" / "provenance" / "metadata").read_text()
     assert json.loads(stored)["gin"] == "A.b = 1"
 
@@ -181,33 +186,20 @@ def test_bad_settings(change, message):
     assert isinstance(CONFIG, TrainConfig)
 
 
-TINY = [
-    "--gin.TrainConfig.model=@BagpiperConfig()", "--gin.BagpiperConfig.decoder=@DecoderConfig()",
-    "--gin.BagpiperConfig.tower=@AudioTowerConfig()", "--gin.BagpiperConfig.vocabulary=@Vocabulary()",
-    "--gin.Vocabulary.text_size=256", "--gin.Vocabulary.codebook_size=64",
-    "--gin.DecoderConfig.layers=1", "--gin.DecoderConfig.width=16", "--gin.DecoderConfig.ffn_width=16",
-    "--gin.DecoderConfig.heads=2", "--gin.DecoderConfig.kv_heads=1", "--gin.DecoderConfig.head_width=8",
-    "--gin.AudioTowerConfig.layers=1", "--gin.AudioTowerConfig.width=16", "--gin.AudioTowerConfig.heads=2",
-    "--gin.AudioTowerConfig.ffn_width=16", "--gin.AudioTowerConfig.conv_channels=2",
-    "--gin.AudioTowerConfig.output_width=8", "--gin.TrainConfig.batch=@BatchShape()", "--gin.BatchShape.rows=8",
-    "--gin.BatchShape.slots=256", "--gin.BatchShape.chunks=8", "--gin.TrainConfig.steps=3",
-    "--gin.TrainConfig.validation_batches=2", "--gin.TrainConfig.stage='scratch'",
-]  # fmt: skip
-
-
 @pytest.mark.slow
 def test_the_job_trains_on_a_cache_and_explains_faults(tmp_path):
     """The entry point, bfloat16 and full rematerialisation, on a real cache of every direction."""
     mixture = {"caption_to_audio": (30, 1.0), "audio_to_caption": (30, 1.0), "understanding": (10, 1.0)}
-    lock = write_mixture(tmp_path / "cache", mixture)
+    lock = write_mixture(tmp_path / "cache", mixture, system_prompt="sys")
     flags = [
-        *TINY,
+        *TINY_FLAGS,
         f"--gin.TrainConfig.output='{tmp_path / 'run'}'",
         f"--gin.TrainConfig.train_lock='{lock}'",
     ]
     held_out = write_mixture(tmp_path / "held_out", mixture, seed=1, split="validation")
     flags.append(f"--gin.TrainConfig.validation_lock='{held_out}'")
     assert job.main(flags) == 0
+    assert load_model_config(tmp_path / "run")[1]["system_prompt"] == "sys"
     summary = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert {"loss_caption_to_audio", "loss_audio_to_caption", "unigram_loss"} <= set(summary["validation"])
     assert "TrainConfig.steps = 3" in (tmp_path / "run" / "operative.gin").read_text()

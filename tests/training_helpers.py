@@ -36,6 +36,20 @@ CONFIG = TrainConfig(
     steps=6,
 )
 
+TINY_FLAGS = [
+    "--gin.TrainConfig.model=@BagpiperConfig()", "--gin.BagpiperConfig.decoder=@DecoderConfig()",
+    "--gin.BagpiperConfig.tower=@AudioTowerConfig()", "--gin.BagpiperConfig.vocabulary=@Vocabulary()",
+    "--gin.Vocabulary.text_size=256", "--gin.Vocabulary.codebook_size=64",
+    "--gin.DecoderConfig.layers=1", "--gin.DecoderConfig.width=16", "--gin.DecoderConfig.ffn_width=16",
+    "--gin.DecoderConfig.heads=2", "--gin.DecoderConfig.kv_heads=1", "--gin.DecoderConfig.head_width=8",
+    "--gin.AudioTowerConfig.layers=1", "--gin.AudioTowerConfig.width=16", "--gin.AudioTowerConfig.heads=2",
+    "--gin.AudioTowerConfig.ffn_width=16", "--gin.AudioTowerConfig.conv_channels=2",
+    "--gin.AudioTowerConfig.output_width=8", "--gin.TrainConfig.batch=@BatchShape()", "--gin.BatchShape.rows=8",
+    "--gin.BatchShape.slots=256", "--gin.BatchShape.chunks=8", "--gin.TrainConfig.steps=3",
+    "--gin.TrainConfig.validation_batches=2", "--gin.TrainConfig.stage='scratch'",
+]  # fmt: skip
+"""The same for the train job, on caches of `synthetic_cache`."""
+
 
 def make_document(rng: np.random.Generator, length: int, chunks: int = 0) -> dict:
     """Tokens and weights of one random document; text, or codec frames; `chunks` of listened audio first."""

@@ -1,12 +1,14 @@
 """The training loop, read from top to bottom: compile, start or continue, step, report, validate, save."""
 
 import contextlib
+import functools
 import itertools
 import logging
 import math
 import signal
 import time
-from collections.abc import Iterator, Sequence
+import types
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -47,7 +49,11 @@ class Data(Protocol):
 
 
 def train(
-    config: TrainConfig, data: Data, validation: Sequence[Batch] = (), operative_config: str = ""
+    config: TrainConfig,
+    data: Data,
+    validation: Sequence[Batch] = (),
+    operative_config: str = "",
+    extras: Mapping[str, object] = types.MappingProxyType({}),
 ) -> bool:
     """Trains to `config.steps`, continuing from the newest checkpoint in `config.output`.
 
@@ -56,6 +62,7 @@ def train(
         data: this process's rows of the training batches.
         validation: this process's rows of the validation batches.
         operative_config: gin text, saved with every checkpoint.
+        extras: JSON values for generation to know, kept in the run's config.json.
 
     Returns:
         True when all steps are done; False when SIGTERM ended the run early, with everything saved.
@@ -77,7 +84,7 @@ def train(
         return True
     if first:
         save_model_config(
-            output, config.model, tokenizer=config.tokenizer, codec=config.codec, stage=config.stage
+            output, config.model, tokenizer=config.tokenizer, codec=config.codec, stage=config.stage, **extras
         )
     origin = provenance.record(output, operative_config, start)
 
@@ -154,7 +161,9 @@ def _make_validate(config: TrainConfig, mesh: Mesh, data: Data, batches: Sequenc
     if not batches:
         return None
     eval_step = compile_step(make_eval_step(config, mesh), config, mesh)
-    unigram = Unigram(map(data.batch, range(UNIGRAM_BATCHES)), config.model.vocabulary).loss(batches)
+    counted = map(data.batch, range(UNIGRAM_BATCHES))
+    add = functools.partial(parallel.global_sum, mesh)
+    unigram = Unigram(counted, config.model.vocabulary, add).loss(batches)
 
     def validate(state: TrainState) -> dict[str, float]:
         sums = [eval_step(state, batch) for batch in _on_mesh(iter(batches), mesh)]

@@ -3,7 +3,7 @@
 import json
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -39,16 +39,23 @@ class Unigram:
     Args:
         batches: training batches to count, as numpy.
         vocabulary: of the model.
+        add: sums an array over processes that hold different rows, so that all know the same model.
     """
 
-    def __init__(self, batches: Iterable[Batch], vocabulary: Vocabulary):
-        self._start = vocabulary.codec_start
-        counts = np.ones((vocabulary.num_streams, vocabulary.size))
-        counts[1:, : self._start] = 0
+    def __init__(
+        self,
+        batches: Iterable[Batch],
+        vocabulary: Vocabulary,
+        add: Callable[[np.ndarray], np.ndarray] = lambda own: own,
+    ):
+        self._start, self._add = vocabulary.codec_start, add
+        counts = np.zeros((vocabulary.num_streams, vocabulary.size), np.int64)
         for batch in batches:
             for stream in range(vocabulary.num_streams):
                 ids = batch.tokens[..., stream][self._targets(batch, stream)]
                 counts[stream] += np.bincount(ids, minlength=vocabulary.size)
+        counts = add(counts) + 1.0
+        counts[1:, : self._start] = 0
         with np.errstate(divide="ignore"):
             self._cost = -np.log(counts / counts.sum(axis=1, keepdims=True))
 
@@ -61,7 +68,8 @@ class Unigram:
                 cost = self._cost[stream][batch.tokens[..., stream][chosen]]
                 total += float(np.sum(cost * batch.loss_weights[..., stream][chosen]))
             frames += int((batch.loss_weights[:, 1:, 0] != 0).sum())
-        return total / max(frames, 1)
+        total, frames = self._add(np.array([total, frames]))
+        return float(total / max(frames, 1))
 
     def _targets(self, batch: Batch, stream: int) -> np.ndarray:
         tokens = batch.tokens[..., stream]

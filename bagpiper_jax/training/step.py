@@ -164,7 +164,7 @@ def _check_rows(config: TrainConfig, mesh: Mesh) -> None:
     shards = math.prod(mesh.shape[axis] for axis in parallel.RULES["batch"])
     rows = config.batch.rows // config.accumulation
     if rows % shards:
-        raise ValueError(
+        raise parallel.MeshError(
             f"{rows} rows per micro-batch do not divide over {shards} data shards of the mesh; "
             "change batch.rows, accumulation or mesh"
         )
