@@ -59,12 +59,17 @@ def _from_group(name: str, group: list[Entry], tensors: Mapping[str, Tensor]) ->
         return Filling(dtype, lambda start, stop: entry.to_ours(tensor.read())[start:stop], divisible=False)
     ordered = sorted(group, key=lambda entry: entry.index)
 
+    def layer(index: int) -> np.ndarray:
+        return ordered[index].to_ours(tensors[ordered[index].theirs].read())
+
     def layers(start: int, stop: int) -> np.ndarray:
-        first = ordered[start].to_ours(tensors[ordered[start].theirs].read())
+        first = layer(start)
+        if stop - start == 1:
+            return first[None]
         stacked = np.empty((stop - start, *first.shape), dtype)
         stacked[0] = first
         for index in range(start + 1, stop):
-            stacked[index - start] = ordered[index].to_ours(tensors[ordered[index].theirs].read())
+            stacked[index - start] = layer(index)
         return stacked
 
     return Filling(dtype, layers)

@@ -189,9 +189,13 @@ def _kept(journal: Journal, stored: Stored, name: str, start: int, stop: int) ->
     if expected is None:
         return False
     try:
-        return checksum(stored.read(start, stop)) == expected
-    except ValueError:  # TensorStore: the piece is missing or torn
-        return False
+        intact = checksum(stored.read(start, stop)) == expected
+    except ValueError as error:  # TensorStore's word for a piece that is missing or torn
+        intact = False
+        logger.warning("%s: %s", name, error)
+    if not intact:
+        logger.warning("%s [%d:%d] is not on disk as it was written; writing it again", name, start, stop)
+    return intact
 
 
 def _require_space(output: Path, shapes: Shapes, parameters: Fillings) -> None:

@@ -37,19 +37,34 @@ class Entry(Protocol):
     def to_theirs(self, part: np.ndarray) -> np.ndarray: ...
 
 
+def transposed(x: np.ndarray) -> np.ndarray:
+    """`x.T`, copied by stripes: eight times faster than numpy's copy of a large one, whose reads miss the cache.
+
+    What is not contiguous, such as an array that only has a shape, is not copied.
+    """
+    if not x.flags.c_contiguous:
+        return x.T
+    result = np.empty(x.shape[::-1], x.dtype)
+    for start in range(0, len(x), _STRIPE):
+        result[:, start : start + _STRIPE] = x[start : start + _STRIPE].T
+    return result
+
+
+_STRIPE = 128
+
 # A torch matrix is [out, in]. Ours is [in..., out...]: "matrix" has one axis of inputs, "merge" all but the last.
 SAME, MATRIX, MERGE, IMAGE = "same", "matrix", "merge", "image"
 
 _TO_THEIRS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     SAME: lambda x: x,
-    MATRIX: lambda x: x.reshape(x.shape[0], -1).T,  # [in, heads, width] → [heads·width, in]
-    MERGE: lambda x: x.reshape(-1, x.shape[-1]).T,  # [heads, width, out] → [out, heads·width]
+    MATRIX: lambda x: transposed(x.reshape(x.shape[0], -1)),  # [in, heads, width] → [heads·width, in]
+    MERGE: lambda x: transposed(x.reshape(-1, x.shape[-1])),  # [heads, width, out] → [out, heads·width]
     IMAGE: lambda x: x.transpose(3, 2, 1, 0),  # [time, mel, in, out] → [out, in, mel, time]
 }
 _TO_OURS: dict[str, Callable[[np.ndarray, tuple[int, ...]], np.ndarray]] = {
     SAME: lambda x, shape: x,
-    MATRIX: lambda x, shape: x.T.reshape(shape),
-    MERGE: lambda x, shape: x.T.reshape(shape),
+    MATRIX: lambda x, shape: transposed(x).reshape(shape),
+    MERGE: lambda x, shape: transposed(x).reshape(shape),
     IMAGE: lambda x, shape: x.transpose(3, 2, 1, 0),
 }
 

@@ -83,7 +83,7 @@ def create(directory: Path, shapes: Shapes, dtypes: Mapping[str, np.dtype], chun
 
 def open_parameters(directory: Path, names: Shapes, write: bool = False) -> dict[str, Stored]:
     """The stored parameters of these names and shapes. Raises InterchangeError if one is absent or misshapen."""
-    opened = {name: ts.open(_spec(directory, name), open=True, write=write or None) for name in names}
+    opened = {name: ts.open(_spec(directory, name), open=True, read=True, write=write) for name in names}
     return {name: _stored(directory, name, opened[name], tuple(shape)) for name, shape in names.items()}
 
 
