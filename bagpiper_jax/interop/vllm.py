@@ -5,10 +5,10 @@ import os
 from pathlib import Path
 
 from bagpiper_jax import vocabulary as v
-from bagpiper_jax.interop import hub_config
+from bagpiper_jax.interop import hub_config, hub_tokenizer
 from bagpiper_jax.interop.names import InterchangeError
 from bagpiper_jax.models.configs import BagpiperConfig, CodecConfig
-from bagpiper_jax.vocabulary import Vocabulary
+from bagpiper_jax.text import JsonTokenizer
 
 CODEC_TAG = "hf-audio/xcodec-hubert-general"
 """Where the fork fetches the codec; it does not read the one in the directory."""
@@ -56,7 +56,7 @@ def config_json(model: BagpiperConfig, codec: CodecConfig, dtype: str) -> dict:
 
 
 def write_tokenizer(directory: Path, spec: str, checkpoint: str | os.PathLike, model: BagpiperConfig) -> None:
-    """The text tokenizer with its ids shifted behind the specials, and the specials and codec ids as added tokens.
+    """Tokenizer files, the chat template and generation_config.json.
 
     Args:
         directory: of the export.
@@ -68,64 +68,17 @@ def write_tokenizer(directory: Path, spec: str, checkpoint: str | os.PathLike, m
         InterchangeError: no such tokenizer, one that is no BPE, or one with more ids than the vocabulary has.
     """
     source = _bytes_only() if spec == "byte" else _read(spec, Path(checkpoint))
-    shifted = shift(source, model.vocabulary)
-    specials = _specials(model.vocabulary)
-    added = specials | {t["content"]: t["id"] + v.NUM_SPECIALS for t in source.get("added_tokens", [])}
-    think = {t["content"] for t in source.get("added_tokens", []) if not t.get("special", True)}
-    names = {"bos_token": "<|bos|>", "eos_token": "<|eos|>", "pad_token": "<|pad|>"}
-    merges = [" ".join(m) if isinstance(m, list) else m for m in source["model"]["merges"]]
-    contents = {
-        "tokenizer.json": shifted,
-        "vocab.json": {token: i + v.NUM_SPECIALS for token, i in source["model"]["vocab"].items()},
-        "added_tokens.json": added,
-        "special_tokens_map.json": names,
-        "tokenizer_config.json": {
-            "tokenizer_class": "PreTrainedTokenizerFast",
-            "clean_up_tokenization_spaces": False,
-            "model_max_length": hub_config.MAX_POSITIONS,
-            "added_tokens_decoder": {
-                str(i): _added(token, special=token not in think)
-                for token, i in sorted(added.items(), key=lambda item: item[1])
-            },
-            **names,
-        },
-        "generation_config.json": {"eos_token_id": v.EOS, "bos_token_id": v.BOS, "pad_token_id": v.PAD},
-    }
-    for name, content in contents.items():
-        (directory / name).write_text(json.dumps(content, ensure_ascii=False) + "\n", encoding="utf-8")
-    (directory / "merges.txt").write_text("\n".join(["#version: 0.2", *merges]) + "\n", encoding="utf-8")
+    hub_tokenizer.write(directory, source, model.vocabulary, hub_config.MAX_POSITIONS)
+    generation = {"eos_token_id": v.EOS, "bos_token_id": v.BOS, "pad_token_id": v.PAD}
+    (directory / "generation_config.json").write_text(json.dumps(generation) + "\n", encoding="utf-8")
     (directory / "chat_template.jinja").write_text(CHAT_TEMPLATE, encoding="utf-8")
-
-
-def shift(source: dict, vocabulary: Vocabulary) -> dict:
-    """A tokenizer.json whose text ids are those of the vocabulary, and which knows every other id by its name."""
-    if source["model"].get("type") != "BPE":
-        raise InterchangeError(f"the tokenizer is a {source['model'].get('type')}, the export needs a BPE")
-    text = {**source["model"]["vocab"], **{t["content"]: t["id"] for t in source.get("added_tokens", [])}}
-    if max(text.values()) >= vocabulary.text_size:
-        raise InterchangeError(
-            f"the tokenizer has ids up to {max(text.values())}, Vocabulary.text_size is {vocabulary.text_size}"
-        )
-    vocab = {**_specials(vocabulary), **{token: i + v.NUM_SPECIALS for token, i in text.items()}}
-    return {**source, "added_tokens": [], "model": {**source["model"], "vocab": vocab}}
-
-
-def _specials(vocabulary: Vocabulary) -> dict[str, int]:
-    """Every id that is no text, by its name."""
-    ids = [*range(v.NUM_SPECIALS), *range(vocabulary.codec_start, vocabulary.size)]
-    return {vocabulary.describe(i): i for i in ids}
-
-
-def _added(token: str, special: bool) -> dict:
-    flags = dict.fromkeys(("lstrip", "normalized", "rstrip", "single_word"), False)
-    return {"content": token, **flags, "special": special}
 
 
 def _read(spec: str, checkpoint: Path) -> dict:
     for path in (Path(spec), checkpoint / spec):
         path = path / "tokenizer.json" if path.is_dir() else path
         if path.is_file():
-            return json.loads(path.read_text(encoding="utf-8"))
+            return json.loads(JsonTokenizer(str(path)).content)
     raise InterchangeError(f"tokenizer {spec!r} not found; give ExportConfig.tokenizer")
 
 
