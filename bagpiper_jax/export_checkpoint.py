@@ -1,4 +1,9 @@
-"""Exports a checkpoint; with `--list --format=espnet --gin_file=gin/models/8b.gin`, only names its tensors."""
+"""Exports a checkpoint to ESPnet, vLLM or transformers.
+
+python -m bagpiper_jax.export_checkpoint --checkpoint=RUN --format=espnet --output=base.pt
+python -m bagpiper_jax.export_checkpoint --checkpoint=RUN --format=vllm --output=DIRECTORY    also qwen3, tower, xcodec
+python -m bagpiper_jax.export_checkpoint --list --format=espnet --gin_file=gin/models/8b.gin  only names the tensors
+"""
 
 import re
 import sys
@@ -6,19 +11,24 @@ import sys
 from bagpiper_jax import configuration
 from bagpiper_jax.interop.exporting import ExportConfig, export_checkpoint, list_tensors
 from bagpiper_jax.interop.names import InterchangeError
+from bagpiper_jax.models.codec.storage import CodecFileError
+from bagpiper_jax.models.config_json import ModelConfigError
+from bagpiper_jax.training.checkpoints import CheckpointError
 
 # Shorthands of this job, as bindings.
 _LIST = ("--gin.ExportConfig.list=True", "--gin.ExportConfig.model=@BagpiperConfig()")
 
 
 def main(argv: list[str] | None = None) -> None:
-    config = configuration.load(ExportConfig, list(_bindings(sys.argv[1:] if argv is None else argv)))
+    config = configuration.load(
+        ExportConfig, list(_bindings(sys.argv[1:] if argv is None else argv)), __doc__
+    )
     if config.list:
         print(*list_tensors(config), sep="\n")
         return
     try:
         export_checkpoint(config)
-    except InterchangeError as error:
+    except (CheckpointError, CodecFileError, InterchangeError, ModelConfigError, OSError) as error:
         sys.exit(str(error))
 
 
@@ -27,7 +37,9 @@ def _bindings(argv: list[str]):
         if flag == "--list":
             yield from _LIST
         else:
-            yield re.sub(r"^--(format|dtype|checkpoint|output|codec)=", r"--gin.ExportConfig.\1=", flag)
+            yield re.sub(
+                r"^--(format|dtype|checkpoint|output|codec|tokenizer)=", r"--gin.ExportConfig.\1=", flag
+            )
 
 
 if __name__ == "__main__":

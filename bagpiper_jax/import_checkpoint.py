@@ -1,4 +1,12 @@
-"""Imports a checkpoint: `import_checkpoint --gin_file=gin/models/8b.gin --gin.ImportConfig.espnet=base.pt …`."""
+"""Imports a checkpoint: of ESPnet or vLLM, or the parts that a run starts from.
+
+python -m bagpiper_jax.import_checkpoint --gin_file=gin/models/8b.gin --gin.ImportConfig.espnet=base.pt \\
+    --gin.ImportConfig.output=OURS
+python -m bagpiper_jax.import_checkpoint --gin_file=gin/models/8b.gin --gin.ImportConfig.qwen3=Qwen3-8B-Base \\
+    --gin.ImportConfig.tower=Qwen3-Omni --gin.ImportConfig.xcodec=xcodec-hubert-general --gin.ImportConfig.output=OURS
+
+The same command continues an import that was interrupted.
+"""
 
 import sys
 
@@ -10,10 +18,10 @@ MODEL = "--gin.ImportConfig.model=@BagpiperConfig()"
 
 
 def main(argv: list[str] | None = None) -> None:
-    config = configuration.load(ImportConfig, [MODEL, *(sys.argv[1:] if argv is None else argv)])
+    config = configuration.load(ImportConfig, [MODEL, *(sys.argv[1:] if argv is None else argv)], __doc__)
     try:
         import_checkpoint(config)
-    except InterchangeError as error:
+    except (InterchangeError, OSError) as error:
         sys.exit(str(error))
 
 

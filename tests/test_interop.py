@@ -110,6 +110,8 @@ def test_whole_checkpoints_round_trip_to_the_bit(native, request, tmp_path, sour
     if format == "vllm":
         expected = {name: x for name, x in expected.items() if name != espnet.VOCAB_WEIGHT}
     assert_equal(read_all(path), expected)
+    card = path / "README.md" if format == "vllm" else path.with_suffix(".md")
+    assert '| imported from | {"espnet": "base' in card.read_text()
 
 
 def test_every_way_round_is_the_same_checkpoint(native, imported_half, tmp_path):
@@ -281,6 +283,11 @@ def test_nothing_is_overwritten(imported, tmp_path):
     with pytest.raises(InterchangeError, match="exists; remove it"):
         importing(imported, espnet="x.pt")
     assert (tmp_path / "there.safetensors").read_text() == "precious"
+
+
+def test_jobs_end_with_one_message(tmp_path):
+    with pytest.raises(SystemExit, match="holds no config.json"):
+        export_job.main([f"--checkpoint={tmp_path}", f"--output={tmp_path / 'x.pt'}"])
 
 
 def test_a_failed_export_leaves_nothing(imported, tmp_path):

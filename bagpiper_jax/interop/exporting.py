@@ -81,7 +81,8 @@ class Writer(Protocol):
 
 
 def export_checkpoint(config: ExportConfig) -> Path:
-    """Writes `output` whole or not at all, and returns it.
+    """Writes `output` whole or not at all, and returns it. A card tells where it comes from: README.md in a
+    directory, a file of the same name with .md beside a native checkpoint.
 
     Tables pass through memory in parts of 64 MiB, stacked parameters by as many layers as are stored together: one
     for imports, all of them for checkpoints of a run.
@@ -91,8 +92,10 @@ def export_checkpoint(config: ExportConfig) -> Path:
         CheckpointError, ModelConfigError, CodecFileError: what is read is missing or damaged.
     """
     output = Path(config.output).absolute()
-    if output.exists():
-        raise InterchangeError(f"{output} exists; remove it or choose another name")
+    card = output.with_suffix(".md") if config.format == "espnet" else output / "README.md"
+    for path in (output, card):
+        if path.exists():
+            raise InterchangeError(f"{path} exists; remove it or choose another name")
     model, extras = load_model_config(config.checkpoint)
     ours, codec = _open(config, model, extras)
     table, plan = _plan(config, ours, model, codec)
@@ -106,6 +109,8 @@ def export_checkpoint(config: ExportConfig) -> Path:
         _remove(partial)
         raise
     os.replace(partial, output)
+    text = model_card.text(config.format, config.checkpoint, config.dtype, model, extras)
+    card.write_text(text, encoding="utf-8")
     logger.info("%s: %s of %s, %s", output, config.format, config.checkpoint, config.dtype)
     return output
 
@@ -203,8 +208,6 @@ def _writer(
         vllm.write_tokenizer(
             partial, config.tokenizer or extras.get("tokenizer") or "byte", config.checkpoint, model
         )
-    card = model_card.text(config.format, config.checkpoint, config.dtype, model, extras)
-    (partial / "README.md").write_text(card, encoding="utf-8")
     return safetensors_io.Shards(partial, plan)
 
 

@@ -179,7 +179,12 @@ class _Writes:
         """Waits until at most `limit` bytes are under way, and notes in the journal what is on disk."""
         while self._pending and sum(part[-1].nbytes for part in self._pending) > max(limit, 0):
             written, *part = self._pending.popleft()
-            written.result()
+            try:
+                written.result()
+            except ValueError as error:  # TensorStore's word for a full or failing disk
+                raise InterchangeError(
+                    f"cannot write {part[0]}: {error}. Free space, then the same command continues"
+                ) from error
             self._journal.done(*part)
 
 

@@ -1,4 +1,4 @@
-"""README.md of an exported directory: what it is, and where its numbers come from."""
+"""The card of an export: what it is, and where its numbers come from."""
 
 import json
 import os
@@ -8,6 +8,7 @@ from bagpiper_jax.models.configs import BagpiperConfig
 from bagpiper_jax.training.checkpoints import find_checkpoint
 
 _TITLES = {
+    "espnet": "Bagpiper, as ESPnet's native checkpoint",
     "vllm": "Bagpiper, for ESPnet's vLLM fork",
     "qwen3": "Decoder and head of a Bagpiper, as transformers' Qwen3ForCausalLM over the whole vocabulary",
     "tower": "Audio tower of a Bagpiper, as transformers' Qwen3OmniMoeAudioEncoder",

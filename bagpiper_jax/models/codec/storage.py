@@ -65,7 +65,11 @@ def save_codec(
     }
     temporary = Path(f"{os.fspath(path)}.tmp")
     temporary.parent.mkdir(parents=True, exist_ok=True)
-    temporary.write_bytes(_sorted_header(save(tensors, header)))
+    content = memoryview(save(tensors, header))
+    start = 8 + int.from_bytes(content[:8], "little")
+    with open(temporary, "wb") as file:
+        file.write(_sorted_header(content[:start]))
+        file.write(content[start:])
     os.replace(temporary, path)
     return name
 
@@ -103,13 +107,12 @@ def load_codec(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], CodecCon
     return parameters, config
 
 
-def _sorted_header(content: bytes) -> bytes:
-    """The same file with its header in order: safetensors writes metadata in a random one, and equal codecs should
-    be equal files."""
-    length = int.from_bytes(content[:8], "little")
-    header = json.loads(content[8 : 8 + length])
+def _sorted_header(start: memoryview) -> bytes:
+    """The same start of a file with its header in order: safetensors writes metadata in a random one, and equal codecs
+    should be equal files."""
+    header = json.loads(bytes(start[8:]))
     text = json.dumps(header, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
-    return content[:8] + text.ljust(length) + content[8 + length :]
+    return bytes(start[:8]) + text.ljust(len(start) - 8)
 
 
 def read_header(path: str | os.PathLike) -> dict:
