@@ -119,15 +119,12 @@ def test_every_way_round_is_the_same_checkpoint(native, imported_half, tmp_path)
     whole = importing(tmp_path / "b", espnet=exporting(imported_half, tmp_path / "v", "vllm"))
     assert_equal(stored(whole), stored(imported_half))
     parts = {kind: exporting(whole, tmp_path / kind, kind) for kind in ("qwen3", "tower", "xcodec")}
-    codec = (tmp_path / "b" / "codec.safetensors").read_bytes()
-    back = importing(tmp_path / "c", tower=parts["tower"], xcodec=parts["xcodec"])
-    ours = stored(back)
-    assert_equal(
-        {n: x for n, x in ours.items() if n.startswith("tower/")},
-        {n: x for n, x in stored(whole).items() if n.startswith("tower/")},
-    )
+    back = importing(tmp_path / "c", **parts)
+    ours, expected = stored(back), stored(whole)
+    for name in ("stream_emb", "adaptor/kernel", "adaptor/bias"):  # they have no place in transformers
+        del ours[name], expected[name]
+    assert_equal(ours, expected)
     assert_equal(read_all(back / "codec.safetensors"), read_all(whole / "codec.safetensors"))
-    assert len(codec) == (back / "codec.safetensors").stat().st_size
     decoder = read_all(parts["qwen3"])
     assert_equal(decoder, {n: x for n, x in halved(native).items() if n in decoder})
 

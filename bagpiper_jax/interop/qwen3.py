@@ -42,8 +42,8 @@ def import_backbone(
 ) -> Fillings:
     """Decoder and head from a text-only Qwen3 (reference section 3.2).
 
-    Its rows become our text rows; specials and codec rows are drawn anew. A model with tied embeddings gives its
-    head from them.
+    Its rows become our text rows; specials and codec rows are drawn anew. Tables over our whole vocabulary, as our
+    export has them, are taken as they are. A model with tied embeddings gives its head from them.
 
     Args:
         tensors: the checkpoint.
@@ -57,12 +57,16 @@ def import_backbone(
     tensors, vocabulary = dict(tensors), config.vocabulary
     if EMBEDDING in tensors:
         tensors.setdefault(HEAD, tensors[EMBEDDING])
-    rows = min(tensors[HEAD].shape[0] if HEAD in tensors else 0, vocabulary.text_size)
+    rows = tensors[HEAD].shape[0] if HEAD in tensors else 0
+    whole = rows == vocabulary.size
+    rows = rows if whole else min(rows, vocabulary.text_size)
     text = {**ours, **{name: (rows, *ours[name][1:]) for name in VOCABULARY_TABLES}}
     table = entries(text)
     check(their_shapes(table, text), {name: t.shape for name, t in tensors.items()}, where)
     require_floats(tensors, where)
     found = from_tensors(table, tensors)
+    if whole:
+        return found
     for name in VOCABULARY_TABLES:
         fresh = normal_rows(name, config.decoder.width, config.decoder.init_std, seed)
         found[name] = placed(found[name], rows, vocabulary.text_start, fresh)
