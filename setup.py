@@ -58,7 +58,7 @@ setup(
     extras_require={
         "data": DATA,
         "quickstart": DATA + QUICKSTART,
-        "debian": DATA + DEBIAN,
+        "debian": DATA + QUICKSTART + DEBIAN,
         "interop": INTEROP,
         "tpu": ["jax[tpu]>=0.10.2,<0.13"],
         "gpu": ["jax[cuda12]>=0.10.2,<0.13"],

@@ -1,11 +1,20 @@
 """Trains a codec from scratch: `python -m bagpiper_jax.train_codec --gin_file=gin/runs/train_codec_nano.gin`."""
 
+import sys
+
 from bagpiper_jax import configuration
+from bagpiper_jax.manifest import ManifestError
 from bagpiper_jax.training.codec import TrainCodecConfig, train_codec
+from bagpiper_jax.training.snapshot import SnapshotError
+from bagpiper_jax.training.waveforms import CorpusAudioError
 
 
 def main(argv=None):
-    train_codec(configuration.load(TrainCodecConfig, argv, __doc__))
+    config = configuration.load(TrainCodecConfig, argv, __doc__)
+    try:
+        train_codec(config)
+    except (CorpusAudioError, FloatingPointError, ManifestError, SnapshotError) as error:
+        sys.exit(f"train_codec: {error}")
 
 
 if __name__ == "__main__":

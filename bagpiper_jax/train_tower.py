@@ -1,6 +1,7 @@
 """Pre-trains an audio tower: `python -m bagpiper_jax.train_tower --gin_file=gin/runs/train_tower_nano.gin`."""
 
 import logging
+import sys
 from pathlib import Path
 
 import jax
@@ -9,21 +10,32 @@ import numpy as np
 from bagpiper_jax import configuration
 from bagpiper_jax.interop import tower
 from bagpiper_jax.interop.names import to_theirs
+from bagpiper_jax.manifest import ManifestError
+from bagpiper_jax.models.codec.storage import CodecFileError
+from bagpiper_jax.training.snapshot import SnapshotError
 from bagpiper_jax.training.tower import TrainTowerConfig, train_tower
+from bagpiper_jax.training.waveforms import CorpusAudioError
 
 FILE = "tower.safetensors"
 
 
 def main(argv=None):
+    config = configuration.load(TrainTowerConfig, argv, __doc__)
+    try:
+        parameters, _ = train_tower(config)
+    except (CodecFileError, CorpusAudioError, FloatingPointError, ManifestError, SnapshotError) as error:
+        sys.exit(f"train_tower: {error}")
+    path = Path(config.output) / FILE
+    _write(path, {f"tower/{name}": x for name, x in jax.device_get(parameters).items()})
+    logging.getLogger(__name__).info("%s: a Qwen3-Omni audio tower, for ImportConfig.tower", path)
+
+
+def _write(path: Path, parameters: dict[str, np.ndarray]) -> None:
+    """The tower under transformers' names."""
     from safetensors.numpy import save_file
 
-    config = configuration.load(TrainTowerConfig, argv, __doc__)
-    parameters, _ = train_tower(config)
-    ours = {f"tower/{name}": x for name, x in jax.device_get(parameters).items()}
-    path = Path(config.output) / FILE
-    entries = tower.entries({name: x.shape for name, x in ours.items()})
-    save_file({name: np.ascontiguousarray(x) for name, x in to_theirs(entries, ours)}, path)
-    logging.getLogger(__name__).info("%s: a Qwen3-Omni audio tower, for ImportConfig.tower", path)
+    entries = tower.entries({name: x.shape for name, x in parameters.items()})
+    save_file({name: np.ascontiguousarray(x) for name, x in to_theirs(entries, parameters)}, path)
 
 
 if __name__ == "__main__":

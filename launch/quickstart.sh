@@ -4,23 +4,15 @@
 set -euo pipefail
 began=$SECONDS
 source "$(dirname "$0")/environment.sh" quickstart
-export JAX_PLATFORMS=${JAX_PLATFORMS:-cpu}
-export JAX_COMPILATION_CACHE_DIR=${JAX_COMPILATION_CACHE_DIR:-$repository/runs/jax_cache}
-
-job() {
-    local title=$1 name=$2
-    shift 2
-    printf '\n== %s (%d:%02d)\n' "$title" $(((SECONDS - began) / 60)) $(((SECONDS - began) % 60))
-    python -m "bagpiper_jax.$name" "$@"
-}
+source launch/jobs.sh
 
 job "Build the embedded corpus" build_corpus --gin_file=gin/corpora/embedded.gin
 job "Learn its tokenizer" learn_tokenizer --gin_file=gin/corpora/tokenizer.gin
 job "Audio to codec codes" tokenize_audio --gin.TokenizeConfig.corpus=corpora/embedded
 job "Cache the SeqIO mixtures" cache_tasks --gin_file=gin/mixtures/embedded.gin
+[ -d runs/nano_start ] || job "Import the audio tower" import_checkpoint --gin_file=gin/runs/nano_start.gin
 job "Pretrain: caption → audio, audio → caption, text" train --gin_file=gin/runs/nano_pretrain.gin
 job "Tune: caption first, then process" train --gin_file=gin/runs/nano_sft.gin
 job "Score held-out scenes" evaluate --gin_file=gin/runs/evaluate_nano.gin
 
-printf '\nDone in %d:%02d. The report: %s\n' \
-    $(((SECONDS - began) / 60)) $(((SECONDS - began) % 60)) "$repository/runs/evaluation/report.html"
+printf '\nDone in %s. The report: %s\n' "$(elapsed)" "$repository/runs/evaluation/report.html"

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from bagpiper_jax import train_codec
 from bagpiper_jax.manifest import Clip, write_manifest
 from bagpiper_jax.models.codec import functional, storage
 from bagpiper_jax.training import codebooks, codec_losses, codec_report
@@ -19,7 +20,7 @@ from bagpiper_jax.training.codebooks import CodebookConfig
 from bagpiper_jax.training.codec_data import crops
 from bagpiper_jax.training.codec_report import HeldOutClip
 from bagpiper_jax.training.tags import Tags
-from bagpiper_jax.training.waveforms import Waveforms, prefetched
+from bagpiper_jax.training.waveforms import CorpusAudioError, Waveforms, prefetched
 from tests.test_codec import HOP, TINY, noise
 
 soundfile = pytest.importorskip("soundfile")
@@ -210,8 +211,12 @@ class TestData:
 
     def test_a_corpus_without_audio_is_refused(self, tmp_path):
         write_manifest(tmp_path, [Clip(id="a", split="train", domain="text", text="prose")])
-        with pytest.raises(ValueError, match="no train audio in"):
+        with pytest.raises(CorpusAudioError, match="no train audio in"):
             Waveforms([tmp_path], "train")
+        with pytest.raises(SystemExit, match="no train audio in .*; build a corpus"):
+            train_codec.main(
+                [f"--gin.TrainCodecConfig.corpora=({str(tmp_path)!r},)", "--gin.TrainCodecConfig.output='x'"]
+            )
 
 
 TINY_RUN = """

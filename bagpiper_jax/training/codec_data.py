@@ -25,7 +25,7 @@ def crops(waveforms: Waveforms, tags: Tags, seed: int, step: int, count: int, fr
     """The batch of one step: clips and offsets drawn evenly; short clips are followed by silence.
 
     Raises:
-        ValueError: a hundred clips in a row could not be read.
+        CorpusAudioError: a hundred clips in a row could not be read.
     """
     rng = np.random.default_rng([seed, step])
     batch = Crops(

@@ -99,9 +99,7 @@ def train_tower(config: TrainTowerConfig) -> tuple[dict[str, Array], dict[str, f
             progress.step()
             done = step + 1
             if pending is not None:  # fetched one step late, when it is ready
-                numbers = {"loss": float(pending[1])}
-                writer.write(pending[0], numbers)
-                progress.report(pending[0], numbers)
+                _publish(*pending, writer, progress)
             pending = (done, loss) if done % config.log_every == 0 else None
             if done % config.validate_every == 0 or done == config.steps:
                 scores = _score(state, config, tags, validation)
@@ -114,6 +112,14 @@ def train_tower(config: TrainTowerConfig) -> tuple[dict[str, Array], dict[str, f
     report = {"scores": scores, "tags": tags.names, "steps": config.steps, "seed": config.seed}
     (output / REPORT).write_text(json.dumps(report, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     return _tower_parameters(state.weights), scores
+
+
+def _publish(step: int, loss: Array, writer: MetricWriter, progress: Progress) -> None:
+    numbers = {"loss": float(loss)}
+    if not np.isfinite(numbers["loss"]):
+        raise FloatingPointError(f"the loss is {numbers['loss']} at step {step}; lower the learning rate")
+    writer.write(step, numbers)
+    progress.report(step, numbers)
 
 
 def initial_state(config: TrainTowerConfig, num_tags: int) -> TowerState:

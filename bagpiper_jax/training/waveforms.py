@@ -14,6 +14,12 @@ from bagpiper_jax import audio
 from bagpiper_jax.manifest import Clip, read_manifest
 
 _log = logging.getLogger(__name__)
+
+
+class CorpusAudioError(ValueError):
+    """A corpus without audio that this training can use; names the corpus and the remedy."""
+
+
 _Batch = TypeVar("_Batch")
 
 CACHED_SECONDS = 4 * 3600
@@ -29,7 +35,7 @@ class Waveforms:
         annotated: leave out clips without annotation.
 
     Raises:
-        ValueError: there are none.
+        CorpusAudioError: there are none.
     """
 
     def __init__(self, corpora: Sequence[str | os.PathLike], split: str, annotated: bool = False):
@@ -40,7 +46,10 @@ class Waveforms:
             if clip.split == split and clip.audio and (clip.annotation or not annotated)
         ]
         if not self.clips:
-            raise ValueError(f"no {'annotated ' * annotated}{split} audio in {', '.join(map(str, corpora))}")
+            raise CorpusAudioError(
+                f"no {'annotated ' * annotated}{split} audio in {', '.join(map(str, corpora))}; build a corpus that "
+                "has some with build_corpus"
+            )
         self.rejected: dict[str, str] = {}
         self._cache: dict[int, np.ndarray] = {}
         self._cached_seconds = 0.0
@@ -70,14 +79,14 @@ class Waveforms:
         """A random usable clip: its index and waveform.
 
         Raises:
-            ValueError: a hundred clips in a row could not be read.
+            CorpusAudioError: a hundred clips in a row could not be read.
         """
         for _ in range(100):
             index = int(rng.integers(len(self)))
             waveform = self.read(index)
             if waveform is not None:
                 return index, waveform
-        raise ValueError(f"the corpus cannot be read; rejects: {dict(list(self.rejected.items())[:5])}")
+        raise CorpusAudioError(f"the corpus cannot be read; rejects: {dict(list(self.rejected.items())[:5])}")
 
 
 def prefetched(make: Callable[[int], _Batch], steps: range) -> Iterator[tuple[int, _Batch]]:

@@ -1,0 +1,15 @@
+# Sourced by the scripts that run jobs in a row: one titled line per job, with the time since the start.
+
+export JAX_PLATFORMS=${JAX_PLATFORMS:-cpu}
+export JAX_COMPILATION_CACHE_DIR=${JAX_COMPILATION_CACHE_DIR:-$repository/runs/jax_cache}
+
+elapsed() {
+    printf '%d:%02d' $(((SECONDS - began) / 60)) $(((SECONDS - began) % 60))
+}
+
+job() {
+    local title=$1 name=$2
+    shift 2
+    printf '\n== %s (%s)\n' "$title" "$(elapsed)"
+    python -m "bagpiper_jax.$name" "$@"
+}
