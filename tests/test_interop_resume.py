@@ -162,5 +162,5 @@ def test_memory_is_below_the_largest_parameter(tmp_path):
     assert result.returncode == 0, result.stderr[-3000:]
     stages = [json.loads(line) for line in result.stdout.splitlines() if '"stage"' in line]
     peaks = {s["stage"]: s["peak_above_start_mb"] / s["largest_group_mb"] for s in stages}
-    assert peaks.keys() >= {"import", "export", "reimport", "compare_stores"}
+    assert peaks.keys() >= {"import", "export", "reimport", "compare_imports"}
     assert max(peaks[stage] for stage in ("import", "export", "reimport")) < 1.3, peaks

@@ -84,7 +84,7 @@ def export_checkpoint(config: ExportConfig) -> Path:
     """Writes `output` whole or not at all, and returns it. A card tells where it comes from: README.md in a
     directory, a file of the same name with .md beside a native checkpoint.
 
-    Tables pass through memory in parts of 64 MiB, stacked parameters by as many layers as are stored together: one
+    Tables pass through memory in parts of 32 MiB, stacked parameters by as many layers as are stored together: one
     for imports, all of them for checkpoints of a run.
 
     Raises:

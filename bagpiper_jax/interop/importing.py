@@ -74,7 +74,7 @@ class ImportConfig:
 def import_checkpoint(config: ImportConfig) -> Path:
     """Writes `<output>/parameters`, config.json and the codec, if there is one. Returns the directory.
 
-    About 64 MiB, or one layer of one parameter where that is more, are in memory at once. After a crash or a kill the
+    About 32 MiB, or one layer of one parameter where that is more, are in memory at once. After a crash or a kill the
     same command continues: parts that are on disk with their checksum are kept. Until it is complete the result
     is called `<output>.partial`.
 
@@ -165,7 +165,7 @@ def _write_parameters(
 
 
 class _Writes:
-    """Writes under way. They go on while the next parts are read, small ones together, 64 MiB of them at most."""
+    """Writes under way. They go on while the next parts are read, small ones together, 32 MiB of them at most."""
 
     def __init__(self, journal: Journal):
         self._journal = journal

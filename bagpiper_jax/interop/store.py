@@ -20,7 +20,7 @@ from bagpiper_jax import parallel
 from bagpiper_jax.interop.names import InterchangeError, Shapes
 from bagpiper_jax.training.state import unflatten
 
-PART_BYTES = 1 << 26
+PART_BYTES = 1 << 25
 """About what is in memory at once."""
 
 
@@ -112,7 +112,7 @@ def _spec(directory: Path, name: str) -> dict:
 def chunk_shapes(
     shapes: Shapes, mesh: parallel.MeshConfig, dtypes: Mapping[str, np.dtype]
 ) -> dict[str, tuple[int, ...]]:
-    """How parameters are cut for a mesh: into what one device holds, each layer apart, tables of 64 MiB at most."""
+    """How parameters are cut for a mesh: into what one device holds, each layer apart, tables of 32 MiB at most."""
     sizes = (mesh.replica, mesh.fsdp, mesh.tensor)
     whole = parallel.make_mesh(mesh) if -1 in sizes else AbstractMesh(sizes, parallel.MESH_AXES)
     abstract = {name: jax.ShapeDtypeStruct(shape, dtypes[name]) for name, shape in shapes.items()}
