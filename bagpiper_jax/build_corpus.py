@@ -1,24 +1,26 @@
 """Builds a corpus in manifest form: `python -m bagpiper_jax.build_corpus --gin_file=gin/corpora/embedded.gin`.
 
-`gin/corpora/` has a file for each kind: embedded (made by code), debian (real recordings), user (your own JSONL).
+`gin/corpora/` has a file for each kind: embedded (made by code), debian (real recordings), user (your own JSONL),
+espnet (ESPnet's dataset files).
 """
 
 import dataclasses
 import sys
 
 from bagpiper_jax import configuration
-from bagpiper_jax.corpora import debian, user
+from bagpiper_jax.corpora import debian, espnet, user
 from bagpiper_jax.corpora.assembly import CorpusError
 from bagpiper_jax.corpora.debian import DebianCorpusConfig
 from bagpiper_jax.corpora.embedded.build import EmbeddedCorpusConfig, build_embedded_corpus
+from bagpiper_jax.corpora.espnet import EspnetCorpusConfig
 from bagpiper_jax.corpora.user import UserCorpusConfig
 
 
 @dataclasses.dataclass(frozen=True)
 class BuildCorpusConfig:
-    """The corpus to build, of one of the three kinds."""
+    """The corpus to build, of one of the kinds."""
 
-    corpus: EmbeddedCorpusConfig | DebianCorpusConfig | UserCorpusConfig
+    corpus: EmbeddedCorpusConfig | DebianCorpusConfig | UserCorpusConfig | EspnetCorpusConfig
 
 
 def main(argv=None):
@@ -28,6 +30,8 @@ def main(argv=None):
             user.build(corpus)
         elif isinstance(corpus, DebianCorpusConfig):
             debian.build(corpus)
+        elif isinstance(corpus, EspnetCorpusConfig):
+            espnet.build(corpus)
         else:
             build_embedded_corpus(corpus)
     except CorpusError as error:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 DOMAINS = ("speech", "sound", "music", "mixed", "text")
 SPLITS = ("train", "validation", "test")
+DIRECTIONS = ("caption_to_audio", "audio_to_caption", "text_only")
 MANIFEST = "manifest.jsonl"
 REJECTS = "rejects.jsonl"
 
@@ -36,6 +37,7 @@ class Clip:
         dialogue: [[role, modality, content], …] as authored, or None; audio content is a clip id or a path.
         source, licence, language: provenance.
         group: what must not straddle splits: a speaker, a tune, a source recording.
+        directions: pre-training tasks that may use the clip, of `DIRECTIONS`; None for all.
     """
 
     id: str
@@ -51,6 +53,7 @@ class Clip:
     licence: str = ""
     language: str = "en"
     group: str = ""
+    directions: list | None = None
 
     def __post_init__(self):
         if not self.id or not all(c.isalnum() or c in "-_." for c in self.id):
@@ -59,6 +62,8 @@ class Clip:
             raise ManifestError(f"clip {self.id}: split {self.split!r} is none of {', '.join(SPLITS)}")
         if self.domain not in DOMAINS:
             raise ManifestError(f"clip {self.id}: domain {self.domain!r} is none of {', '.join(DOMAINS)}")
+        if not set(self.directions or ()) <= set(DIRECTIONS):
+            raise ManifestError(f"clip {self.id}: directions {self.directions} are not of {DIRECTIONS}")
 
 
 def write_manifest(directory: str | os.PathLike, clips: Iterable[Clip]) -> Path:

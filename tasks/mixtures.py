@@ -12,7 +12,7 @@ from tasks import pretraining, sft
 from tasks.preprocessors import OUTPUT_FEATURES, Author, dialogue_preprocessor
 from tasks.sources import ManifestSource
 
-CORPORA = ("embedded", "debian", "user")
+CORPORA = ("embedded", "debian", "user", "espnet")
 
 PRETRAINING = {
     "caption_to_audio": pretraining.caption_to_audio,
@@ -40,13 +40,17 @@ def add_task(name: str, corpus: str, author: Author) -> None:
     )
 
 
-def _register() -> None:
-    for corpus in CORPORA:
-        for mixture, authors in (("pretraining", PRETRAINING), ("sft", SFT)):
-            for purpose, author in authors.items():
-                add_task(f"{corpus}_{purpose}", corpus, author)
-            rates = [(f"{corpus}_{purpose}", RATES[purpose]) for purpose in authors]
-            seqio.MixtureRegistry.add(f"{corpus}_{mixture}", rates)
+def add_corpus(corpus: str) -> None:
+    """Registers the tasks and mixtures of the corpus in directory `<data_root>/<corpus>`.
+
+    For more corpora than `CORPORA`, call it in a module of your own and name that in `CacheConfig.task_modules`.
+    """
+    for mixture, authors in (("pretraining", PRETRAINING), ("sft", SFT)):
+        for purpose, author in authors.items():
+            add_task(f"{corpus}_{purpose}", corpus, author)
+        rates = [(f"{corpus}_{purpose}", RATES[purpose]) for purpose in authors]
+        seqio.MixtureRegistry.add(f"{corpus}_{mixture}", rates)
 
 
-_register()
+for _corpus in CORPORA:
+    add_corpus(_corpus)

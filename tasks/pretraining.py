@@ -7,16 +7,19 @@ from tasks.preprocessors import NotApplicable
 
 def caption_to_audio(clip: Clip, rng) -> list:
     """User says the caption, assistant the audio."""
+    _require_direction(clip, "caption_to_audio")
     return [["user", "text", caption(clip)], ["assistant", "audio", clip.id]]
 
 
 def audio_to_caption(clip: Clip, rng) -> list:
     """User plays the audio, assistant says the caption."""
+    _require_direction(clip, "audio_to_caption")
     return [["user", "audio", clip.id], ["assistant", "text", caption(clip)]]
 
 
 def text_only(clip: Clip, rng) -> list:
     """Assistant says a document: the clip's own, else its caption."""
+    _require_direction(clip, "text_only")
     text = clip.caption if clip.text is None else clip.text
     if text is None:
         raise NotApplicable("no_text")
@@ -32,3 +35,8 @@ def caption(clip: Clip) -> str:
     if not clip.caption.strip():
         raise RecordError("empty_caption", f"the caption of {clip.id} is blank; write one or remove the clip")
     return clip.caption
+
+
+def _require_direction(clip: Clip, direction: str) -> None:
+    if clip.directions is not None and direction not in clip.directions:
+        raise NotApplicable("other_direction")

@@ -396,3 +396,14 @@ def test_flac_of_our_format_is_taken_over_and_any_other_encoded(tmp_path):
         np.testing.assert_allclose(decoded, audio.read(directory / f"{name}.flac"), atol=1 / 32768)
     twice = encode_dialogue([["user", "audio", "ours"], ["user", "audio", "ours"], *turns[1:]], "user")
     assert len(audio.decode_flac(twice["audio"])) == 18000
+
+
+def test_a_clip_of_one_direction_serves_no_other():
+    from tasks import pretraining
+    from tasks.preprocessors import NotApplicable
+
+    only = clip("only", directions=["audio_to_caption"])
+    assert pretraining.audio_to_caption(only, None)[1] == ["assistant", "text", only.caption]
+    for author in (pretraining.caption_to_audio, pretraining.text_only):
+        with pytest.raises(NotApplicable, match="other_direction"):
+            author(only, None)

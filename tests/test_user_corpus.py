@@ -247,6 +247,23 @@ def test_dialogue_audio_is_copied_or_refers_to_clips(tmp_path):
     assert len(audio.read(tmp_path / "out" / contents[1])) == 4000
 
 
+def test_audio_that_an_assistant_says_becomes_a_clip(tmp_path):
+    """Only clips get codec codes."""
+    dialogue = [
+        ["user", "text", "Two tones."],
+        ["assistant", "audio", "good.wav"],
+        ["assistant", "audio", "other.wav"],
+    ]
+    (tmp_path / "source").mkdir()
+    soundfile.write(tmp_path / "source" / "other.wav", tone(0.25), 16_000)
+    clips, rejects = build(tmp_path, [{"id": "talk", "dialogue": dialogue}])
+    talk, beside = clips
+    assert not rejects and [content for _, _, content in talk.dialogue[1:]] == [talk.id, beside.id]
+    assert len(audio.read(tmp_path / "out" / talk.audio)) == 8000
+    assert len(audio.read(tmp_path / "out" / beside.audio)) == 4000
+    assert beside.split == talk.split and beside.caption is beside.dialogue is None
+
+
 def test_a_dialogue_that_quotes_a_rejected_record_is_rejected_too(tmp_path):
     quoting = {"id": "q", "audio": "good.wav", "dialogue": [["assistant", "audio", "gone"]]}
     quoting_that = {"id": "r", "audio": "good.wav", "dialogue": [["assistant", "audio", "q"]]}

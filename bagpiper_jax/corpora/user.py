@@ -81,18 +81,39 @@ def build(config: UserCorpusConfig) -> Path:
         )
     assembly.require_replaceable(directory, "user")
     records, rejects = _read(config, source)
-    conversions = [
-        c
-        for record in records.values()
-        for c in _conversions(config, record, source.parent, directory, records)
-    ]
-    results = convert_all(conversions, directory, config.workers)
-    clips = _clips(config, records, conversions, results, rejects)
-    rejects.sort(key=lambda reject: reject.line)
     facts = {
         "corpus": "user", "source": source.name, "source_sha256": assembly.file_sha256(source),
         "config": dataclasses.asdict(dataclasses.replace(config, source=source.name, directory="")),
     }  # fmt: skip
+    return finish(config, records, rejects, source.parent, facts)
+
+
+def finish(
+    config: UserCorpusConfig,
+    records: Mapping[str, UserRecord],
+    rejects: list[Reject],
+    root: Path,
+    facts: Mapping[str, object],
+) -> Path:
+    """Converts the audio of checked records, makes them clips and writes the corpus; returns its directory.
+
+    Args:
+        records: by id.
+        rejects: those so far; more are added.
+        root: what relative audio paths are relative to.
+        facts: for the summary.
+
+    Raises:
+        CorpusError: too many rejected records.
+    """
+    directory = Path(config.directory)
+    records = {r.id: r for record in records.values() for r in _with_answers_as_clips(record, records)}
+    conversions = [
+        c for record in records.values() for c in _conversions(config, record, root, directory, records)
+    ]
+    results = convert_all(conversions, directory, config.workers)
+    clips = _clips(config, records, conversions, results, rejects)
+    rejects.sort(key=lambda reject: (reject.file, reject.line))
     _warn_of_straddling(clips)
     return assembly.finish(directory, clips, rejects, facts, config.max_reject_frac)
 
@@ -139,6 +160,33 @@ def _generator(config: UserCorpusConfig, record: UserRecord) -> np.random.Genera
     return np.random.default_rng(int(assembly.digest(config.seed, record.id), 16))
 
 
+def _with_answers_as_clips(record: UserRecord, records: Mapping[str, UserRecord]) -> list[UserRecord]:
+    """Codec codes are made of clips alone, so audio that an assistant says must be one.
+
+    What a dialogue gives by path becomes the record's own audio where it has none, else a clip beside it.
+    """
+    said = dict.fromkeys(c for role, kind, c in record.dialogue if (role, kind) == ("assistant", "audio"))
+    paths = [content for content in said if content != record.audio and content not in records]
+    if paths and not record.audio:
+        record = dataclasses.replace(record, audio=paths.pop(0))
+    names = {path: f"{record.id[:90]}-{assembly.digest(record.id, path)[:8]}" for path in paths}
+    dialogue = tuple((r, m, names.get(c, c) if m == "audio" else c) for r, m, c in record.dialogue)
+    beside = [
+        dataclasses.replace(
+            record,
+            id=name,
+            audio=path,
+            dialogue=(),
+            caption="",
+            text="",
+            annotation=None,
+            group=_group(record),
+        )
+        for path, name in names.items()
+    ]
+    return [dataclasses.replace(record, dialogue=dialogue), *beside]
+
+
 def _conversions(
     config: UserCorpusConfig,
     record: UserRecord,
@@ -151,9 +199,11 @@ def _conversions(
     for index, (_, modality, content) in enumerate(record.dialogue):
         if modality == "audio" and content != record.audio and content not in records:
             wanted.append((index, content, directory / "audio" / "messages" / f"{record.id}-{index}.flac"))
+    limits = config.min_seconds, config.max_seconds
+    part = {"main": (record.start, record.seconds)}
     return [
         Conversion(
-            record.id, slot, os.fspath(root / path), os.fspath(target), config.min_seconds, config.max_seconds
+            record.id, slot, os.fspath(root / path), os.fspath(target), *limits, *part.get(slot, (0.0, None))
         )
         for slot, path, target in wanted
     ]
@@ -174,7 +224,8 @@ def _clips(
 
     def reject(record: UserRecord, reason: str, detail: str, remedy: str) -> None:
         del usable[record.id]
-        rejects.append(Reject(config.source, record.line, record.id, reason, detail, remedy))
+        file = record.file or config.source
+        rejects.append(Reject(file, record.line, record.id, reason, detail, remedy))
 
     for record in records.values():
         failed = next((r for r in by_record[record.id].values() if "reason" in r), None)
@@ -257,6 +308,7 @@ def _clip(config: UserCorpusConfig, record: UserRecord, files: Mapping, splits: 
         licence=record.licence or config.default_licence,
         language=record.language or config.default_language,
         group=group,
+        directions=list(record.directions) or None,
     )
 
 

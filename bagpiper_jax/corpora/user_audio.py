@@ -18,12 +18,15 @@ _MAX_PEAK = 4.0
 _OVERHANG = 0.1
 """Seconds beyond the maximum that are cut off: MP3 pads a 30 s cut to whole frames."""
 
+_LONGEST_RECORDING = 24 * 3600.0
+"""Seconds of a recording of which parts are taken."""
+
 _log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
 class Conversion:
-    """One file to copy: `slot` is "main" or the index of a dialogue message."""
+    """One file to copy: `slot` is "main" or the index of a dialogue message; of `seconds` from `start`, or all."""
 
     record: str
     slot: str | int
@@ -31,6 +34,8 @@ class Conversion:
     target: str
     min_seconds: float
     max_seconds: float
+    start: float = 0.0
+    seconds: float | None = None
 
 
 def convert_all(conversions: Sequence[Conversion], directory: Path, workers: int) -> dict[Conversion, dict]:
@@ -80,6 +85,8 @@ def convert(conversion: Conversion) -> dict:
 def _read(conversion: Conversion) -> np.ndarray:
     limit = conversion.max_seconds + _OVERHANG
     try:
+        if conversion.seconds is not None:
+            return _part(conversion, limit)
         return audio.read(conversion.source, max_seconds=limit, min_seconds=conversion.min_seconds)
     except (
         OSError
@@ -87,6 +94,20 @@ def _read(conversion: Conversion) -> np.ndarray:
         raise RecordError(
             "unreadable_audio", str(error.strerror), "check the path and its permissions"
         ) from error
+
+
+def _part(conversion: Conversion, limit: float) -> np.ndarray:
+    """A part of a recording, all of which is decoded."""
+    start, seconds = conversion.start, conversion.seconds
+    if not conversion.min_seconds <= seconds <= limit:
+        reason = "too_short" if seconds < conversion.min_seconds else "too_long"
+        raise audio.AudioError(reason, conversion.source, f"a part of {seconds:g} s")
+    samples = audio.read(conversion.source, max_seconds=_LONGEST_RECORDING)
+    begin, end = (round(x * audio.SAMPLE_RATE) for x in (start, start + seconds))
+    if end > len(samples) + audio.SAMPLE_RATE * _OVERHANG:
+        detail = f"{start:g} s to {start + seconds:g} s of {len(samples) / audio.SAMPLE_RATE:g} s"
+        raise RecordError("part_out_of_range", detail, "repair start and duration")
+    return samples[begin:end]
 
 
 def _within_range(samples: np.ndarray) -> np.ndarray:

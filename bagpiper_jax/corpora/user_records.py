@@ -25,7 +25,13 @@ _LANGUAGE = re.compile(r"[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8})*")
 
 @dataclasses.dataclass(frozen=True)
 class UserRecord:
-    """One checked line; strings are stripped, absent ones empty; `dialogue` is (role, modality, content)s."""
+    """One checked line; strings are stripped, absent ones empty; `dialogue` is (role, modality, content)s.
+
+    Attributes without a field of the JSONL, for other readers of records:
+        file: where `line` stands; "" for the corpus's own source.
+        start, seconds: the part of `audio` that is meant; None lasts to its end.
+        directions: see `manifest.Clip`.
+    """
 
     line: int
     id: str
@@ -40,6 +46,10 @@ class UserRecord:
     licence: str = ""
     source: str = ""
     group: str = ""
+    file: str = ""
+    start: float = 0.0
+    seconds: float | None = None
+    directions: tuple[str, ...] = ()
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:

@@ -1,0 +1,192 @@
+"""ESPnet's readers: each gives the values of the wanted samples by id, and a reject for every line it cannot use.
+
+Nothing of a file is ever run: a Kaldi pipe is a reject, not a command.
+"""
+
+import dataclasses
+import gzip
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
+
+from bagpiper_jax.corpora import user_records
+from bagpiper_jax.corpora.assembly import CorpusError, RecordError, Reject
+from bagpiper_jax.corpora.espnet.specifiers import Entry
+
+
+@dataclasses.dataclass(frozen=True)
+class Audio:
+    """An audio file, or the part of it from `start` that lasts `seconds`."""
+
+    path: str
+    start: float = 0.0
+    seconds: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Value:
+    """Text, `Audio` or messages, with the place it was read at."""
+
+    file: str
+    line: int
+    content: object
+
+
+Parsed = tuple[str, object]
+"""Sample id and content."""
+
+
+def read(entry: Entry, wanted: Collection[str]) -> tuple[dict[str, Value], list[Reject]]:
+    """The values of `wanted` samples; of an id that stands twice the last counts, as in ESPnet.
+
+    Raises:
+        CorpusError: an unknown or unsupported reader, or no such file.
+    """
+    path, parse = _opened(entry)
+    values: dict[str, Value] = {}
+    rejects: list[Reject] = []
+    for number, line in _lines(path):
+        sample = ""
+        try:
+            sample, content = parse(line)
+            if sample not in wanted:
+                continue
+            if isinstance(content, RecordError):
+                raise content
+            if sample in values:
+                detail = f"{sample} stands on line {number} too, which counts"
+                rejects.append(
+                    Reject(str(path), values[sample].line, sample, "duplicate_id", detail, "keep one of them")
+                )
+            values[sample] = Value(str(path), number, content)
+        except RecordError as error:
+            rejects.append(Reject(str(path), number, sample, error.reason, error.detail, error.remedy))
+    return values, rejects
+
+
+def _opened(entry: Entry) -> tuple[Path, Callable[[bytes], Parsed]]:
+    """The file to read line by line, and how a line is read."""
+    if entry.reader.startswith(("omniio_", "arkive_")):
+        raise CorpusError(
+            f"entry {entry.name}: reader {entry.reader} keeps its payloads in binary files that only its own library "
+            "reads; write them out as audio files and text first (readers kaldi_audio, text, dialogue)"
+        )
+    if entry.reader == "lhotse_audio":
+        path, parse = _lhotse_manifest(entry.path)
+    elif entry.reader == "text" and entry.path.suffix == ".jsonl":
+        path, parse = entry.path, _text_object
+    elif entry.reader in _PARSERS:
+        path, parse = entry.path, _PARSERS[entry.reader]
+    else:
+        known = ", ".join([*_PARSERS, "lhotse_audio"])
+        raise CorpusError(f"entry {entry.name}: reader {entry.reader!r} is none of {known}")
+    if not path.is_file():
+        raise CorpusError(f"entry {entry.name}: {path} does not exist")
+    return path, parse
+
+
+def _lhotse_manifest(directory: Path) -> tuple[Path, Callable[[bytes], Parsed]]:
+    cuts = directory / "cuts.jsonl.gz"  # preferred to recordings, as ESPnet does
+    return (cuts, _cut) if cuts.is_file() else (directory / "recordings.jsonl.gz", _recording)
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    if path.suffix != ".gz":
+        yield from user_records.read_lines(path)
+        return
+    try:
+        with gzip.open(path, "rb") as file:
+            yield from ((number, line) for number, line in enumerate(file, 1) if line.strip())
+    except (OSError, EOFError) as error:
+        raise CorpusError(f"{path} is damaged: {error}") from error
+
+
+def _two_columns(line: bytes) -> tuple[str, str]:
+    try:
+        parts = line.decode("utf-8").strip().split(maxsplit=1)
+    except UnicodeDecodeError as error:
+        raise RecordError("bad_line", str(error), "save the file as UTF-8") from error
+    if len(parts) != 2:
+        raise RecordError(
+            "bad_line", f"{parts[0][:80]!r} stands alone", "write an id, a space and the content"
+        )
+    return parts[0], parts[1]
+
+
+def _field(value: dict, name: str, kind: type) -> object:
+    if not isinstance(value.get(name), kind):
+        raise RecordError(
+            "bad_line", f"no {kind.__name__} {name!r}", "write the line as reference section 2.7 has it"
+        )
+    return value[name]
+
+
+def _text_object(line: bytes) -> Parsed:
+    return _pair(line, "id", "text", str)
+
+
+def _dialogue(line: bytes) -> Parsed:
+    return _pair(line, "example_id", "messages", list)
+
+
+def _pair(line: bytes, key: str, name: str, kind: type) -> Parsed:
+    value = user_records.load_line(line)
+    sample = _field(value, key, str)
+    try:
+        return sample, _field(value, name, kind)
+    except RecordError as error:  # of a sample that may not be wanted
+        return sample, error
+
+
+def _kaldi(line: bytes) -> Parsed:
+    sample, path = _two_columns(line)
+    if path.endswith("|"):
+        detail = f"a command, not a file: {path[:80]}"
+        return sample, RecordError("piped_audio", detail, "write its output to a file; nothing is run here")
+    return sample, Audio(path)
+
+
+def _recording(line: bytes) -> Parsed:
+    value = user_records.load_line(line)
+    return _field(value, "id", str), _file_of(value)
+
+
+def _cut(line: bytes) -> Parsed:
+    value = user_records.load_line(line)
+    sample = _field(value, "id", str)
+    recording = value.get("recording")
+    if not isinstance(recording, dict):
+        return sample, _unsupported("a cut without a recording of its own, such as a mix or padding")
+    audio = _file_of(recording)
+    if isinstance(audio, RecordError):
+        return sample, audio
+    channel = value.get("channel", 0)
+    if (min(channel) if isinstance(channel, list) and channel else channel) != 0:
+        return sample, _unsupported(f"channel {channel}")
+    start, seconds = value.get("start", 0.0), value.get("duration")
+    if not all(isinstance(x, int | float) for x in (start, seconds)) or start < 0 or seconds <= 0:
+        return sample, RecordError("bad_line", f"start {start}, duration {seconds}", "write both in seconds")
+    return sample, Audio(audio.path, float(start), float(seconds))
+
+
+def _file_of(recording: dict) -> Audio | RecordError:
+    """The one file of a Lhotse recording."""
+    sources = recording.get("sources")
+    if recording.get("transforms"):
+        return _unsupported("transforms, which would have to be computed")
+    if not isinstance(sources, list) or len(sources) != 1 or not isinstance(sources[0], dict):
+        return _unsupported("not exactly one source")
+    kind, path = sources[0].get("type"), sources[0].get("source")
+    if kind != "file" or not isinstance(path, str):
+        return _unsupported(f"a source of type {kind!r}")
+    return Audio(path)
+
+
+def _unsupported(detail: str) -> RecordError:
+    return RecordError("unsupported_audio", detail, "write the audio to a file of its own")
+
+
+_PARSERS: dict[str, Callable[[bytes], Parsed]] = {
+    "text": _two_columns,
+    "dialogue": _dialogue,
+    "kaldi_audio": _kaldi,
+}
