@@ -16,7 +16,7 @@ LEVELS = {"loud": -13.0, "medium": -20.0, "soft": -27.0}
 NOISE = {"hardly any background noise": -70.0, "a faint hiss": -46.0}
 
 _DOMAIN_SHARES = {"sound": 0.4, "speech": 0.35, "music": 0.25}
-_COUNT_SHARES = (0.4, 0.3, 0.2, 0.1)  # of scenes with 1, 2, 3 and 4 events
+_COUNT_SHARES = (0.16, 0.28, 0.28, 0.28)  # of scenes with 1, 2, 3 and 4 events
 _SOUND_SECONDS = (0.5, 0.8)
 _GAP_SECONDS = (0.08, 0.25)
 _EDGE_SECONDS = (0.1, 0.2)
