@@ -1,12 +1,16 @@
 """Our X-Codec against transformers' own, with its random weights passed through our name table."""
 
 import functools
+import json
 
+import jax
 import numpy as np
 import pytest
 
+from bagpiper_jax import audio
 from bagpiper_jax.interop import xcodec
 from bagpiper_jax.models.codec import functional
+from bagpiper_jax.models.codec.storage import NANO, load_codec
 from bagpiper_jax.models.configs import CodecConfig, SemanticEncoderConfig
 
 torch = pytest.importorskip("torch")
@@ -116,6 +120,69 @@ def test_codes_and_waveform_equal_the_reference(config):
     assert decoded.shape == waveform.shape
     np.testing.assert_allclose(decoded, expected.audio_values[:, 0].numpy(), atol=1e-4)
     assert np.std(decoded) > 0.1
+
+
+def test_gradients_of_the_decoder_path_equal_the_reference():
+    model = reference_model(TINY, 2)
+    with torch.no_grad():  # at full strength a random Snake stack amplifies torch's own rounding to a percent
+        for name, parameter in model.acoustic_decoder.named_parameters():
+            parameter.mul_(1.0 if "alpha" in name else 0.5)
+        for quantizer in model.quantizer.quantizers:
+            quantizer.codebook.embed.copy_(torch.randn_like(quantizer.codebook.embed))
+    parameters = xcodec.to_ours({name: x.numpy() for name, x in model.state_dict().items()}, TINY)
+    random = np.random.default_rng(1)
+    codes = random.integers(0, TINY.codebook_size, (2, 12, TINY.num_codebooks))
+    upstream = random.standard_normal((2, 12 * TINY.hop)).astype(np.float32)
+    decoded = model.decode(torch.tensor(codes).transpose(1, 2)).audio_values[:, 0]
+    (decoded * torch.tensor(upstream)).sum().backward()
+
+    def loss(parameters):
+        return (functional.decode(parameters, TINY, codes) * upstream).sum()
+
+    ours = xcodec.to_theirs({n: np.asarray(g) for n, g in jax.grad(loss)(parameters).items()}, TINY)
+    theirs = {n: p.grad.numpy() for n, p in model.named_parameters() if p.grad is not None and p.grad.any()}
+    assert {name.split(".")[0] for name in theirs} == {"fc2", "acoustic_decoder"} and len(theirs) > 50
+    for name, wanted in theirs.items():
+        np.testing.assert_allclose(ours[name], wanted, atol=1e-4 * np.abs(wanted).max(), err_msg=name)
+
+
+def clips_of(demo_clips, seconds: float, count: int) -> list[np.ndarray]:
+    records = [json.loads(line) for line in (demo_clips / "manifest.jsonl").read_text().splitlines()]
+    waves = [
+        audio.read(demo_clips / r["audio"], max_seconds=60) for r in records[:: len(records) // count][:count]
+    ]
+    return [wave[: round(seconds * audio.SAMPLE_RATE)] for wave in waves]
+
+
+def assert_codes_equal(model, parameters, config, wave: np.ndarray) -> None:
+    """Every code, and the waveform decoded from them."""
+    wave = wave[None, : len(wave) // config.hop * config.hop]
+    with torch.no_grad():
+        expected = model(torch.tensor(wave)[:, None])
+    codes = functional.encode(parameters, config, wave)
+    np.testing.assert_array_equal(codes, expected.audio_codes.numpy().transpose(0, 2, 1))
+    decoded = functional.decode(parameters, config, codes)
+    np.testing.assert_allclose(decoded, expected.audio_values[:, 0].numpy(), atol=1e-4)
+
+
+def test_the_nano_codec_is_transformers_on_real_clips(demo_clips):
+    parameters, config = load_codec(NANO)
+    model = reference_model(config, 0)
+    state = xcodec.to_theirs(parameters, config)
+    model.load_state_dict({name: torch.tensor(np.asarray(x)) for name, x in state.items()})
+    for wave in clips_of(demo_clips, 3.0, 4):
+        assert_codes_equal(model, parameters, config, wave)
+
+
+@pytest.mark.slow
+def test_full_size_codes_of_real_clips(demo_clips):
+    config = CodecConfig()
+    model = reference_model(config, 1)
+    waves = clips_of(demo_clips, 1.0, 3)
+    fill_codebooks(model, torch.tensor(waves[0])[None, None])
+    parameters = xcodec.to_ours({name: x.numpy() for name, x in model.state_dict().items()}, config)
+    for wave in waves:
+        assert_codes_equal(model, parameters, config, wave)
 
 
 def test_semantic_features_are_the_mean_of_all_hidden_states():
