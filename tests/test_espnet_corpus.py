@@ -246,13 +246,16 @@ def test_damaged_lengths_registries_and_manifests_are_explained(root):
         build(root, "audio_to_text:cut:cut.json")
 
 
-def test_the_job_builds_it(root, monkeypatch):
+def test_the_job_builds_it_and_converts_yamls(root, monkeypatch):
     monkeypatch.chdir(root)
+    (root / "sample.yaml").write_text("audio: {topk: 7}\n")
     build_corpus.main([
         "--gin_file=gin/corpora/espnet.gin", "--gin.EspnetCorpusConfig.workers=1",
         "--gin.EspnetCorpusConfig.train=('audio_to_text:pairs:pairs.json',)",
+        "--gin.EspnetCorpusConfig.inference=sample.yaml",
     ])  # fmt: skip
     assert len(list(read_manifest(root / "corpora" / "espnet"))) == 2
+    assert "AudioSampling.top_k = 7" in (root / "corpora" / "espnet" / "generate.gin").read_text()
 
 
 @pytest.mark.slow

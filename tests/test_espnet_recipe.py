@@ -6,7 +6,8 @@ import pytest
 
 from bagpiper_jax import configuration
 from bagpiper_jax.corpora.assembly import CorpusError
-from bagpiper_jax.corpora.espnet import recipe
+from bagpiper_jax.corpora.espnet import inference, recipe
+from bagpiper_jax.generate import GenerateConfig
 from bagpiper_jax.training.config import TrainConfig
 
 IO = """
@@ -168,6 +169,41 @@ def test_all_faults_come_at_once(tmp_path):
         CorpusError, match="cannot be converted:\n(.|\n)*Mimi(.|\n)*bucket(.|\n)*unknown key sead"
     ):
         trained(tmp_path, spoiled)
+
+
+def test_keys_that_are_missing_are_named(tmp_path, caplog):
+    trained(tmp_path, TITAN.replace(", decay_end_step: 9000, min_lr_ratio: 1.0", ""))
+    assert "says nothing of OptimizerConfig.decay_end, OptimizerConfig.min_ratio: our defaults" in caplog.text
+    caplog.clear()
+    trained(tmp_path, TITAN)
+    assert "our defaults" not in caplog.text
+
+
+INFERENCE = """
+dtype: bfloat16
+num_hypo: 1
+enforce_modality: ["text", "audio"]
+audio: {temperature: 0.7, topk: 30, cfg: 3, max_step: 1024, min_step: 40}
+text: {temperature: 0.6, topk: 20, cfg: 1, max_step: 4096, min_step: 1}
+"""
+
+
+def test_an_inference_yaml_is_the_same_sampling(tmp_path):
+    gin = tmp_path / "generate.gin"
+    gin.write_text(inference.convert(write(tmp_path, INFERENCE)))
+    loop = configuration.load(GenerateConfig, [f"--gin_file={gin}", "--gin.GenerateConfig.checkpoint=x"]).loop
+    assert loop.modalities == ("text", "audio")
+    a, t = loop.audio, loop.text
+    assert (a.temperature, a.top_k, a.guidance, a.max_steps, a.min_steps) == (0.7, 30, 3, 1024, 40)
+    assert (t.temperature, t.top_k, t.guidance, t.max_steps, t.min_steps) == (0.6, 20, 1, 4096, 1)
+
+
+def test_inference_that_has_no_equal_is_refused(tmp_path):
+    spoiled = INFERENCE.replace("num_hypo: 1", "num_hypo: 4\nbeam: 2").replace("topk: 30", "top_p: 0.9")
+    with pytest.raises(CorpusError, match="num_hypo is 4(.|\n)*audio.top_p(.|\n)*unknown key beam"):
+        inference.convert(write(tmp_path, spoiled.replace('"text", "audio"', '"text"')))
+    with pytest.raises(CorpusError, match="enforce_modality .*video"):
+        inference.convert(write(tmp_path, INFERENCE.replace('"audio"]', '"video"]')))
 
 
 def test_yaml_runs_nothing(tmp_path):

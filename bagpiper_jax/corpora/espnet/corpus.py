@@ -13,7 +13,7 @@ from pathlib import Path
 
 from bagpiper_jax.corpora import assembly, user, user_records
 from bagpiper_jax.corpora.assembly import CorpusError, RecordError, Reject
-from bagpiper_jax.corpora.espnet import readers, recipe, specifiers
+from bagpiper_jax.corpora.espnet import inference, readers, recipe, specifiers
 from bagpiper_jax.corpora.espnet.readers import Value
 from bagpiper_jax.corpora.espnet.specifiers import Dataset, Specifier
 from bagpiper_jax.corpora.user import UserCorpusConfig
@@ -41,6 +41,7 @@ class EspnetCorpusConfig:
         root: what relative paths in the files are relative to: the recipe folder that ESPnet ran in.
         stats: folder of the length files; a sample without a length is rejected, as ESPnet never trains on it.
         recipe: a training YAML to convert to `<directory>/run.gin`.
+        inference: an inference YAML to convert to `<directory>/generate.gin`.
         gpus: of the run that the recipe was written for; each takes one row per micro-batch.
         default_domain, default_language, default_licence: of all clips, as the files state none.
         min_seconds, max_seconds, max_chars, max_reject_frac, workers: see `UserCorpusConfig`.
@@ -54,6 +55,7 @@ class EspnetCorpusConfig:
     root: str = "."
     stats: str = ""
     recipe: str = ""
+    inference: str = ""
     gpus: int = 8
     default_domain: str = "mixed"
     default_language: str = "en"
@@ -70,14 +72,18 @@ class EspnetCorpusConfig:
 
 
 def build(config: EspnetCorpusConfig) -> Path:
-    """Builds the corpus, writes `mixture.gin` and, from the recipe, `run.gin` beside it; returns its directory.
+    """Builds the corpus and writes `mixture.gin` and what the YAMLs give beside it; returns its directory.
 
     Raises:
         CorpusError: a file that is missing or of another form, a recipe that has no equal here, too many rejects.
     """
     directory, root = Path(config.directory), Path(config.root)
     assembly.require_replaceable(directory, "espnet")
-    run = recipe.convert(config.recipe, root, config.gpus, directory.name) if config.recipe else ""
+    converted = {}
+    if config.recipe:
+        converted["run.gin"] = recipe.convert(config.recipe, root, config.gpus, directory.name)
+    if config.inference:
+        converted["generate.gin"] = inference.convert(config.inference)
     registry = specifiers.read_registries(config.registries)
     collected = _Collected(config)
     for split in ("train", "validation", "test"):
@@ -85,10 +91,9 @@ def build(config: EspnetCorpusConfig) -> Path:
             collected.add(specifiers.parse(text, registry, root), split)
     facts = {"corpus": "espnet", "config": dataclasses.asdict(config), "specifiers": collected.facts}
     user.finish(_limits(config), collected.records, collected.rejects, root, facts)
-    mixture = _mixture(directory, _examples(read_manifest(directory), collected.factors))
-    (directory / "mixture.gin").write_text(mixture, encoding="utf-8")
-    if run:
-        (directory / "run.gin").write_text(run, encoding="utf-8")
+    converted["mixture.gin"] = _mixture(directory, _examples(read_manifest(directory), collected.factors))
+    for name, text in converted.items():
+        (directory / name).write_text(text, encoding="utf-8")
     return directory
 
 

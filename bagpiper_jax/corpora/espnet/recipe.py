@@ -65,6 +65,8 @@ ELSEWHERE = (
     "activation_checkpoint", "compile", "reshard_after_forward", "dp_shard", "dp_replicate", "pp_degree", "ep",
 )  # fmt: skip
 """Keys about files, kernels and hardware, which change no number here."""
+OPTIONAL = ("LossConfig.z_loss", "TrainConfig.accumulation", "TrainConfig.log_every")
+"""What ESPnet leaves at the values that are ours too."""
 SPECIAL = ("multimodal_io.discrete_audio.stream_weights", "trainer.freeze_param", "trainer.deepspeed_config")
 
 _FROZEN = {"multimodal_io_dict.discrete_audio", "multimodal_io_dict.continuous_audio"}
@@ -93,7 +95,7 @@ def convert(path: str | Path, root: Path, gpus: int, corpus: str) -> str:
     bindings["RenderConfig.stream_weights"] = _stream_weights(flat, faults)
     if faults:
         raise CorpusError(f"{path} cannot be converted:\n  " + "\n  ".join(faults))
-    _warn(path, flat)
+    _warn(path, flat, bindings)
     slots, accumulation = bindings.get("BatchShape.slots", 8192), bindings.get("TrainConfig.accumulation", 1)
     bindings |= {"BatchShape.rows": gpus * accumulation, "BatchShape.slots": slots}
     bindings["BatchShape.chunks"] = math.ceil(slots / 13)  # 13 slots per chunk of audio
@@ -187,13 +189,18 @@ def _deepspeed(path: Path) -> dict[str, object]:
     return found
 
 
-def _warn(path: str | Path, flat: Mapping[str, object]) -> None:
+def _warn(path: str | Path, flat: Mapping[str, object], bindings: Mapping[str, object]) -> None:
     dead = [key for key in flat if key.split(".")[-1] in DEAD]
     if dead:
         _log.warning("%s: no released code reads %s; ignored", path, ", ".join(dead))
     elsewhere = [key for key in flat if key.split(".")[-1] in ELSEWHERE and key not in dead]
     if elsewhere:
         _log.warning("%s: no equal here, numbers do not depend on it: %s", path, ", ".join(elsewhere))
+    absent = [
+        name for names in COPIED.values() for name in names if name not in bindings and name not in OPTIONAL
+    ]
+    if absent:
+        _log.warning("%s says nothing of %s: our defaults", path, ", ".join(dict.fromkeys(absent)))
 
 
 def _text(name: str, flat: Mapping, bindings: Mapping[str, object], corpus: str) -> str:
