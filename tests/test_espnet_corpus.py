@@ -198,6 +198,28 @@ def test_one_sample_in_two_splits_is_rejected(root):
     assert len(clips) == 2 and {r["reason"] for r in rejects} == {"duplicate_id"}
 
 
+def test_every_task_on_one_dataset_gives_one_clip(root):
+    for order in (1, -1):
+        tasks = ["text_only:pairs:pairs.json", "audio_to_text:pairs:pairs.json"][::order]
+        clips, rejects, _ = build(root, *tasks)
+        clip = clips["pairs.utt2"]
+        assert not rejects and clip.audio and clip.caption == "A shorter tone." and clip.text is None
+        assert sorted(clip.directions) == ["audio_to_caption", "text_only"]
+
+
+def test_a_sample_lost_in_one_dataset_does_not_hide_its_loss_in_another(root):
+    lines(root / "pipes.scp", "utt2 cat b.wav |")
+    dataset(root, "pipes", {"audio1": ("pipes.scp", "kaldi_audio"), "text1": ("captions", "text")}, ["utt2"])
+    lines(root / "short.scp", "utt/1 a.wav")
+    entries = {"audio1": ("short.scp", "kaldi_audio"), "text1": ("captions", "text")}
+    dataset(root, "short", entries, ["utt/1", "utt/1", "utt2"])
+    clips, rejects, _ = build(root, "audio_to_text:pipes:pipes.json", "audio_to_text:short:short.json")
+    assert sorted((r["id"], r["reason"]) for r in rejects) == [
+        ("utt/1", "duplicate_id"), ("utt2", "missing_entry"), ("utt2", "piped_audio"),
+    ]  # fmt: skip
+    assert len(clips) == 1
+
+
 def test_unequal_factors_are_told(root, caplog):
     dataset(root, "more", {"audio1": ("wav.scp", "kaldi_audio"), "text1": ("captions", "text")}, ["utt2"])
     _, _, directory = build(root, "audio_to_text:pairs:pairs.json:1", "audio_to_text:more:more.json:3.15")

@@ -142,16 +142,18 @@ class _Collected:
 
     def _joined(self, dataset: Dataset, lengths: Mapping | None) -> Iterator[tuple[str, list[Value]]]:
         """Each sample with its values in the order of the entries; the others are rejected."""
-        wanted = set(dataset.samples)
-        sources = {}
+        wanted, here = collections.Counter(dataset.samples), Value(str(dataset.path), 0, None)
+        sources, unreadable = {}, set()
         for entry in dataset.entries:
             sources[entry.name], rejects = readers.read(entry, wanted)
             self.rejects += rejects
-        named = {reject.id for reject in self.rejects if reject.reason != "duplicate_id"}
-        for sample in dict.fromkeys(dataset.samples):
+            unreadable |= {reject.id for reject in rejects if reject.reason != "duplicate_id"}
+        for sample, count in wanted.items():
+            for _ in range(count - 1):
+                twice = RecordError("duplicate_id", f"{sample} stands there {count} times", "name it once")
+                self._reject(here, sample, twice)
             missing = [name for name, values in sources.items() if sample not in values]
-            here = Value(str(dataset.path), 0, None)
-            if missing and sample not in named:
+            if missing and sample not in unreadable:
                 detail = f"{sample} has no {', '.join(missing)}"
                 self._reject(here, sample, RecordError("missing_entry", detail, "repair the dataset JSON"))
             elif not missing and lengths is not None and sample not in lengths:
@@ -171,8 +173,9 @@ class _Collected:
             not known.directions or known.split != split or record.directions[0] in known.directions
         ):
             raise RecordError("duplicate_id", f"{sample} of {specifier.name} was read before", "name it once")
-        if known:
-            record = dataclasses.replace(known, directions=(*known.directions, *record.directions))
+        if known:  # what a task of audio calls caption is the text of text_only
+            both = (*known.directions, *record.directions)
+            record = dataclasses.replace(record if record.audio else known, directions=both)
         self.records[record.id] = record
 
     def _record(self, specifier: Specifier, split: str, sample: str, values: list[Value]) -> UserRecord:
