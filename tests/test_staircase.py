@@ -10,6 +10,7 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 CODEC = REPOSITORY / "bagpiper_jax/assets/codec_nano.safetensors"
+TOWER = REPOSITORY / "bagpiper_jax/assets/tower_nano.safetensors"
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +39,7 @@ def staircase(tmp_path_factory):
     job("learn_tokenizer", "--gin_file=gin/corpora/tokenizer.gin")
     job("tokenize_audio", "--gin.TokenizeConfig.corpus=corpora/embedded")
     job("cache_tasks", "--gin_file=gin/mixtures/embedded.gin", f"--gin.CacheConfig.codec={CODEC}")
+    job("import_checkpoint", "--gin_file=gin/runs/nano_start.gin", f"--gin.ImportConfig.tower={TOWER}")
     short = ["--gin.TrainConfig.steps=6", "--gin.OptimizerConfig.warmup_steps=2", "--gin.BatchShape.rows=2"]
     job("train", "--gin_file=gin/runs/nano_pretrain.gin", f"--gin.TrainConfig.codec={CODEC}", *short)
     job("train", "--gin_file=gin/runs/nano_sft.gin", f"--gin.TrainConfig.codec={CODEC}", *short)
