@@ -56,6 +56,12 @@ def test_the_page_asks_for_nothing_outside_itself(tmp_path):
     assert "http" not in re.sub(r"base64,[^\"]*", "", page) and "@import" not in page
 
 
+def test_an_inaudible_page_has_the_same_pictures_and_no_sound(tmp_path):
+    page, silent = page_of(tmp_path), page_of(tmp_path, audible=False)
+    assert page.count("<audio") == 2 and "audio" not in re.findall(r"data:(\w+)", silent)
+    assert "<audio" not in silent and re.findall("<img[^>]*>", silent) == re.findall("<img[^>]*>", page)
+
+
 def test_what_models_write_is_escaped_and_the_markup_balances(tmp_path):
     page = page_of(tmp_path)
     assert "<script" not in page and "&lt;script&gt;" in page and "<x>" not in page

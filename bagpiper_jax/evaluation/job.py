@@ -41,6 +41,7 @@ class EvaluateConfig:
         loop: sampling.
         system_prompt: opens requests if not empty; None takes the one that the run was tuned with.
         seed: of the choice of questions and requests.
+        audible: embed the audio in the page; leave it out where licences forbid passing recordings on.
     """
 
     corpus: str
@@ -60,6 +61,7 @@ class EvaluateConfig:
     loop: LoopConfig = LoopConfig()
     system_prompt: str | None = None
     seed: int = 0
+    audible: bool = True
 
 
 def evaluate(config: EvaluateConfig) -> dict[str, dict[str, Score]]:
@@ -170,7 +172,7 @@ class _Evaluation:
         shown = self.questions[: config.exhibits // 2] + self.requests[: config.exhibits // 2]
         page = write_report(
             output / "report.html", config.title, self.scores, runs, self.exhibits[: config.exhibits],
-            self.codebooks, shown,
+            self.codebooks, shown, config.audible,
         )  # fmt: skip
         _log.info("wrote %s (%.1f MB)", page, page.stat().st_size / 1e6)
 

@@ -55,16 +55,19 @@ def data_uri(data: bytes, kind: str) -> str:
     return f"data:{kind};base64,{base64.b64encode(data).decode()}"
 
 
-def player(samples: Float32[np.ndarray, "samples"], label: str) -> str:
-    """A waveform as spectrogram and audio player, both within the page."""
+def figure(samples: Float32[np.ndarray, "samples"], label: str, audible: bool = True) -> str:
+    """A waveform as spectrogram and, if `audible`, audio player, both within the page."""
     picture = data_uri(spectrogram(samples), "image/png")
-    sound = data_uri(encode_flac(np.clip(samples, -1, 1).astype(np.float32)), "audio/flac")
     name = escape(label, quote=True)
     return (
-        f'<figure><img src="{picture}" alt="Spectrogram: {name}"><audio controls preload="metadata" '
-        f'src="{sound}" aria-label="{name}"></audio><figcaption>{escape(label)} '
-        f"<small>{len(samples) / 16000:.1f} s</small></figcaption></figure>"
+        f'<figure><img src="{picture}" alt="Spectrogram: {name}">{_player(samples, name) if audible else ""}'
+        f"<figcaption>{escape(label)} <small>{len(samples) / 16000:.1f} s</small></figcaption></figure>"
     )
+
+
+def _player(samples: Float32[np.ndarray, "samples"], name: str) -> str:
+    sound = data_uri(encode_flac(np.clip(samples, -1, 1).astype(np.float32)), "audio/flac")
+    return f'<audio controls preload="metadata" src="{sound}" aria-label="{name}"></audio>'
 
 
 def line_chart(

@@ -1,16 +1,17 @@
 """The report: one HTML page that needs nothing but itself."""
 
 import dataclasses
+import functools
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 
 import numpy as np
 
-from bagpiper_jax.evaluation.pictures import line_chart, player
+from bagpiper_jax.evaluation.pictures import figure, line_chart
 from bagpiper_jax.evaluation.scores import Score
 
 _STYLE = Path(__file__).with_name("report.css")
@@ -69,6 +70,7 @@ def write_report(
     exhibits: Sequence[Exhibit] = (),
     codebooks: Sequence[Mapping[str, float]] = (),
     dialogues: Sequence[Mapping] = (),
+    audible: bool = True,
 ) -> Path:
     """Writes the page.
 
@@ -80,15 +82,17 @@ def write_report(
         exhibits: clips to see and hear.
         codebooks: share used and perplexity per codebook.
         dialogues: question or request, reply and truth, as text.
+        audible: embed the audio; without it the page shows recordings that may not be passed on.
     """
+    show = functools.partial(figure, audible=audible)
     body = [
         f"<header><h1>{escape(title)}</h1>{_facts(runs)}</header>",
         _tiles(scores),
         *(_scores(section, table) for section, table in scores.items() if table),
         *(_curves(run) for run in runs),
         _codebooks(codebooks),
-        _dialogues(dialogues),
-        _exhibits(exhibits),
+        _dialogues(dialogues, show),
+        _exhibits(exhibits, show),
         *(_settings(run) for run in runs if run.config),
     ]
     page = (
@@ -211,13 +215,13 @@ def _codebooks(codebooks: Sequence[Mapping[str, float]]) -> str:
     )
 
 
-def _exhibits(exhibits: Sequence[Exhibit]) -> str:
+def _exhibits(exhibits: Sequence[Exhibit], show: Callable) -> str:
     if not exhibits:
         return ""
-    return f"<section><h2>Held-out clips</h2>{''.join(_exhibit(exhibit) for exhibit in exhibits)}</section>"
+    return f"<section><h2>Held-out clips</h2>{''.join(_exhibit(exhibit, show) for exhibit in exhibits)}</section>"
 
 
-def _exhibit(exhibit: Exhibit) -> str:
+def _exhibit(exhibit: Exhibit, show: Callable) -> str:
     pairs = [
         (exhibit.original, "the clip", exhibit.caption, "true caption"),
         (exhibit.codec_copy, "through the codec", exhibit.heard, "the model's caption of the clip"),
@@ -228,7 +232,7 @@ def _exhibit(exhibit: Exhibit) -> str:
             "the model's caption of what it made",
         ),
     ]
-    sounds = "".join(player(wave, label) for wave, label, _, _ in pairs if wave is not None)
+    sounds = "".join(show(wave, label) for wave, label, _, _ in pairs if wave is not None)
     texts = "".join(
         f"<div><dt>{escape(label)}</dt><dd>{escape(text)}</dd></div>"
         for _, _, text, label in pairs
@@ -237,7 +241,7 @@ def _exhibit(exhibit: Exhibit) -> str:
     return f'<article><h3>{escape(exhibit.title)}</h3><div class="players">{sounds}</div><dl>{texts}</dl></article>'
 
 
-def _dialogues(dialogues: Sequence[Mapping]) -> str:
+def _dialogues(dialogues: Sequence[Mapping], show: Callable) -> str:
     if not dialogues:
         return ""
     items = "".join(
@@ -246,7 +250,7 @@ def _dialogues(dialogues: Sequence[Mapping]) -> str:
         f"<pre>{escape(d['reply'])}</pre>"
         + (f"<p>True answer: {escape(d['truth'])}</p>" if "truth" in d else "")
         + (f"<p>Heard in the generated audio: {escape(d['heard'])}</p>" if "heard" in d else "")
-        + (player(d["audio"], "the reply's audio") if d.get("audio") is not None and len(d["audio"]) else "")
+        + (show(d["audio"], "the reply's audio") if d.get("audio") is not None and len(d["audio"]) else "")
         + "</details>"
         for d in dialogues
     )
