@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The quickstart's chain on real recordings, codec and tower included; about two hours on two cores.
+# The quickstart's chain on real recordings, codec and tower included; about an hour on two cores.
 # Needs Debian or Ubuntu. Writes corpora/, cache/ and runs/; an interrupted run continues where it was.
 set -euo pipefail
 began=$SECONDS
