@@ -107,6 +107,8 @@ def train_tower(config: TrainTowerConfig) -> tuple[dict[str, Array], dict[str, f
                 _log.info("step %d, held out: %s", done, _shown(scores))
             if done % config.save_every == 0 or done == config.steps:
                 snapshot.save(output, state, _identity(config))
+    if pending is not None:
+        _publish(*pending, writer, progress)
     writer.close()
     scores = scores or _score(state, config, tags, validation)
     report = {"scores": scores, "tags": tags.names, "steps": config.steps, "seed": config.seed}
