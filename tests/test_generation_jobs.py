@@ -16,7 +16,7 @@ def test_the_nano_files_build():
         generate.GenerateConfig,
         ["--gin_file=gin/runs/generate_nano.gin", "--gin.GenerateConfig.checkpoint=run"],
     )
-    assert made.loop.audio.guidance == 3.0 and made.loop.text.temperature == 0.0
+    assert made.loop.audio.guidance == 1.5 and made.loop.text.temperature == 0.0
     scored = configuration.load(EvaluateConfig, ["--gin_file=gin/runs/evaluate_nano.gin"])
     assert scored.loop.audio == made.loop.audio and scored.loop.text == made.loop.text
 

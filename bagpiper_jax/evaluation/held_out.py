@@ -1,6 +1,7 @@
 """The clips that a model is scored on, and what is true of them."""
 
 import dataclasses
+import hashlib
 import logging
 from collections.abc import Iterable
 from pathlib import Path
@@ -58,13 +59,15 @@ class Corpus:
 def read_corpus(directory: str, split: str, limit: int) -> Corpus:
     """Reads at most `limit` captioned clips of `split`, and all training clips without their audio.
 
-    Clips whose audio cannot be used are left out with a warning.
+    The clips come in an order that only their ids decide, so that any first part of them is a fair sample: manifests
+    are sorted by source. Clips whose audio cannot be used are left out with a warning.
 
     Raises:
         EvaluationError: nothing to score, or no training clips to count baselines on.
     """
     clips = [clip for clip in read_manifest(directory) if clip.audio and clip.caption]
-    held_out = list(_opened(directory, (clip for clip in clips if clip.split == split), limit))
+    shuffled = sorted((clip for clip in clips if clip.split == split), key=_by_hash)
+    held_out = list(_opened(directory, shuffled, limit))
     training = tuple(clip for clip in clips if clip.split == "train")
     if not held_out or not training:
         raise EvaluationError(
@@ -72,6 +75,10 @@ def read_corpus(directory: str, split: str, limit: int) -> Corpus:
             "'train'; both are needed, see build_corpus"
         )
     return Corpus(tuple(held_out), training)
+
+
+def _by_hash(clip: Clip) -> bytes:
+    return hashlib.sha256(clip.id.encode()).digest()
 
 
 def truth_of(clip: Clip) -> ParsedCaption:
