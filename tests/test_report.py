@@ -76,6 +76,11 @@ def test_scores_stand_beside_baseline_and_target(tmp_path):
     assert 'class="tile good"' in page
 
 
+def test_a_target_that_the_baseline_reaches_too_is_not_good(tmp_path):
+    page = page_of(tmp_path, scores={"Captions": {"event_count": Score(1.0, 8, 1.0, 0.95)}})
+    assert 'class="tile short"' in page and 'class="tile good"' not in page
+
+
 def test_an_empty_report_is_a_page(tmp_path):
     page = page_of(tmp_path, scores={}, runs=[], exhibits=[], codebooks=[], dialogues=[])
     assert "<h1>A &lt;title&gt;</h1>" in page

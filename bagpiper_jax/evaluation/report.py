@@ -163,9 +163,13 @@ def _bar(score: Score) -> str:
 
 
 def _verdict(score: Score) -> str:
+    """A target is no achievement where the most frequent answer reaches it as well."""
     if score.target is None:
         return ""
-    return "good" if (score.value >= score.target) == score.higher_is_better else "short"
+    sign = 1 if score.higher_is_better else -1
+    met = sign * score.value >= sign * score.target
+    beyond_baseline = score.baseline is None or sign * score.value > sign * score.baseline
+    return "good" if met and beyond_baseline else "short"
 
 
 def _number(score: Score, value: float | None) -> str:
