@@ -1,0 +1,45 @@
+"""Caching the real SeqIO tasks over a small corpus that a test writes."""
+
+from pathlib import Path
+
+from bagpiper_jax.data.cache import TaskCache
+from bagpiper_jax.data.export import CacheConfig, cache_mixtures
+from bagpiper_jax.data.lock import read_lock
+from bagpiper_jax.manifest import Clip
+from bagpiper_jax.vocabulary import Vocabulary
+
+LAYOUT = Vocabulary(text_size=256)
+
+
+def clip(name: str, split: str = "train", **fields) -> Clip:
+    defaults = {
+        "domain": "sound",
+        "audio": f"audio/{name}.wav",
+        "duration": 1.0,
+        "caption": f"This is {name}!",
+    }
+    return Clip(id=name, split=split, **{**defaults, **fields})
+
+
+def config(root, **fields) -> CacheConfig:
+    """Settings of the cache job over the corpus root/user, nothing that needs codes unless `fields` say so."""
+    defaults = {
+        "mixtures": ("user_pretraining",),
+        "data_root": str(root),
+        "cache_dir": str(root / "cache"),
+        "rates": {"user_caption_to_audio": 0.0},
+        "max_reject_frac": 0.5,
+        "shard_inputs": 5,
+    }
+    return CacheConfig(**{**defaults, **fields})
+
+
+def cache_mixture(config: CacheConfig) -> Path:
+    """The lock of the one mixture that `config` names."""
+    (lock,) = cache_mixtures(config)
+    return lock
+
+
+def caches(lock_path, split="train") -> dict[str, TaskCache]:
+    """Task → its cache, of one split of a lock."""
+    return {t.task: TaskCache(lock_path.parent / t.path) for t in read_lock(lock_path).tasks(split)}
