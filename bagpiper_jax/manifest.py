@@ -38,6 +38,7 @@ class Clip:
         source, licence, language: provenance.
         group: what must not straddle splits: a speaker, a tune, a source recording.
         directions: pre-training tasks that may use the clip, of `DIRECTIONS`; None for all.
+        metrics: what was measured or judged, by name: numbers, booleans, strings; or None (docs/captions.md).
     """
 
     id: str
@@ -54,6 +55,7 @@ class Clip:
     language: str = "en"
     group: str = ""
     directions: list | None = None
+    metrics: dict | None = None
 
     def __post_init__(self):
         if not self.id or not all(c.isalnum() or c in "-_." for c in self.id):
@@ -64,6 +66,8 @@ class Clip:
             raise ManifestError(f"clip {self.id}: domain {self.domain!r} is none of {', '.join(DOMAINS)}")
         if not set(self.directions or ()) <= set(DIRECTIONS):
             raise ManifestError(f"clip {self.id}: directions {self.directions} are not of {DIRECTIONS}")
+        if self.metrics is not None and not isinstance(self.metrics, dict):
+            raise ManifestError(f"clip {self.id}: metrics {self.metrics!r} is no object of names and values")
 
 
 def write_manifest(directory: str | os.PathLike, clips: Iterable[Clip]) -> Path:
@@ -73,10 +77,15 @@ def write_manifest(directory: str | os.PathLike, clips: Iterable[Clip]) -> Path:
     temporary = path.with_suffix(".tmp")
     with open(temporary, "w", encoding="utf-8") as file:
         for clip in clips:
-            line = {k: value for k, value in dataclasses.asdict(clip).items() if value not in (None, "")}
-            file.write(json.dumps(line, ensure_ascii=False, sort_keys=True) + "\n")
+            file.write(clip_line(clip))
     os.replace(temporary, path)
     return path
+
+
+def clip_line(clip: Clip) -> str:
+    """A clip as its line of a manifest; unset fields are left out."""
+    line = {name: value for name, value in vars(clip).items() if value not in (None, "")}
+    return json.dumps(line, ensure_ascii=False, sort_keys=True) + "\n"
 
 
 def read_manifest(directory: str | os.PathLike) -> Iterator[Clip]:
