@@ -21,6 +21,8 @@ class TrainConfig:
             and nothing without it.
         tokenizer, codec: what generation loads beside this model; recorded in the run's config.json.
         model, optimizer, loss, mesh, batch, render: settings of the parts.
+        slice: the chips that the run is sized for, see `chips.SLICES`; `plan` compiles for them. Training does not
+            look at it.
         stage: which parameters train, see `freezing.STAGES`.
         init_from: directory of a run, or of one of its checkpoints, whose parameters this run starts from;
             its optimizer and data position are not taken over.
@@ -46,6 +48,7 @@ class TrainConfig:
     mesh: MeshConfig = MeshConfig()
     batch: BatchShape = BatchShape(rows=8, slots=8192, chunks=64)
     render: RenderConfig = RenderConfig()
+    slice: str = ""
     stage: str = "pretrain"
     init_from: str | None = None
     steps: int = 600_000
