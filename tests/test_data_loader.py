@@ -119,7 +119,7 @@ def test_windows_hold_at_most_so_many_chunks_of_one_clip(tmp_path, window, expec
     batch = empty_batch(1, shape, 8)
     length, chunks = made.index["length"], made.index["chunks"]
     zero = np.zeros(1, np.int64)
-    planned = Planned(zero, zero, zero, length.astype(np.int64), chunks.astype(np.int64))
+    planned = Planned(zero, zero, zero, zero, length.astype(np.int64), chunks.astype(np.int64))
     rows = RowMaker([made], ["t"], VOCABULARY, dialogue.RenderConfig(), 0, 0.0, window_chunks=window)
     rows.fill(batch, 0, planned)
     assert batch.chunk_window[0].tolist() == expected

@@ -1,34 +1,71 @@
-"""Best-fit-decreasing packing with two budgets: slots of a row, and audio chunks of a row."""
+"""Packing with two budgets, slots of a row and audio chunks of a row: best fit decreasing, with a fast way in.
+
+Rows need a handful of examples each, and only the last of them decide how full a row gets. So whole rounds of the
+largest examples are dealt at once, one to a row, the largest to the emptiest, and best fit places what remains one
+by one. Where that wastes rows, because both budgets are tight, best fit places everything.
+"""
 
 import numpy as np
 from jaxtyping import Int
 
-# Rows that turn out to have too little of the plentiful budget; this bounds how many an example looks at.
-_MAX_LOOKS = 16
+_DEALT = 0.8  # share of the slots that is dealt in rounds
+_GOOD = 0.996  # what dealing must fill of the rows, or best fit tries alone
+_MAX_LOOKS = 16  # rows of too little of the plentiful budget that an example looks at
 
 
 def pack(
     lengths: Int[np.ndarray, "n"], chunks: Int[np.ndarray, "n"], slots: int, max_chunks: int
-) -> list[list[int]]:
-    """Packs examples into rows; returns the example numbers of each row.
-
-    The largest example goes first, by the larger of its two shares, into the fullest row that still holds it;
-    fullest by the budget that is scarcer over all examples. Deterministic: ties keep the order of examples.
+) -> Int[np.ndarray, "n"]:
+    """Packs examples into rows; returns the row number of each example. Deterministic, and no row is empty.
 
     Args:
         lengths, chunks: what each example takes, at most `slots` and `max_chunks`.
     """
-    slot_share, chunk_share = lengths / slots, chunks / max(1, max_chunks)
-    order = np.lexsort((np.arange(len(lengths)), -lengths, -np.maximum(slot_share, chunk_share)))
-    scarce, plenty = (lengths, slots), (chunks, max_chunks)
-    if chunk_share.sum() > slot_share.sum():
-        scarce, plenty = plenty, scarce
-    rows = _OpenRows(scarce[1], plenty[1])
-    for example, first, second in zip(
-        order.tolist(), scarce[0][order].tolist(), plenty[0][order].tolist(), strict=True
-    ):
-        rows.place(example, first, second)
-    return rows.rows
+    if not len(lengths):
+        return np.zeros(0, np.int64)
+    needs, budgets = np.stack([lengths, chunks]).astype(np.int64), (slots, max_chunks)
+    shares = needs / np.maximum(1, [[slots], [max_chunks]])
+    order = np.lexsort((-needs[0], -shares.max(axis=0)))
+    fewest = shares.sum(axis=1).max()
+    dealt = _Rows(budgets, shares, int(np.ceil(fewest)))
+    found = dealt.best_fit(dealt.deal(order, needs, _DEALT), needs)
+    if fewest >= _GOOD * (found.max() + 1):
+        return found
+    fitted = _Rows(budgets, shares, 0).best_fit(order, needs)
+    return fitted if fitted.max() < found.max() else found
+
+
+class _Rows:
+    """Rows and what they have left of both budgets; the scarcer one over all examples is searched exactly."""
+
+    def __init__(self, budgets: tuple[int, int], shares: np.ndarray, rows: int):
+        self._budgets = np.asarray(budgets)[:, None]
+        self._left = np.repeat(self._budgets, rows, axis=1)
+        self._scarce = int(shares[1].sum() > shares[0].sum())
+        self._row_of = np.full(shares.shape[1], -1, np.int64)
+
+    def deal(self, order: np.ndarray, needs: np.ndarray, share: float) -> np.ndarray:
+        """Deals the first examples of `order`, in rounds; returns those that are still without a row, in order."""
+        filled = np.cumsum(needs[0, order])
+        rows, stop = self._left.shape[1], int(np.searchsorted(filled, share * filled[-1]))
+        for begin in range(0, stop, rows):
+            examples = order[begin : min(begin + rows, stop)]
+            free = np.where(self._budgets > 0, self._left / np.maximum(1, self._budgets), 1.0).min(axis=0)
+            chosen = np.argsort(-free, kind="stable")[: len(examples)]
+            fits = (self._left[:, chosen] >= needs[:, examples]).all(axis=0)
+            self._row_of[examples[fits]] = chosen[fits]
+            self._left[:, chosen[fits]] -= needs[:, examples[fits]]
+        return order[self._row_of[order] < 0]
+
+    def best_fit(self, examples: np.ndarray, needs: np.ndarray) -> np.ndarray:
+        """Places each example into the fullest row that still holds it, or a new one; returns all row numbers."""
+        scarce, plenty = self._scarce, 1 - self._scarce
+        open_rows = _OpenRows(self._left[scarce].tolist(), self._left[plenty].tolist())
+        fresh = int(self._budgets[scarce, 0]), int(self._budgets[plenty, 0])
+        wanted = zip(needs[scarce, examples].tolist(), needs[plenty, examples].tolist(), strict=True)
+        self._row_of[examples] = [open_rows.place(a, b, fresh) for a, b in wanted]
+        # A row that was opened for a round but met no example would be empty.
+        return np.unique(self._row_of, return_inverse=True)[1]
 
 
 class _OpenRows:
@@ -39,47 +76,41 @@ class _OpenRows:
     than the need surely fits and only rows of the same class are looked at one by one.
     """
 
-    def __init__(self, scarce: int, plenty: int):
-        self.rows: list[list[int]] = []
-        self._scarce, self._plenty = scarce, plenty
-        self._plenty_left: list[int] = []
-        classes = plenty.bit_length() + 1
-        self._members: list[dict[int, list[int]]] = [{} for _ in range(classes)]  # class → scarce left → rows
-        self._occupied = [0] * classes  # bit n is set while some row of the class has n left
+    def __init__(self, scarce_left: list[int], plenty_left: list[int]):
+        self._plenty_left = plenty_left
+        self._members: list[dict[int, list[int]]] = []  # class → scarce left → rows
+        self._occupied: list[int] = []  # bit n is set while some row of the class has n left
+        for row, left in enumerate(scarce_left):
+            self._open(row, left)
 
-    def place(self, example: int, scarce: int, plenty: int) -> None:
-        row, left = self._take(scarce, plenty)
-        self.rows[row].append(example)
-        self._plenty_left[row] -= plenty
-        left -= scarce
-        kind = self._plenty_left[row].bit_length()
-        self._members[kind].setdefault(left, []).append(row)
-        self._occupied[kind] |= 1 << left
-
-    def _take(self, scarce: int, plenty: int) -> tuple[int, int]:
-        """Removes the best row from the open ones, or makes a new one; returns it and what it has left."""
-        best_left, best_kind, best_place = self._scarce + 1, -1, 0
-        for kind in range(plenty.bit_length(), len(self._occupied)):
+    def place(self, scarce: int, plenty: int, fresh: tuple[int, int]) -> int:
+        """The best row for these needs, which it then has less of; a fresh one where none fits."""
+        lowest = plenty.bit_length()
+        best_left, best_kind, best_place = -1, -1, -1
+        for kind in range(lowest, len(self._occupied)):
             fitting = self._occupied[kind] >> scarce
             if not fitting:
                 continue
-            if plenty <= (1 << kind) >> 1 or not plenty:
-                left, place = scarce + _lowest_bit(fitting), -1
+            if kind > lowest or not plenty:
+                left, place = scarce + (fitting & -fitting).bit_length() - 1, -1
             else:
                 left, place = self._look(kind, scarce, fitting, plenty)
-            if left < best_left:
+            if left >= 0 and (best_kind < 0 or left < best_left):
                 best_left, best_kind, best_place = left, kind, place
         if best_kind < 0:
-            self.rows.append([])
-            self._plenty_left.append(self._plenty)
-            return len(self.rows) - 1, self._scarce
-        return self._remove(best_kind, best_left, best_place), best_left
+            row, best_left = len(self._plenty_left), fresh[0]
+            self._plenty_left.append(fresh[1])
+        else:
+            row = self._close(best_kind, best_left, best_place)
+        self._plenty_left[row] -= plenty
+        self._open(row, best_left - scarce)
+        return row
 
     def _look(self, kind: int, left: int, fitting: int, plenty: int) -> tuple[int, int]:
-        """The best row of a class whose rows may or may not have enough; what it has left, and its place."""
+        """The best row of a class whose rows may or may not have enough: what it has left, or -1, and its place."""
         looks = 0
         while fitting and looks < _MAX_LOOKS:
-            skip = _lowest_bit(fitting)
+            skip = (fitting & -fitting).bit_length() - 1
             left += skip
             for place, row in enumerate(self._members[kind][left]):
                 if self._plenty_left[row] >= plenty:
@@ -87,15 +118,19 @@ class _OpenRows:
                 looks += 1
             fitting >>= skip + 1
             left += 1
-        return self._scarce + 1, 0
+        return -1, -1
 
-    def _remove(self, kind: int, left: int, place: int) -> int:
+    def _open(self, row: int, left: int) -> None:
+        kind = self._plenty_left[row].bit_length()
+        while len(self._members) <= kind:
+            self._members.append({})
+            self._occupied.append(0)
+        self._members[kind].setdefault(left, []).append(row)
+        self._occupied[kind] |= 1 << left
+
+    def _close(self, kind: int, left: int, place: int) -> int:
         rows = self._members[kind][left]
         row = rows.pop(place)
         if not rows:
             self._occupied[kind] &= ~(1 << left)
         return row
-
-
-def _lowest_bit(bits: int) -> int:
-    return (bits & -bits).bit_length() - 1

@@ -1,84 +1,60 @@
 """The pack plan: which examples form row r of a run is a pure function of (caches, rates, seed).
 
 The run is cut into windows of a fixed number of examples. How many a window takes of each task follows from the
-rates in closed form, which examples from the task's epoch-wise permutation, and best-fit-decreasing packing turns
-them into rows. So any row of any step can be computed by any process, and the position of a run is one number.
+rates in closed form, which examples from the task's epoch-wise permutation, and packing turns them into rows. So
+any row of any step can be computed by any process, and the position of a run is one number. Only lengths are
+looked at, and of those only the examples of a window: planning costs the same for a thousand records and a billion.
 """
 
 import bisect
 import collections
 import dataclasses
 import functools
-import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
-from jaxtyping import Int32, Int64
+from jaxtyping import Int64
 
+from bagpiper_jax.data.lengths import Excluded, PlanError, TaskLengths, Usable, example_shares, usable_records
 from bagpiper_jax.data.packing import pack
-from bagpiper_jax.data.shuffle import permute, stable_hash
+from bagpiper_jax.data.shuffle import mix, permute, round_keys
 
-_log = logging.getLogger(__name__)
+__all__ = ["EMPTY_ROW", "Excluded", "FinitePlan", "Plan", "PlanError", "Planned", "TaskLengths", "Usable"]
+
 _WINDOWS_IN_MEMORY = 4
 _SMALLEST_WINDOW = 64
 
 
-class PlanError(ValueError):
-    """A plan that cannot be made; says which task and what to change."""
-
-
-@dataclasses.dataclass(frozen=True)
-class TaskLengths:
-    """What the plan knows of a task.
-
-    Attributes:
-        name, rate: as in the lock.
-        length, chunks, direction: int32 [records], columns of the cache's index.
-    """
-
-    name: str
-    rate: float
-    length: Int32[np.ndarray, "n"]
-    chunks: Int32[np.ndarray, "n"]
-    direction: Int32[np.ndarray, "n"]
-
-
 @dataclasses.dataclass(frozen=True)
 class Planned:
-    """Examples of a row, in the order they stand in it; all int64 [k].
+    """Examples, in the order they stand in their row; all int64 [k].
 
     Attributes:
         task: index into the plan's tasks.
         epoch: which pass over the task.
         index: record number in the task's cache.
+        variant: which of the record's declared variants.
         length, chunks: slots and audio chunks it takes.
     """
 
     task: Int64[np.ndarray, "k"]
     epoch: Int64[np.ndarray, "k"]
     index: Int64[np.ndarray, "k"]
+    variant: Int64[np.ndarray, "k"]
     length: Int64[np.ndarray, "k"]
     chunks: Int64[np.ndarray, "k"]
 
     def __len__(self) -> int:
         return len(self.task)
 
-    def select(self, places: Sequence[int]) -> "Planned":
-        return Planned(*(getattr(self, f.name)[places] for f in dataclasses.fields(self)))
+    def select(self, places) -> "Planned":
+        """Those at `places`: a slice, or numbers."""
+        columns = (self.task, self.epoch, self.index, self.variant, self.length, self.chunks)
+        return Planned(*(column[places] for column in columns))
 
 
-EMPTY_ROW = Planned(*(np.zeros(0, np.int64) for _ in range(5)))
-
-
-@dataclasses.dataclass(frozen=True)
-class Excluded:
-    """Examples of a task that no row can hold."""
-
-    task: str
-    examples: int
-    tokens: int
-    share: float
+EMPTY_ROW = Planned(*(np.zeros(0, np.int64) for _ in dataclasses.fields(Planned)))
 
 
 class Plan:
@@ -91,6 +67,8 @@ class Plan:
         rate_unit: "examples" or "tokens".
         window: examples planned together, at most; larger packs tighter and starts slower. Small corpora get
             smaller windows, since a window of many epochs would put copies of an example into one row.
+        first: (row, window) at which this plan takes over from another one.
+        cursors: task name → examples of it that were taken before.
 
     Raises:
         PlanError: no task, or a task of which no example fits a row.
@@ -104,12 +82,17 @@ class Plan:
         seed: int,
         rate_unit: str = "examples",
         window: int = 4096,
+        first: tuple[int, int] = (0, 0),
+        cursors: Mapping[str, int] | None = None,
     ):
         self.tasks, self.slots, self.max_chunks, self.seed = tuple(tasks), slots, max_chunks, seed
-        self.usable, self.excluded = _usable(self.tasks, slots, max_chunks)
+        self.usable, self.excluded = usable_records(self.tasks, slots, max_chunks)
         self.shares = example_shares(self.tasks, self.usable, rate_unit)
         self.window_size = _window_size(window, self.shares, self.usable)
-        self._starts = [(0, 0)]  # (first row, window), for the windows counted so far
+        self._first_window = first[1]
+        self._cursors = np.asarray([(cursors or {}).get(t.name, 0) for t in self.tasks], np.int64)
+        self._sizes = np.asarray([len(usable) for usable in self.usable], np.int64)
+        self._starts = [first]  # (first row, window), for the windows counted so far
         self._windows: collections.OrderedDict[int, list[Planned]] = collections.OrderedDict()
         self._lock = threading.RLock()
 
@@ -124,7 +107,7 @@ class Plan:
             at = bisect.bisect_right(self._starts, (row, float("inf"))) - 1
             first, window = self._starts[max(0, at)]
             if row < first:
-                raise ValueError(f"row {row} lies before the window this plan was resumed at")
+                raise ValueError(f"row {row} lies before the window this plan begins at")
             while row - first >= (count := len(self.window(window))):
                 first, window = first + count, window + 1
                 if first > self._starts[-1][0]:
@@ -141,34 +124,45 @@ class Plan:
         """All rows of a window, in the order they are trained on."""
         with self._lock:
             if window not in self._windows:
-                self._windows[window] = self._plan_window(window)
+                examples, ends = self.packed(window)
+                bounds = [0, *ends.tolist()]
+                self._windows[window] = [
+                    examples.select(slice(*b)) for b in zip(bounds[:-1], bounds[1:], strict=True)
+                ]
                 while len(self._windows) > _WINDOWS_IN_MEMORY:
                     self._windows.popitem(last=False)
             self._windows.move_to_end(window)
             return self._windows[window]
 
+    def packed(self, window: int) -> tuple[Planned, Int64[np.ndarray, "rows"]]:
+        """A window's examples, row after row, and where each row ends among them. Pure, keeps nothing."""
+        examples = self._examples(window)
+        row_of = pack(examples.length, examples.chunks, self.slots, self.max_chunks)
+        rows = int(row_of.max()) + 1
+        shuffled = np.random.Generator(np.random.Philox(key=[self.seed, window])).permutation(rows)[row_of]
+        order = np.argsort(shuffled, kind="stable")
+        return examples.select(order), np.cumsum(np.bincount(shuffled, minlength=rows))
+
     def consumed(self, window: int) -> list[int]:
         """Examples taken of each task before a window."""
-        return [int(share * self.window_size * window + 0.5) for share in self.shares]
+        taken = np.asarray(self.shares) * self.window_size * (window - self._first_window) + 0.5
+        return (self._cursors + taken.astype(np.int64)).tolist()
 
-    def _plan_window(self, window: int) -> list[Planned]:
-        begins, ends = self.consumed(window), self.consumed(window + 1)
-        pieces = [self._stream(t, b, e) for t, (b, e) in enumerate(zip(begins, ends, strict=True))]
-        examples = _concatenate(pieces)
-        rows = pack(examples.length, examples.chunks, self.slots, self.max_chunks)
-        order = np.random.Generator(np.random.Philox(key=[self.seed, window])).permutation(len(rows))
-        return [examples.select(rows[r]) for r in order]
-
-    def _stream(self, task: int, begin: int, end: int) -> Planned:
-        """Examples `begin` to `end` of a task's endless stream, each epoch a new permutation."""
-        usable = self.usable[task]
-        epoch, within = np.divmod(np.arange(begin, end, dtype=np.int64), len(usable))
-        index = np.empty_like(within)
-        for e in np.unique(epoch):
-            key = stable_hash(self.seed, self.tasks[task].name, int(e))
-            here = epoch == e
-            index[here] = usable[permute(within[here], len(usable), key)]
-        return _planned(self.tasks, task, epoch, index)
+    def _examples(self, window: int) -> Planned:
+        """Of each task the next part of its endless stream, in which each epoch is a new permutation."""
+        begins, ends = np.asarray(self.consumed(window)), np.asarray(self.consumed(window + 1))
+        counts = ends - begins
+        task = np.repeat(np.arange(len(counts)), counts)
+        within_task = np.arange(len(task)) - np.repeat(np.cumsum(counts) - counts, counts)
+        epoch, position = np.divmod(begins[task] + within_task, self._sizes[task])
+        # Streams are runs of one task and one epoch; keys and columns are looked up once for each.
+        starts = np.flatnonzero(np.diff(task, prepend=-1) | np.diff(epoch, prepend=-1))
+        runs = [(int(task[s]), int(epoch[s])) for s in starts]
+        repeats = np.diff(starts, append=len(task))
+        keys = np.stack([round_keys(self.seed, self.tasks[t].name, e) for t, e in runs])
+        number = permute(position, self._sizes[task], np.repeat(keys, repeats, axis=0))
+        columns = _columns(self, task, number, counts)
+        return _draw_variants(task, epoch, *columns, np.repeat(keys[:, 0], repeats))
 
 
 class FinitePlan:
@@ -176,7 +170,7 @@ class FinitePlan:
 
     def __init__(self, tasks: Sequence[TaskLengths], slots: int, max_chunks: int, window: int = 4096):
         self.tasks, self.slots, self.max_chunks = tuple(tasks), slots, max_chunks
-        self.usable, self.excluded = _usable(self.tasks, slots, max_chunks)
+        self.usable, self.excluded = usable_records(self.tasks, slots, max_chunks)
         self._window_size = window
 
     def __len__(self) -> int:
@@ -188,65 +182,54 @@ class FinitePlan:
 
     @functools.cached_property
     def _rows(self) -> list[Planned]:
-        pieces = [_planned(self.tasks, t, np.zeros_like(u), u) for t, u in enumerate(self.usable)]
-        everything, rows = _concatenate(pieces), []
+        counts = np.asarray([len(usable) for usable in self.usable])
+        task = np.repeat(np.arange(len(counts)), counts)
+        number = np.arange(len(task)) - np.repeat(np.cumsum(counts) - counts, counts)
+        columns = _columns(self, task, number, counts)
+        everything = _draw_variants(task, np.zeros_like(task), *columns, np.zeros(len(task), np.uint64))
+        rows = []
         for begin in range(0, len(everything), self._window_size):
-            places = np.arange(begin, min(begin + self._window_size, len(everything)))
-            examples = everything.select(places)
-            packed = pack(examples.length, examples.chunks, self.slots, self.max_chunks)
-            rows += [examples.select(sorted(p)) for p in sorted(packed, key=min)]
+            examples = everything.select(slice(begin, begin + self._window_size))
+            row_of = pack(examples.length, examples.chunks, self.slots, self.max_chunks)
+            members = np.split(np.argsort(row_of, kind="stable"), np.cumsum(np.bincount(row_of))[:-1])
+            rows += [examples.select(m) for m in sorted(members, key=min)]
         return rows
 
 
-def example_shares(
-    tasks: Sequence[TaskLengths], usable: Sequence[np.ndarray], rate_unit: str
-) -> tuple[float, ...]:
-    """What share of all examples each task gives, so that examples or tokens come at its rate."""
-    rates = [task.rate for task in tasks]
-    if rate_unit == "tokens":
-        rates = [r / float(t.length[u].mean()) for r, t, u in zip(rates, tasks, usable, strict=True)]
-    return tuple(rate / sum(rates) for rate in rates)
-
-
-def _window_size(most: int, shares: Sequence[float], usable: Sequence[np.ndarray]) -> int:
+def _window_size(most: int, shares: Sequence[float], usable: Sequence[Usable]) -> int:
     """As many examples as hold about one epoch of the task that repeats soonest."""
     epoch = min(len(u) / share for share, u in zip(shares, usable, strict=True))
     return min(most, max(_SMALLEST_WINDOW, int(epoch)))
 
 
-def _usable(tasks, slots: int, max_chunks: int) -> tuple[tuple[np.ndarray, ...], tuple[Excluded, ...]]:
-    if not tasks:
-        raise PlanError("the mixture is empty: there is no task to plan")
-    usable, excluded = [], []
-    for task in tasks:
-        fits = (task.length <= slots) & (task.chunks <= max_chunks)
-        usable.append(np.flatnonzero(fits))
-        lost = int((~fits).sum())
-        if lost == len(fits):
-            raise PlanError(
-                f"no example of {task.name} fits a row of {slots} slots and {max_chunks} audio chunks; its "
-                f"shortest has {task.length.min(initial=0)} slots, {task.chunks.min(initial=0)} chunks"
-            )
-        if lost:
-            tokens = int(task.length[~fits].sum())
-            excluded.append(Excluded(task.name, lost, tokens, lost / len(fits)))
-            _log.warning(
-                "%s: %d examples (%.1f %%, %d tokens) exceed a row of %d slots and %d chunks; left out",
-                task.name, lost, 100 * lost / len(fits), tokens, slots, max_chunks,
-            )  # fmt: skip
-    return tuple(usable), tuple(excluded)
+def _columns(plan, task: np.ndarray, number: np.ndarray, counts: np.ndarray):
+    """Record number [n], lengths and chunks [n, V] of usable examples, which stand task after task."""
+    index, lengths, chunks = np.empty_like(number), [], []
+    ends = np.cumsum(counts).tolist()
+    for t, (begin, end) in enumerate(zip([0, *ends[:-1]], ends, strict=True)):
+        if begin == end:
+            continue
+        here = plan.usable[t][number[begin:end]]
+        index[begin:end] = here
+        lengths.append(plan.tasks[t].length[here])
+        chunks.append(plan.tasks[t].chunks[here])
+    return index, _side_by_side(lengths), _side_by_side(chunks)
 
 
-def _planned(tasks, task: int, epoch: np.ndarray, index: np.ndarray) -> Planned:
-    return Planned(
-        task=np.full(len(index), task, np.int64),
-        epoch=epoch.astype(np.int64),
-        index=index.astype(np.int64),
-        length=tasks[task].length[index].astype(np.int64),
-        chunks=tasks[task].chunks[index].astype(np.int64),
-    )
+def _side_by_side(pieces: list[np.ndarray]) -> np.ndarray:
+    """int64 [n, V] of pieces [k] or [k, V], filled up with zeros."""
+    if all(piece.ndim == 1 for piece in pieces):
+        return np.concatenate(pieces).astype(np.int64)[:, None]
+    pieces = [piece.reshape(len(piece), -1) for piece in pieces]
+    widest = max(piece.shape[1] for piece in pieces)
+    return np.concatenate([np.pad(p, ((0, 0), (0, widest - p.shape[1]))) for p in pieces]).astype(np.int64)
 
 
-def _concatenate(pieces: Sequence[Planned]) -> Planned:
-    names = [f.name for f in dataclasses.fields(Planned)]
-    return Planned(*(np.concatenate([getattr(p, name) for p in pieces]) for name in names))
+def _draw_variants(task, epoch, index, lengths, chunks, keys) -> Planned:
+    """Chooses among the variants of each example, by a draw that only its task, epoch and record decide."""
+    variant = np.zeros(len(index), np.int64)
+    if lengths.shape[1] > 1:
+        choices = (lengths > 0).sum(axis=1).astype(np.uint64)
+        variant = (mix(keys ^ mix(index.astype(np.uint64))) % choices).astype(np.int64)
+    chosen = np.arange(len(index)), variant
+    return Planned(task.astype(np.int64), epoch, index, variant, lengths[chosen], chunks[chosen])

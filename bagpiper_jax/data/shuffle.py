@@ -1,9 +1,10 @@
-"""A seeded permutation that can be evaluated anywhere, in constant memory (a Feistel network)."""
+"""Seeded permutations that can be evaluated anywhere, in constant memory (Feistel networks)."""
 
+import functools
 import hashlib
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Int64, UInt64
 
 _ROUNDS = 6
 
@@ -14,34 +15,49 @@ def stable_hash(*parts: object) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
 
 
-def permute(positions: Int64[np.ndarray, "n"], size: int, key: int) -> Int64[np.ndarray, "n"]:
-    """Maps positions in [0, size) to where a seeded permutation of [0, size) puts them.
+@functools.lru_cache(maxsize=4096)
+def round_keys(*seed: object) -> UInt64[np.ndarray, "6"]:
+    """What a seed makes of the network: one key per round."""
+    key = stable_hash(*seed)
+    return np.asarray([stable_hash(key, r) for r in range(_ROUNDS)], np.uint64)
+
+
+def permute(
+    positions: Int64[np.ndarray, "n"], sizes: Int64[np.ndarray, "n"], keys: UInt64[np.ndarray, "n 6"]
+) -> Int64[np.ndarray, "n"]:
+    """Maps each position to where the permutation of its own [0, size) puts it.
 
     Args:
-        positions: any of [0, size), in any order.
-        size: length of the permuted range; np.permutation would need this much memory.
-        key: 64-bit seed.
+        positions: each of [0, size), in any order.
+        sizes: length of the permuted range; np.permutation would need this much memory.
+        keys: `round_keys` of the permutation that a position belongs to.
     """
-    half = max(1, (int(size - 1).bit_length() + 1) // 2)
-    mask = np.uint64((1 << half) - 1)
-    keys = [np.uint64(stable_hash(key, r)) for r in range(_ROUNDS)]
-    values = np.asarray(positions).astype(np.uint64)
-    pending = np.arange(len(values))
+    halves = _half_bits(sizes)
+    values, sizes = np.asarray(positions).astype(np.uint64), np.asarray(sizes).astype(np.uint64)
+    masks = (np.uint64(1) << halves) - np.uint64(1)
+    pending, columns = np.arange(len(values)), np.ascontiguousarray(np.asarray(keys).T)
     while len(pending):
         # Cycle walking: the network permutes [0, 4^half); walk on until the value falls inside [0, size).
-        values[pending] = _network(values[pending], half, mask, keys)
-        pending = pending[values[pending] >= size]
+        values[pending] = _network(values[pending], halves, masks, columns)
+        out = values[pending] >= sizes[pending]
+        pending, halves, masks, columns = pending[out], halves[out], masks[out], columns[:, out]
     return values.astype(np.int64)
 
 
-def _network(values: np.ndarray, half: int, mask: np.uint64, keys: list[np.uint64]) -> np.ndarray:
-    left, right = values >> np.uint64(half), values & mask
+def _half_bits(sizes: np.ndarray) -> np.ndarray:
+    """Half the bits that hold [0, size), rounded up; at least one."""
+    bits = np.frexp(np.maximum(1, np.asarray(sizes, np.int64) - 1).astype(np.float64))[1]
+    return ((bits + 1) // 2).astype(np.uint64)
+
+
+def _network(values: np.ndarray, halves: np.ndarray, masks: np.ndarray, keys: np.ndarray) -> np.ndarray:
+    left, right = values >> halves, values & masks
     for key in keys:
-        left, right = right, left ^ (_mix(right + key) & mask)
-    return (left << np.uint64(half)) | right
+        left, right = right, left ^ (mix(right + key) & masks)
+    return (left << halves) | right
 
 
-def _mix(values: np.ndarray) -> np.ndarray:
+def mix(values: UInt64[np.ndarray, "n"]) -> UInt64[np.ndarray, "n"]:
     """The finaliser of splitmix64: every input bit moves every output bit."""
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
