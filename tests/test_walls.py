@@ -46,7 +46,14 @@ def _run(code: str) -> None:
 
 def test_training_core_imports_with_only_the_numeric_core():
     modules = _modules(
-        "models", "training", "generation", "parallel.py", "dialogue.py", "vocabulary.py", "audio.py"
+        "models",
+        "training",
+        "generation",
+        "inspection",
+        "parallel.py",
+        "dialogue.py",
+        "vocabulary.py",
+        "audio.py",
     )
     blocked = ABSENT_ON_A_BARE_TRAINING_HOST
     _run(
@@ -61,7 +68,14 @@ def test_training_core_imports_with_only_the_numeric_core():
 
 
 @pytest.mark.parametrize(
-    "module", ["bagpiper_jax.train", "bagpiper_jax.data.loader", "bagpiper_jax.generate"]
+    "module",
+    [
+        "bagpiper_jax.train",
+        "bagpiper_jax.data.loader",
+        "bagpiper_jax.generate",
+        "bagpiper_jax.inspect_data",
+        "bagpiper_jax.inspection.validation",
+    ],
 )
 def test_serving_and_training_load_no_tensorflow(module):
     _run(

@@ -1,0 +1,1 @@
+"""Looking at data before and while a run sees it: limits, examples, rows, rejects, differences. No TensorFlow."""

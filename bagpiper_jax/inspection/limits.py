@@ -1,0 +1,102 @@
+"""What a mixture must keep to before a run may start, and what each breach asks of the user."""
+
+import dataclasses
+from collections.abc import Iterator
+
+from bagpiper_jax.inspection.survey import Survey, TaskSurvey
+
+
+@dataclasses.dataclass(frozen=True)
+class MixtureLimits:
+    """Limits of a mixture in a run; shares lie in [0, 1].
+
+    Attributes:
+        max_epochs: of any task. Text repeated about 40 times teaches nothing more (Muennighoff et al. 2023).
+        max_over_long: share of a task's examples that exceed a row and are left out.
+        max_rejected: share of a task's clips that were rejected when it was cached.
+        min_packing: share of a row's slots that hold examples.
+        allow_stale: accept caches that the cache job would make anew today.
+    """
+
+    max_epochs: float = 40.0
+    max_over_long: float = 0.05
+    max_rejected: float = 0.01
+    min_packing: float = 0.95
+    allow_stale: bool = False
+
+    def __post_init__(self):
+        shares = (self.max_over_long, self.max_rejected, self.min_packing)
+        if not (self.max_epochs > 0 and all(0 <= share <= 1 for share in shares)):
+            raise ValueError(f"max_epochs must be positive and shares lie in [0, 1], got {self}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Violation:
+    """One breach.
+
+    Attributes:
+        rule: a field of `MixtureLimits`, or "cache", "plan" or "damaged" for what no limit permits.
+        place: the task, or the mixture.
+        found: what was measured, beside the limit.
+        remedy: what to do.
+    """
+
+    rule: str
+    place: str
+    found: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.rule}: {self.place}: {self.found}; {self.remedy}"
+
+
+def breaches(found: Survey, limits: MixtureLimits) -> Iterator[Violation]:
+    """All breaches of what a survey measures."""
+    for task in found.tasks:
+        yield from _task_breaches(task, found, limits)
+    if found.packing < limits.min_packing:
+        chunks_run_out = found.chunk_packing > found.packing
+        remedy = (
+            "audio chunks run out before slots do: raise BatchShape.chunks"
+            if chunks_run_out
+            else "raise BatchShape.slots, or cache more examples (small caches are planned in small windows)"
+        )
+        yield Violation(
+            "min_packing",
+            found.mixture,
+            f"{found.packing:.2%} of slots and {found.chunk_packing:.2%} of audio chunks are in use, "
+            f"the limit is {limits.min_packing:.2%}",
+            remedy,
+        )
+
+
+def _task_breaches(task: TaskSurvey, found: Survey, limits: MixtureLimits) -> Iterator[Violation]:
+    if task.epochs > limits.max_epochs:
+        yield Violation(
+            "max_epochs",
+            task.name,
+            f"{task.epochs:.1f} epochs in {found.steps} steps, the limit is {limits.max_epochs:g}",
+            "lower its rate, cache more examples of it, or train fewer steps",
+        )
+    yield from over_long_breach(task.name, task.over_long, task.over_long_tokens, limits)
+    if task.reject_share > limits.max_rejected:
+        reasons = ", ".join(f"{n} {reason}" for reason, n in task.rejected.items())
+        yield Violation(
+            "max_rejected",
+            task.name,
+            f"{task.reject_share:.1%} of {task.inputs} clips were rejected ({reasons}), "
+            f"the limit is {limits.max_rejected:.1%}",
+            "look at them with --rejects=5, repair the corpus and run cache_tasks again",
+        )
+
+
+def over_long_breach(task: str, share: float, tokens: float, limits: MixtureLimits) -> Iterator[Violation]:
+    """A breach if too many of a task's examples, `tokens` of its slots, exceed a row."""
+    if share > limits.max_over_long or share == 1:
+        yield Violation(
+            "max_over_long",
+            task,
+            f"{share:.1%} of its examples ({tokens:.1%} of its slots) exceed a row and are left out, "
+            f"the limit is {limits.max_over_long:.1%}",
+            "raise BatchShape.slots or BatchShape.chunks, or cut the clips",
+        )

@@ -1,0 +1,39 @@
+"""The sound of shown examples: what is heard, and codes through the codec that made them."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from bagpiper_jax.inspection.shown import Shown
+
+Decode = Callable[[list[np.ndarray]], list[np.ndarray]]
+"""Codes int [N, S] of each clip → its 16 kHz waveform."""
+
+
+def decoder(codec: str) -> Decode:
+    """Decodes with the codec of a file. Loads JAX; everything else is shown without a model."""
+    from bagpiper_jax.generation.replies import decode_clips
+    from bagpiper_jax.models.codec.storage import load_codec
+
+    parameters, config = load_codec(codec)
+    return lambda codes: decode_clips(codes, parameters, config)
+
+
+def write_clips(example: Shown, directory: Path, stem: str, decode: Decode | None = None) -> list[Path]:
+    """Writes what an example hears as `<stem>_<n>.flac`, its codes as `<stem>_codes<n>.wav`; returns the paths."""
+    from bagpiper_jax import audio
+
+    given = [m for m in example.messages if not m.dropped]
+    clips = _named(stem, "", ".flac", [m.samples for m in given if m.samples is not None])
+    codes = [m.codes for m in given if m.codes is not None]
+    if decode is not None and codes:
+        clips |= _named(stem, "codes", ".wav", decode(codes))
+    directory.mkdir(parents=True, exist_ok=True)
+    for name, samples in clips.items():
+        audio.write(directory / name, samples)
+    return [directory / name for name in clips]
+
+
+def _named(stem: str, kind: str, suffix: str, waves: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+    return {f"{stem}_{kind}{number}{suffix}": wave for number, wave in enumerate(waves)}

@@ -1,0 +1,82 @@
+"""Is a cache still what the cache job would make today? Compares its provenance with files; imports none of them."""
+
+import dataclasses
+import importlib.metadata
+import importlib.util
+from pathlib import Path
+
+from bagpiper_jax.data.cache import TaskCache, file_sha256
+
+
+@dataclasses.dataclass(frozen=True)
+class Staleness:
+    """What differs between a cache's provenance and today.
+
+    Attributes:
+        changed: what would make the cache job cache anew, e.g. "code tasks.pretraining".
+        unchecked: what could not be compared, and why.
+        versions: libraries of another version, e.g. "numpy 2.4.6 then, 2.5.5 now"; they renew no cache.
+    """
+
+    changed: tuple[str, ...]
+    unchecked: tuple[str, ...]
+    versions: tuple[str, ...]
+
+
+def staleness(cache: TaskCache, data_root: str) -> Staleness:
+    """Compares code and input files; the contents of audio are left to the cache job.
+
+    Args:
+        data_root: holds the corpora, as in `CacheConfig.data_root`.
+    """
+    made_from = cache.manifest.get("provenance", {})
+    changed, unchecked = [], [] if made_from.get("code") else ["code: the cache does not tell"]
+    for what, then, path in [*_code(made_from), *_inputs(made_from, Path(data_root))]:
+        if path is None:
+            unchecked.append(f"{what}: not on this machine")
+        elif file_sha256(path) != then:
+            changed.append(what)
+    return Staleness(tuple(changed), tuple(unchecked), tuple(_versions(made_from)))
+
+
+def _code(made_from: dict):
+    for module, then in made_from.get("code", {}).items():
+        yield f"code {module}", then, module_file(module)
+
+
+def module_file(module: str) -> Path | None:
+    """The file of a module, found without importing it or its packages; None where there is none."""
+    top, *rest = module.split(".")
+    try:
+        spec = importlib.util.find_spec(top)
+    except (ImportError, ValueError):
+        return None
+    if spec is None:
+        return None
+    if not rest and not spec.submodule_search_locations:
+        return Path(spec.origin) if spec.origin and Path(spec.origin).is_file() else None
+    for root in spec.submodule_search_locations or ():
+        place = Path(root, *rest)
+        for path in (place.with_suffix(".py"), place / "__init__.py"):
+            if path.is_file():
+                return path
+    return None
+
+
+def _inputs(made_from: dict, data_root: Path):
+    """Names are `<folder>/<file>`: a corpus's manifest, or a code store's within a corpus."""
+    for name, then in made_from.get("inputs", {}).items():
+        if name == "audio":
+            continue
+        found = [p for p in (data_root / name, *data_root.glob(f"*/codes/{name}")) if p.is_file()]
+        yield f"input {name}", then, found[0] if found else None
+
+
+def _versions(made_from: dict):
+    for library, then in made_from.get("versions", {}).items():
+        try:
+            now = importlib.metadata.version(library)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        if now != then:
+            yield f"{library} {then} then, {now} now"
