@@ -78,7 +78,14 @@ def _task_breaches(task: TaskSurvey, found: Survey, limits: MixtureLimits) -> It
             f"{task.epochs:.1f} epochs in {found.steps} steps, the limit is {limits.max_epochs:g}",
             "lower its rate, cache more examples of it, or train fewer steps",
         )
-    yield from over_long_breach(task.name, task.over_long, task.over_long_tokens, limits)
+    if task.over_long > limits.max_over_long:
+        yield Violation(
+            "max_over_long",
+            task.name,
+            f"{task.over_long:.1%} of its examples ({task.over_long_tokens:.1%} of its slots) exceed a row and are "
+            f"left out, the limit is {limits.max_over_long:.1%}",
+            "raise BatchShape.slots or BatchShape.chunks, or cut the clips",
+        )
     if task.reject_share > limits.max_rejected:
         reasons = ", ".join(f"{n} {reason}" for reason, n in task.rejected.items())
         yield Violation(
@@ -87,16 +94,4 @@ def _task_breaches(task: TaskSurvey, found: Survey, limits: MixtureLimits) -> It
             f"{task.reject_share:.1%} of {task.inputs} clips were rejected ({reasons}), "
             f"the limit is {limits.max_rejected:.1%}",
             "look at them with --rejects=5, repair the corpus and run cache_tasks again",
-        )
-
-
-def over_long_breach(task: str, share: float, tokens: float, limits: MixtureLimits) -> Iterator[Violation]:
-    """A breach if too many of a task's examples, `tokens` of its slots, exceed a row."""
-    if share > limits.max_over_long or share == 1:
-        yield Violation(
-            "max_over_long",
-            task,
-            f"{share:.1%} of its examples ({tokens:.1%} of its slots) exceed a row and are left out, "
-            f"the limit is {limits.max_over_long:.1%}",
-            "raise BatchShape.slots or BatchShape.chunks, or cut the clips",
         )

@@ -3,7 +3,7 @@
 import dataclasses
 
 import numpy as np
-from jaxtyping import Int32
+from jaxtyping import Int
 
 from bagpiper_jax.data.loader import Loader
 from bagpiper_jax.data.planner import Planned
@@ -11,6 +11,7 @@ from bagpiper_jax.data.records import DIRECTIONS
 
 QUANTILES = (0.05, 0.5, 0.95, 1.0)
 _WINDOWS = 8
+_MOST_LENGTHS = 1 << 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,28 +140,28 @@ def survey(loader: Loader, steps: int, split: str, rows: list[SampledRow]) -> Su
 def _survey_task(
     loader: Loader, t: int, rate: float, examples: float, tokens: float, seen: float
 ) -> TaskSurvey:
-    task, cache = loader.plan.tasks[t], loader.caches[t]
-    lost = over_long(task.length, task.chunks, loader.shape.slots, loader.shape.chunks)
+    task, usable, manifest = loader.plan.tasks[t], loader.plan.usable[t], loader.caches[t].manifest
+    lost = next((e for e in loader.plan.excluded if e.task == task.name), None)
+    lost_tokens = lost.tokens if lost else 0
     return TaskSurvey(
         name=task.name,
         records=len(task.length),
         rate=float(rate),
         examples=float(examples),
         tokens=float(tokens),
-        epochs=float(seen / len(loader.plan.usable[t])),
-        slots=tuple(int(q) for q in np.quantile(task.length, QUANTILES)),
-        over_long=float(lost.mean()),
-        over_long_tokens=float(task.length[lost].sum() / task.length.sum()),
-        inputs=cache.manifest["inputs"],
-        rejected=rejected(cache.manifest),
+        epochs=float(seen / len(usable)),
+        slots=tuple(int(q) for q in np.quantile(_some_lengths(task.length), QUANTILES)),
+        over_long=lost.share if lost else 0.0,
+        over_long_tokens=lost_tokens / (lost_tokens + len(usable) * usable.mean_length),
+        inputs=manifest["inputs"],
+        rejected=rejected(manifest),
     )
 
 
-def over_long(
-    length: Int32[np.ndarray, "n"], chunks: Int32[np.ndarray, "n"], slots: int, max_chunks: int
-) -> np.ndarray:
-    """Which examples exceed a row, bool [n]."""
-    return (length > slots) | (chunks > max_chunks)
+def _some_lengths(length: Int[np.ndarray, "n ..."]) -> np.ndarray:
+    """Lengths of at most about `_MOST_LENGTHS` records, evenly spread: an index may be larger than memory."""
+    some = np.asarray(length[:: max(1, len(length) // _MOST_LENGTHS)])
+    return some[some > 0]
 
 
 def rejected(manifest: dict) -> dict[str, int]:

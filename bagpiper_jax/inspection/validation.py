@@ -6,15 +6,15 @@ from pathlib import Path
 import numpy as np
 
 from bagpiper_jax.data.cache import CacheError, TaskCache
+from bagpiper_jax.data.lengths import PlanError, TaskLengths, usable_records
 from bagpiper_jax.data.loader import Loader
 from bagpiper_jax.data.lock import Lock, LockedTask
-from bagpiper_jax.data.planner import PlanError
 from bagpiper_jax.inspection import limits as _limits
 from bagpiper_jax.inspection.limits import MixtureLimits, Violation
 from bagpiper_jax.inspection.served import ServedMixture
 from bagpiper_jax.inspection.shown import ShownRow, show_row
 from bagpiper_jax.inspection.staleness import Staleness, staleness
-from bagpiper_jax.inspection.survey import SampledRow, Survey, over_long, sample_rows, survey
+from bagpiper_jax.inspection.survey import SampledRow, Survey, sample_rows, survey
 from bagpiper_jax.text import TokenizerError
 
 DECODED_ROWS = 8
@@ -56,7 +56,7 @@ def validate(
     remedy = "the run and its cache must agree"
     mismatch = [Violation("cache", lock.mixture, fault, remedy) for fault in mixture.mismatches()]
     caches, faults = _open_caches(mixture, lock, tasks)
-    unfit = [v for name, cache in caches.items() for v in _unplannable(name, cache, mixture, limits)]
+    unfit = [v for name, cache in caches.items() for v in _unplannable(name, cache, mixture)]
     stale, notes = _stale(caches, limits, data_root)
     known = (*mismatch, *faults, *unfit, *stale)
     if faults or unfit:
@@ -92,11 +92,15 @@ def _open_caches(
     return caches, faults
 
 
-def _unplannable(name: str, cache: TaskCache, mixture: ServedMixture, limits: MixtureLimits):
+def _unplannable(name: str, cache: TaskCache, mixture: ServedMixture):
     """A violation for a task of which no example fits a row: it leaves nothing to plan with."""
-    lost = over_long(cache.index["length"], cache.index["chunks"], mixture.shape.slots, mixture.shape.chunks)
-    if lost.all():
-        yield from _limits.over_long_breach(name, 1.0, 1.0, limits)
+    columns = (cache.index[column] for column in ("length", "chunks", "direction"))
+    try:
+        usable_records([TaskLengths(name, 1.0, *columns)], mixture.shape.slots, mixture.shape.chunks)
+    except PlanError as error:
+        yield Violation(
+            "max_over_long", name, str(error), "raise BatchShape.slots or BatchShape.chunks, or cut the clips"
+        )
 
 
 def _stale(
