@@ -1,0 +1,97 @@
+"""FLOPs of a train step, counted from the configuration.
+
+XLA's own count is no use: it counts the body of a layer scan once, and nothing of a Pallas kernel.
+"""
+
+import dataclasses
+
+import jax
+
+from bagpiper_jax.models.configs import AudioTowerConfig, DecoderConfig
+from bagpiper_jax.training import freezing
+from bagpiper_jax.training.config import TrainConfig
+from bagpiper_jax.training.state import initial_parameters
+
+FORWARD, ACTIVATIONS, WEIGHTS = 2, 2, 2
+"""FLOPs per weight and slot: of the forward pass, and of the gradients of activations and of weights."""
+
+
+@dataclasses.dataclass(frozen=True)
+class StepFlops:
+    """Model FLOPs of one optimizer step over all chips; recomputation is not counted.
+
+    Attributes:
+        decoder: of its matrices, without attention scores.
+        attention: of scores and weighted values, every pair of slots of a row counted as attended.
+        tower, head: of the audio tower, of the head over all streams.
+        recomputed: what the backward pass computes again, with attention as causal kernels do it.
+    """
+
+    decoder: float
+    attention: float
+    tower: float
+    head: float
+    recomputed: float
+
+    @property
+    def full(self) -> float:
+        """The convention that counts every pair of slots of a row."""
+        return self.decoder + self.attention + self.tower + self.head
+
+    @property
+    def causal(self) -> float:
+        """The convention that counts half of the pairs. Both ignore that documents are isolated."""
+        return self.full - self.attention / 2
+
+    @property
+    def executed(self) -> float:
+        """What the chips really compute, if the kernel skips what is not causal."""
+        return self.causal + self.recomputed
+
+
+def step_flops(train: TrainConfig) -> StepFlops:
+    """FLOPs of one step of a run, all micro-batches together."""
+    model, rows, slots = train.model, train.batch.rows, train.batch.slots
+    trainable, _ = freezing.split(dict.fromkeys(parameter_names(train)), train.stage)
+    trains = {part: any(n.startswith(part) for n in trainable) for part in ("decoder/layers", "tower")}
+    decoder_cost = FORWARD + ACTIVATIONS + WEIGHTS * trains["decoder/layers"]
+    tower_cost = FORWARD + (ACTIVATIONS + WEIGHTS) * trains["tower"]
+    tokens = rows * slots
+    scores = 2 * slots * model.decoder.layers * model.decoder.heads * model.decoder.head_width
+    decoder = tokens * decoder_weights(model.decoder)
+    tower = rows * train.batch.chunks * tower_products(model.tower)
+    head = tokens * model.decoder.width * model.vocabulary.size
+    # Scores have no weights: their gradient costs two products for each of the forward pass.
+    attention = (FORWARD + 2 * ACTIVATIONS) * tokens * scores
+    recomputed = (
+        FORWARD * decoder * _RECOMPUTES_PRODUCTS.get(model.decoder.remat, 1)
+        + attention / 6 * _RECOMPUTES_SCORES.get(model.decoder.remat, 1)
+        + FORWARD * tower * trains["tower"] * _RECOMPUTES_PRODUCTS.get(model.tower.remat, 1)
+    )
+    return StepFlops(decoder_cost * decoder, attention, tower_cost * tower, (2 + 2 + 2) * head, recomputed)
+
+
+_RECOMPUTES_PRODUCTS = {"none": 0, "dots": 0, "full": 1}
+_RECOMPUTES_SCORES = {"none": 0, "dots": 1, "full": 1}
+"""Whether a remat policy runs the matrix products and the attention of a layer again; others as "full"."""
+
+
+def parameter_names(train: TrainConfig) -> list[str]:
+    """Paths of all parameters of a run's model."""
+    return list(jax.eval_shape(lambda: initial_parameters(train.model, 0)))
+
+
+def decoder_weights(config: DecoderConfig) -> int:
+    """Weights of all layers' matrices, each used once per slot."""
+    projections = (2 * config.heads + 2 * config.kv_heads) * config.head_width
+    return config.layers * config.width * (projections + 3 * config.ffn_width)
+
+
+def tower_products(config: AudioTowerConfig) -> int:
+    """Multiply-adds per chunk: convolutions, projection, layers with attention inside a full window."""
+    c, bins = config.conv_channels, config.mel_bins
+    convolutions = 9 * c * (50 * bins // 2 + c * 25 * bins // 4 + c * 13 * bins // 8)
+    attention = 2 * 13 * config.window_chunks * config.width
+    layer = 4 * config.width**2 + 2 * config.width * config.ffn_width + attention
+    ends = config.width * (c * bins // 8 + config.width + config.output_width)
+    return convolutions + 13 * (config.layers * layer + ends)
