@@ -233,7 +233,7 @@ FAULTS = {
     "audio_to_text:pairs:pairs.json:-1": "is not task:name:dataset.json",
     "audio_to_text:pairs:none.json": "none.json is no dataset JSON",
     "dialogue:pairs:pairs.json": "task dialogue needs the entries dialogue",
-    "text_only:parquet:parquet.json": "reader omniio_text keeps its payloads in binary files",
+    "text_only:parquet:parquet.json": "x.parquet is no Parquet table",
     "text_only:strange:strange.json": "reader 'text2' is none of text, dialogue, kaldi_audio, lhotse_audio",
     "text_only:absent:absent.json": "entry text1: .*/absent.txt does not exist",
 }

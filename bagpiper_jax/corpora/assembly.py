@@ -12,6 +12,7 @@ import json
 import logging
 import multiprocessing
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -98,6 +99,12 @@ class Journal:
 def digest(*parts: object) -> str:
     """A short stable name of some JSON-able values."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def safe_id(plain: str) -> str:
+    """A clip's id for any name; what a file name cannot hold is replaced, and a digest tells such ids apart."""
+    safe = re.sub(r"[^\w.-]", "-", plain).lstrip(".")
+    return safe if safe == plain and len(safe) <= 100 else f"{safe[:80]}-{digest(plain)[:10]}"
 
 
 def file_sha256(path: str | os.PathLike) -> str:

@@ -200,11 +200,9 @@ def _conversions(
         if modality == "audio" and content != record.audio and content not in records:
             wanted.append((index, content, directory / "audio" / "messages" / f"{record.id}-{index}.flac"))
     limits = config.min_seconds, config.max_seconds
-    part = {"main": (record.start, record.seconds)}
+    part = {"main": (record.start, record.seconds, record.offset, record.size)}
     return [
-        Conversion(
-            record.id, slot, os.fspath(root / path), os.fspath(target), *limits, *part.get(slot, (0.0, None))
-        )
+        Conversion(record.id, slot, os.fspath(root / path), os.fspath(target), *limits, *part.get(slot, ()))
         for slot, path, target in wanted
     ]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from bagpiper_jax import audio
-from bagpiper_jax.corpora import assembly
+from bagpiper_jax.corpora import assembly, carried
 from bagpiper_jax.corpora.assembly import Journal, RecordError
 
 _MAX_PEAK = 4.0
@@ -26,7 +26,10 @@ _log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class Conversion:
-    """One file to copy: `slot` is "main" or the index of a dialogue message; of `seconds` from `start`, or all."""
+    """One file to copy: `slot` is "main" or the index of a dialogue message; of `seconds` from `start`, or all.
+
+    With a `size`, the file is that many bytes of `source` from `offset` on, as in an archive.
+    """
 
     record: str
     slot: str | int
@@ -36,6 +39,8 @@ class Conversion:
     max_seconds: float
     start: float = 0.0
     seconds: float | None = None
+    offset: int = 0
+    size: int = 0
 
 
 def convert_all(conversions: Sequence[Conversion], directory: Path, workers: int) -> dict[Conversion, dict]:
@@ -85,9 +90,12 @@ def convert(conversion: Conversion) -> dict:
 def _read(conversion: Conversion) -> np.ndarray:
     limit = conversion.max_seconds + _OVERHANG
     try:
-        if conversion.seconds is not None:
-            return _part(conversion, limit)
-        return audio.read(conversion.source, max_seconds=limit, min_seconds=conversion.min_seconds)
+        source = conversion.source
+        if conversion.size:
+            source = carried.read_part(Path(source), conversion.offset, conversion.size)
+        if conversion.start or conversion.seconds is not None:
+            return _part(source, conversion, limit)
+        return audio.read(source, max_seconds=limit, min_seconds=conversion.min_seconds)
     except (
         OSError
     ) as error:  # no permission, a name too long, a broken disk: this record's fault, not the build's
@@ -96,17 +104,18 @@ def _read(conversion: Conversion) -> np.ndarray:
         ) from error
 
 
-def _part(conversion: Conversion, limit: float) -> np.ndarray:
+def _part(source: str | bytes, conversion: Conversion, limit: float) -> np.ndarray:
     """A part of a recording, all of which is decoded."""
-    start, seconds = conversion.start, conversion.seconds
+    samples = audio.read(source, max_seconds=_LONGEST_RECORDING)
+    start, total = conversion.start, len(samples) / audio.SAMPLE_RATE
+    seconds = total - start if conversion.seconds is None else conversion.seconds
+    if seconds <= 0 or start + seconds > total + _OVERHANG:
+        detail = f"{start:g} s to {start + seconds:g} s of {total:g} s"
+        raise RecordError("part_out_of_range", detail, "repair start and duration")
     if not conversion.min_seconds <= seconds <= limit:
         reason = "too_short" if seconds < conversion.min_seconds else "too_long"
         raise audio.AudioError(reason, conversion.source, f"a part of {seconds:g} s")
-    samples = audio.read(conversion.source, max_seconds=_LONGEST_RECORDING)
     begin, end = (round(x * audio.SAMPLE_RATE) for x in (start, start + seconds))
-    if end > len(samples) + audio.SAMPLE_RATE * _OVERHANG:
-        detail = f"{start:g} s to {start + seconds:g} s of {len(samples) / audio.SAMPLE_RATE:g} s"
-        raise RecordError("part_out_of_range", detail, "repair start and duration")
     return samples[begin:end]
 
 

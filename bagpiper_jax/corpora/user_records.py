@@ -30,6 +30,7 @@ class UserRecord:
     Attributes without a field of the JSONL, for other readers of records:
         file: where `line` stands; "" for the corpus's own source.
         start, seconds: the part of `audio` that is meant; None lasts to its end.
+        offset, size: where in the file `audio` its bytes stand; a size of 0 means the whole file.
         directions: see `manifest.Clip`.
     """
 
@@ -49,6 +50,8 @@ class UserRecord:
     file: str = ""
     start: float = 0.0
     seconds: float | None = None
+    offset: int = 0
+    size: int = 0
     directions: tuple[str, ...] = ()
 
 

@@ -7,25 +7,18 @@ it is. Every sample that the datasets name is a clip or a reject.
 import collections
 import dataclasses
 import logging
-import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from bagpiper_jax.corpora import assembly, user, user_records
 from bagpiper_jax.corpora.assembly import CorpusError, RecordError, Reject
-from bagpiper_jax.corpora.espnet import inference, readers, recipe, specifiers
+from bagpiper_jax.corpora.espnet import inference, recipe, samples, specifiers
 from bagpiper_jax.corpora.espnet.readers import Value
-from bagpiper_jax.corpora.espnet.specifiers import Dataset, Specifier
+from bagpiper_jax.corpora.espnet.samples import DIRECTIONS
+from bagpiper_jax.corpora.espnet.specifiers import Specifier
 from bagpiper_jax.corpora.user import UserCorpusConfig
 from bagpiper_jax.corpora.user_records import UserRecord
 from bagpiper_jax.manifest import Clip, read_manifest
-
-DIRECTIONS = {
-    "text_to_audio": "caption_to_audio",
-    "audio_to_text": "audio_to_caption",
-    "text_only": "text_only",
-}
-"""ESPnet's task → ours."""
 
 _log = logging.getLogger(__name__)
 
@@ -127,7 +120,11 @@ class _Collected:
         if split == "train":
             self.factors[specifier.name, specifier.task] = specifier.factor
         before, added = len(self.rejects), 0
-        for sample, values in self._joined(dataset, lengths):
+        for joined in samples.joined(dataset, lengths):
+            if isinstance(joined, Reject):
+                self.rejects.append(joined)
+                continue
+            sample, values = joined
             try:
                 self._take(specifier, split, sample, values)
                 added += 1
@@ -140,30 +137,8 @@ class _Collected:
         })  # fmt: skip
         _log.info("%s:%s: %d samples, %d taken", specifier.task, specifier.name, len(dataset.samples), added)
 
-    def _joined(self, dataset: Dataset, lengths: Mapping | None) -> Iterator[tuple[str, list[Value]]]:
-        """Each sample with its values in the order of the entries; the others are rejected."""
-        wanted, here = collections.Counter(dataset.samples), Value(str(dataset.path), 0, None)
-        sources, unreadable = {}, set()
-        for entry in dataset.entries:
-            sources[entry.name], rejects = readers.read(entry, wanted)
-            self.rejects += rejects
-            unreadable |= {reject.id for reject in rejects if reject.reason != "duplicate_id"}
-        for sample, count in wanted.items():
-            for _ in range(count - 1):
-                twice = RecordError("duplicate_id", f"{sample} stands there {count} times", "name it once")
-                self._reject(here, sample, twice)
-            missing = [name for name, values in sources.items() if sample not in values]
-            if missing and sample not in unreadable:
-                detail = f"{sample} has no {', '.join(missing)}"
-                self._reject(here, sample, RecordError("missing_entry", detail, "repair the dataset JSON"))
-            elif not missing and lengths is not None and sample not in lengths:
-                remedy = "run ESPnet's prepare_length_stats again, or leave EspnetCorpusConfig.stats empty"
-                self._reject(here, sample, RecordError("no_length", f"{sample} is in no length file", remedy))
-            elif not missing:
-                yield sample, [sources[entry.name][sample] for entry in dataset.entries]
-
     def _reject(self, where: Value, sample: str, error: RecordError) -> None:
-        self.rejects.append(Reject(where.file, where.line, sample, error.reason, error.detail, error.remedy))
+        self.rejects.append(samples.reject(where, sample, error))
 
     def _take(self, specifier: Specifier, split: str, sample: str, values: list[Value]) -> None:
         """Keeps the record; a sample that another direction gave already serves both. Raises RecordError."""
@@ -179,30 +154,14 @@ class _Collected:
         self.records[record.id] = record
 
     def _record(self, specifier: Specifier, split: str, sample: str, values: list[Value]) -> UserRecord:
-        content = [value.content for value in values]
-        audio = next((c for c in content if isinstance(c, readers.Audio)), None)
-        fields = {"id": record_id(specifier.name, sample), "split": split, "source": specifier.name}
-        if specifier.task == "dialogue":
-            fields["dialogue"] = content[0]
-        else:
-            fields["caption" if audio else "text"] = next(c for c in content if c is not audio)
+        fields, audio = samples.fields(specifier, sample, values)
+        part = {}
         if audio:
             fields["audio"] = audio.path
-        elif specifier.task in ("text_to_audio", "audio_to_text"):
-            raise RecordError(
-                "no_audio", f"entry audio1 of {sample} is text", "give audio1 a reader of audio"
-            )
-        part = {"start": audio.start, "seconds": audio.seconds} if audio else {}
-        record = user_records.parse(fields, values[0].line, self._config.max_chars)
-        directions = (DIRECTIONS[specifier.task],) if specifier.task in DIRECTIONS else ()
+            part = {name: getattr(audio, name) for name in ("start", "seconds", "offset", "size")}
+        record = user_records.parse(fields | {"split": split}, values[0].line, self._config.max_chars)
+        directions = samples.directions(specifier)
         return dataclasses.replace(record, file=values[0].file, directions=directions, **part)
-
-
-def record_id(name: str, sample: str) -> str:
-    """A sample's id in the manifest; what a file name cannot hold is replaced, and a digest tells such ids apart."""
-    plain = f"{name}.{sample}"
-    safe = re.sub(r"[^\w.-]", "-", plain).lstrip(".")
-    return safe if safe == plain and len(safe) <= 100 else f"{safe[:80]}-{assembly.digest(plain)[:10]}"
 
 
 def _examples(clips: Iterable[Clip], factors: Mapping[tuple[str, str], float]) -> dict[str, float]:

@@ -4,27 +4,49 @@ Nothing of a file is ever run: a Kaldi pipe is a reject, not a command.
 """
 
 import dataclasses
+import functools
 import gzip
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
-from bagpiper_jax.corpora import user_records
+from bagpiper_jax.corpora import parquet, user_records
 from bagpiper_jax.corpora.assembly import CorpusError, RecordError, Reject
+from bagpiper_jax.corpora.espnet import archives
 from bagpiper_jax.corpora.espnet.specifiers import Entry
 
 
 @dataclasses.dataclass(frozen=True)
 class Audio:
-    """An audio file, or the part of it from `start` that lasts `seconds`."""
+    """An audio file, or the part of it from `start` that lasts `seconds`.
+
+    With a `size` the file is `size` bytes of `path` from `offset` on.
+    """
 
     path: str
     start: float = 0.0
     seconds: float | None = None
+    offset: int = 0
+    size: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Payload:
+    """A text, or the JSON of messages, that stands compressed in an archive."""
+
+    path: str
+    offset: int
+    size: int
+    is_dialogue: bool
+
+    def load(self) -> object:
+        """Raises RecordError: it is damaged."""
+        text = archives.payload_text(Path(self.path), self.offset, self.size)
+        return parquet.messages(text) if self.is_dialogue else text
 
 
 @dataclasses.dataclass(frozen=True)
 class Value:
-    """Text, `Audio` or messages, with the place it was read at."""
+    """Text, `Audio`, messages or a `Payload`, with the place it was read at."""
 
     file: str
     line: int
@@ -41,13 +63,12 @@ def read(entry: Entry, wanted: Collection[str]) -> tuple[dict[str, Value], list[
     Raises:
         CorpusError: an unknown or unsupported reader, or no such file.
     """
-    path, parse = _opened(entry)
     values: dict[str, Value] = {}
     rejects: list[Reject] = []
-    for number, line in _lines(path):
+    for path, number, parse in _records(entry):
         sample = ""
         try:
-            sample, content = parse(line)
+            sample, content = parse()
             if sample not in wanted:
                 continue
             if isinstance(content, RecordError):
@@ -63,13 +84,38 @@ def read(entry: Entry, wanted: Collection[str]) -> tuple[dict[str, Value], list[
     return values, rejects
 
 
+def _records(entry: Entry) -> Iterator[tuple[Path, int, Callable[[], Parsed]]]:
+    """File, number and what reads it, of each line of a text file or row of an archive's table."""
+    kind = entry.reader.removeprefix("omniio_").removeprefix("arkive_")
+    if kind != entry.reader and kind in ("audio", "text", "dialogue"):
+        for number, row in enumerate(archives.rows(entry.path), 1):
+            yield entry.path, number, functools.partial(_archived, row, kind, entry.path.parent)
+        return
+    path, parse = _opened(entry)
+    for number, line in _lines(path):
+        yield path, number, functools.partial(parse, line)
+
+
+def _archived(row: dict, kind: str, folder: Path) -> Parsed:
+    """An archive's row; its `.bin` file is where the row says, or beside the table, wherever that was copied to."""
+    sample, path, offset, size = (row[name] for name in ("id", "path", "offset", "size"))
+    if not all(isinstance(text, str) and text for text in (sample, path)):
+        raise RecordError("bad_line", f"id {sample!r}, path {path!r}", "write the archive again")
+    if not all(isinstance(n, int) and n >= 0 for n in (offset, size)) or not size:
+        return sample, RecordError("bad_line", f"{size} bytes from {offset}", "write the archive again")
+    beside = folder / Path(path).name
+    path = path if not beside.is_file() or Path(path).is_file() else str(beside.absolute())
+    if kind != "audio":
+        return sample, Payload(path, offset, size, kind == "dialogue")
+    start, end = row["start"] or 0.0, row["end"]
+    if start < 0 or (end is not None and not end > start):
+        return sample, RecordError("bad_line", f"from {start} to {end} s", "write both in seconds")
+    seconds = None if end is None else end - start
+    return sample, Audio(path, start, seconds, offset, size)
+
+
 def _opened(entry: Entry) -> tuple[Path, Callable[[bytes], Parsed]]:
     """The file to read line by line, and how a line is read."""
-    if entry.reader.startswith(("omniio_", "arkive_")):
-        raise CorpusError(
-            f"entry {entry.name}: reader {entry.reader} keeps its payloads in binary files that only its own library "
-            "reads; write them out as audio files and text first (readers kaldi_audio, text, dialogue)"
-        )
     if entry.reader == "lhotse_audio":
         path, parse = _lhotse_manifest(entry.path)
     elif entry.reader == "text" and entry.path.suffix == ".jsonl":
@@ -77,7 +123,7 @@ def _opened(entry: Entry) -> tuple[Path, Callable[[bytes], Parsed]]:
     elif entry.reader in _PARSERS:
         path, parse = entry.path, _PARSERS[entry.reader]
     else:
-        known = ", ".join([*_PARSERS, "lhotse_audio"])
+        known = ", ".join([*_PARSERS, "lhotse_audio", "omniio_audio", "omniio_text", "omniio_dialogue"])
         raise CorpusError(f"entry {entry.name}: reader {entry.reader!r} is none of {known}")
     if not path.is_file():
         raise CorpusError(f"entry {entry.name}: {path} does not exist")
