@@ -29,6 +29,8 @@ CORE = [
     "grain>=0.2.18,<0.3",
     "array_record>=0.8.3,<0.9",
     "librosa>=0.11,<2",
+    # dr_flac: decodes FLAC twice as fast as libsndfile.
+    "miniaudio>=1.61,<2",
     "soundfile>=0.13",
     "soxr>=0.5",
     "tokenizers>=0.22",

@@ -1,7 +1,7 @@
 """Reading, resampling, log-mel features and writing of audio; frame and token counts.
 
-numpy alone is needed to import this module and to compute `log_mel`; soundfile, soxr and av are loaded where
-they are used.
+numpy alone is needed to import this module, and scipy, which JAX brings, to compute `log_mel`; soundfile, soxr,
+miniaudio and av are loaded where they are used.
 """
 
 import functools
@@ -24,6 +24,7 @@ FFT_SIZE = 400
 MEL_BINS = 128
 CHUNK_FRAMES = 100
 CHUNK_TOKENS = 13
+_FFT_BLOCK = 256  # frames whose spectra stay in the cache of a core
 
 REMEDIES = {
     "missing": "check the path",
@@ -213,12 +214,44 @@ def encode_flac(samples: Float32[np.ndarray, "samples"], sample_rate: int = SAMP
 
 def decode_flac(data: bytes) -> Float32[np.ndarray, "samples"]:
     """Inverts `encode_flac` exactly for samples that were 16-bit. Raises AudioError on damaged bytes."""
+    samples = flac_samples(data)
+    if samples is not None and (read := _drflac()):
+        return read(data, samples)
     import soundfile
 
     try:
         return soundfile.read(io.BytesIO(data), dtype="float32", always_2d=True)[0][:, 0].copy()
     except soundfile.LibsndfileError as error:
         raise AudioError("corrupt", "<bytes>", str(error)) from error
+
+
+def flac_samples(data: bytes) -> int | None:
+    """Samples of a FLAC stream at 16 kHz, mono, 16 bits, as its STREAMINFO says; None if it is no such stream."""
+    packed = int.from_bytes(data[18:26], "big")
+    rate, channels, bits = packed >> 44, (packed >> 41 & 7) + 1, (packed >> 36 & 31) + 1
+    if (data[:4], rate, channels, bits) != (b"fLaC", SAMPLE_RATE, 1, 16):
+        return None
+    return packed & (1 << 36) - 1 or None
+
+
+@functools.cache
+def _drflac():
+    """A decoder of our FLAC streams that is twice as fast as libsndfile, where `miniaudio` is installed."""
+    try:
+        import miniaudio
+    except ImportError:
+        return None
+
+    def read(data: bytes, samples: int) -> np.ndarray:
+        try:
+            pcm = np.frombuffer(miniaudio.flac_read_s16(data).samples, np.int16)
+        except miniaudio.MiniaudioError as error:
+            raise AudioError("corrupt", "<bytes>", str(error)) from error
+        if len(pcm) != samples:  # it skips frames whose checksum is wrong
+            raise AudioError("corrupt", "<bytes>", f"{len(pcm)} of {samples} samples could be decoded")
+        return np.multiply(pcm, np.float32(1 / 32768), dtype=np.float32)
+
+    return read
 
 
 def _to_pcm(samples, path) -> tuple[Int16[np.ndarray, "samples"], int]:
@@ -243,12 +276,28 @@ def log_mel(samples: Float32[np.ndarray, "samples"], normalize: bool = True) -> 
             f"log_mel needs a mono waveform longer than {FFT_SIZE // 2} samples, got {samples.shape}"
         )
     if normalize:
-        samples = (samples - samples.mean()) / np.sqrt(samples.var() + 1e-7)
+        samples = samples - samples.mean()
+        samples *= 1 / np.sqrt(np.dot(samples, samples) / len(samples) + 1e-7)
     padded = np.pad(samples, FFT_SIZE // 2, mode="reflect")
     frames = np.lib.stride_tricks.sliding_window_view(padded, FFT_SIZE)[::HOP][: mel_frames(len(samples))]
-    power = np.abs(np.fft.rfft(frames * _hann())) ** 2
-    mel = np.log10(np.maximum(power.astype(np.float32) @ _mel_filters(), 1e-10))
-    return ((np.maximum(mel, mel.max() - 8.0) + 4.0) / 4.0).astype(np.float32)
+    mel = np.empty((len(frames), MEL_BINS), np.float32)
+    for begin in range(0, len(frames), _FFT_BLOCK):
+        block = slice(begin, begin + _FFT_BLOCK)
+        np.matmul(_power(frames[block] * _hann()), _mel_filters(), out=mel[block])
+    mel = np.log10(np.maximum(mel, 1e-10, out=mel), out=mel)
+    np.maximum(mel, mel.max() - 8.0, out=mel)
+    mel += 4.0
+    mel *= 0.25
+    return mel
+
+
+def _power(frames: Float32[np.ndarray, "F 400"]) -> Float32[np.ndarray, "F 201"]:
+    """Squared magnitudes of the spectra; `frames` is used up. scipy's transform is twice as fast as numpy's."""
+    import scipy.fft
+
+    spectra = scipy.fft.rfft(frames, axis=1, overwrite_x=True).view(np.float32)
+    np.square(spectra, out=spectra)
+    return spectra[:, ::2] + spectra[:, 1::2]
 
 
 @functools.cache

@@ -206,18 +206,52 @@ def test_frame_and_token_counts():
     assert audio.mel_frames(16_000) == 100 and audio.mel_frames(16_159) == 100
 
 
-def test_import_needs_only_numpy(tmp_path):
+def test_features_need_only_numpy_and_scipy():
     import subprocess
     import sys
 
     code = (
         "import sys\n"
-        "for name in ('soundfile', 'soxr', 'av', 'librosa', 'scipy'): sys.modules[name] = None\n"
+        "for name in ('soundfile', 'soxr', 'av', 'librosa', 'miniaudio'): sys.modules[name] = None\n"
         "import numpy as np\nfrom bagpiper_jax import audio\n"
         "print(audio.log_mel(np.ones(1600, np.float32)).shape)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.strip() == "(10, 128)", done.stderr
+
+
+def without_miniaudio(monkeypatch):
+    monkeypatch.setattr(audio, "_drflac", lambda: None)
+
+
+def test_both_flac_decoders_give_the_same_samples(monkeypatch):
+    pytest.importorskip("miniaudio")
+    wave = np.random.default_rng(0).normal(scale=0.3, size=40_000).astype(np.float32)
+    data = audio.encode_flac(wave)
+    assert audio.flac_samples(data) == 40_000 and audio.flac_samples(b"RIFF" + data[4:]) is None
+    fast = audio.decode_flac(data)
+    without_miniaudio(monkeypatch)
+    np.testing.assert_array_equal(fast, audio.decode_flac(data))
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_damaged_flac_is_an_error_or_the_same_samples(monkeypatch, fast):
+    """Where one bit flips in the frames, no decoder may return other samples without a word."""
+    if fast:
+        pytest.importorskip("miniaudio")
+    else:
+        without_miniaudio(monkeypatch)
+    rng = np.random.default_rng(1)
+    data = audio.encode_flac(rng.normal(scale=0.1, size=20_000).astype(np.float32))
+    intact, silent = audio.decode_flac(data), 0
+    for place in rng.integers(200, len(data), 100):
+        damaged = bytearray(data)
+        damaged[place] ^= 1 << int(rng.integers(8))
+        try:
+            silent += not np.array_equal(audio.decode_flac(bytes(damaged)), intact)
+        except audio.AudioError as error:
+            assert error.reason == "corrupt"
+    assert silent == 0
 
 
 def test_flac_bytes_are_flac():
