@@ -53,14 +53,15 @@ class RowWriter:
     def _place_audio(self, slot: int, tokens: int, mel: np.ndarray) -> None:
         self._arrays["audio_slot"][slot : slot + tokens] = self._chunk * CHUNK_TOKENS + np.arange(tokens)
         self._clip += 1
-        for number, begin in enumerate(range(0, len(mel), CHUNK_FRAMES)):
-            piece = mel[begin : begin + CHUNK_FRAMES]
-            self._window += number % self._window_chunks == 0
-            self._arrays["mel"][self._chunk, : len(piece)] = piece
-            self._arrays["chunk_frames"][self._chunk] = len(piece)
-            self._arrays["chunk_clip"][self._chunk] = self._clip
-            self._arrays["chunk_window"][self._chunk] = self._window
-            self._chunk += 1
+        count = -(-len(mel) // CHUNK_FRAMES)
+        here = slice(self._chunk, self._chunk + count)
+        number = np.arange(count)
+        self._arrays["mel"][here].reshape(-1, mel.shape[1])[: len(mel)] = mel
+        self._arrays["chunk_frames"][here] = np.minimum(CHUNK_FRAMES, len(mel) - CHUNK_FRAMES * number)
+        self._arrays["chunk_clip"][here] = self._clip
+        self._arrays["chunk_window"][here] = self._window + 1 + number // self._window_chunks
+        self._window += -(-count // self._window_chunks)
+        self._chunk += count
 
 
 def empty_batch(rows: int, shape: BatchShape, num_streams: int) -> Batch:

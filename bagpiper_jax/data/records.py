@@ -96,18 +96,22 @@ class Record:
         Raises:
             RecordError: the FLAC stream is broken.
         """
+        codes = self.codes.astype(np.int32)
+        waveform = None
         if decode_audio:
             waveform = _decode_audio(self.audio) if self.audio else np.zeros(0, np.float32)
-        else:
-            samples = sum(len(m.content) for m in self.skeleton() if m.is_continuous)
-            waveform = np.broadcast_to(np.float32(0), samples)
         found = []
-        for empty, start, weight in zip(self.skeleton(), self.start, self.weight, strict=True):
-            source = self.codes if empty.is_codec else waveform if empty.is_continuous else self.text
-            content = source[int(start) : int(start) + len(empty.content)]
-            if len(content) != len(empty.content):
-                raise RecordError("audio_too_short", f"{len(source)} of {int(start) + len(empty.content)}")
-            found.append(dataclasses.replace(empty, content=content, weight=float(weight)))
+        table = (self.role.tolist(), self.modality.tolist(), self.start.tolist(), self.length.tolist())
+        for role, modality, start, length, weight in zip(*table, self.weight.tolist(), strict=True):
+            role, modality = _ROLE_NAMES[role], _MODALITY_NAMES[modality]
+            source = self.text if modality == "text" else codes if role == "assistant" else waveform
+            if source is None:
+                content = np.broadcast_to(np.float32(0), length)
+            else:
+                content = source[start : start + length]
+                if len(content) != length:
+                    raise RecordError("audio_too_short", f"{len(source)} of {start + length}")
+            found.append(EncodedMessage(role, modality, content, weight))
         return found
 
 

@@ -14,7 +14,7 @@ from bagpiper_jax.data.cache import TaskCache
 from bagpiper_jax.data.placing import WINDOW_CHUNKS, RowWriter
 from bagpiper_jax.data.planner import Planned
 from bagpiper_jax.data.records import RecordError
-from bagpiper_jax.data.shuffle import stable_hash
+from bagpiper_jax.data.shuffle import draw, stable_hash
 from bagpiper_jax.dialogue import RenderConfig
 from bagpiper_jax.dialogue import Sequence as Rendered
 from bagpiper_jax.vocabulary import ASSISTANT, AUDIO, Vocabulary
@@ -116,12 +116,11 @@ class RowMaker:
         """The message to keep if this example drops its condition, by a draw that only its place decides."""
         if self._cfg_dropout == 0:
             return None
-        bits = np.random.Philox(key=self._keys[task], counter=[0, 0, epoch, index])
-        generator = np.random.Generator(bits)
-        if generator.random() >= self._cfg_dropout:
+        if draw(self._keys[task], epoch, index, 0) >= self._cfg_dropout:
             return None
         generated = [i for i, (start, _) in enumerate(rendered.spans) if _is_generated(rendered, start)]
-        return int(generator.choice(generated)) if generated else None
+        chosen = int(draw(self._keys[task], epoch, index, 1) * len(generated))
+        return generated[chosen] if generated else None
 
     def _count_corrupt(self, task: int, index: int, error: Exception) -> None:
         with self._lock:

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Int64, UInt64
 
 _ROUNDS = 6
+_MASK = (1 << 64) - 1
 
 
 def stable_hash(*parts: object) -> int:
@@ -62,3 +63,13 @@ def mix(values: UInt64[np.ndarray, "n"]) -> UInt64[np.ndarray, "n"]:
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return values ^ (values >> np.uint64(31))
+
+
+def draw(key: int, *numbers: int) -> float:
+    """A number of [0, 1) that key and numbers decide; cheaper than seeding a generator for each."""
+    for number in (*numbers, 0):
+        key = (key + number * 0x9E3779B97F4A7C15) & _MASK
+        key = ((key ^ key >> 30) * 0xBF58476D1CE4E5B9) & _MASK
+        key = ((key ^ key >> 27) * 0x94D049BB133111EB) & _MASK
+        key ^= key >> 31
+    return (key >> 11) * 2.0**-53
