@@ -1,4 +1,10 @@
-"""Compiles a run for devices nobody owns: `plan --gin_file=gin/runs/nano_pretrain.gin --topology=v5e:4x4`."""
+"""What a run needs before it has a machine. `plan --gin_file=gin/runs/pretrain_8b_v5p_128.gin [--search] [--json=FILE]`
+
+Compiles the run's train step for the slice it names, or for --topology=v5e-256, =v6e:4x4 or =2xv6e:16x16, on any
+machine that has libtpu; without a slice for --devices=N virtual CPU devices. Prints a table, and writes JSON.
+docs/plan.md explains both. Exit codes: 0 it fits, 2 wrong configuration, 3 it does not fit, 4 its mixture is cached
+and violates its limits.
+"""
 
 import json
 import re
@@ -8,27 +14,54 @@ from pathlib import Path
 import jax
 
 from bagpiper_jax import configuration
-from bagpiper_jax.training.plan import PlanConfig, PlanError, plan
+from bagpiper_jax.planning.devices import PlanError
+from bagpiper_jax.planning.mixture import check_mixture
+from bagpiper_jax.planning.plan import PlanConfig, plan, target, wanted_slice
+from bagpiper_jax.planning.search import search
+from bagpiper_jax.planning.table import search_table, table
 
 EXIT_DOES_NOT_FIT = 3
+EXIT_VIOLATED = 4
+
+
+def expand(argv: list[str]) -> list[str]:
+    """Short flags to bindings."""
+    argv = ["--search=True" if flag == "--search" else flag for flag in argv]
+    names = "topology|devices|search|compiles|json"
+    return [re.sub(rf"^--({names})=", r"--gin.PlanConfig.\1=", flag) for flag in argv]
 
 
 def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
-    shorthand = [re.sub(r"^--(topology|devices|json)=", r"--gin.PlanConfig.\1=", flag) for flag in argv]
-    config = configuration.load(PlanConfig, ["--gin.PlanConfig.train=@TrainConfig()", *shorthand])
-    # A plan touches no accelerator; both must be said before JAX starts.
-    jax.config.update("jax_platforms", "cpu")
-    jax.config.update("jax_num_cpu_devices", config.devices)
+    flags = ["--gin.PlanConfig.train=@TrainConfig()", *expand(argv)]
+    config = configuration.load(PlanConfig, flags, __doc__)
     try:
-        result = plan(config)
+        result = make(config)
     except (PlanError, ValueError) as error:
         sys.exit(f"plan: {error}")
-    text = json.dumps(result, indent=1)
-    print(text)
+    print(table(result))
     if config.json:
-        Path(config.json).write_text(text + "\n")
-    return EXIT_DOES_NOT_FIT if result["fits"] is False else 0
+        Path(config.json).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    if result["fits"] is False:
+        return EXIT_DOES_NOT_FIT
+    return EXIT_VIOLATED if result["mixture"]["valid"] is False else 0
+
+
+def make(config: PlanConfig) -> dict:
+    """The plan; of a search, that of the best candidate that fits, else of the last one tried."""
+    wanted = wanted_slice(config)
+    # A plan touches no accelerator; both must be said before JAX starts.
+    jax.config.update("jax_platforms", "cpu")
+    stands_in = wanted.chips if wanted and not wanted.topology else config.devices
+    jax.config.update("jax_num_cpu_devices", stands_in)
+    where, mixture = target(config), check_mixture(config.train)
+    if not config.search:
+        return plan(config.train, where) | {"mixture": mixture}
+    tried = search(config.train, where, config.compiles)
+    if not tried:
+        raise PlanError("no remat policy, rows per chip and mesh shape come near the memory of this chip")
+    print(search_table(tried), end="\n\n")
+    return tried[-1] | {"mixture": mixture, "tried": tried}
 
 
 if __name__ == "__main__":

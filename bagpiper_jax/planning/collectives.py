@@ -1,0 +1,165 @@
+"""What the chips of a compiled step send each other, read from its HLO.
+
+XLA's own cost analysis counts a loop's body once; here every instruction counts as often as its loop turns.
+"""
+
+import collections
+import dataclasses
+import functools
+import math
+import re
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+KINDS = ("all-gather", "reduce-scatter", "all-reduce", "all-to-all", "collective-permute")
+
+_BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s16": 2, "u16": 2, "s64": 8, "u64": 8, "f64": 8}
+_HEADER = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*\{$")
+_INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?[\w.\-]+ = (\(.*?\)|\S+) ([\w\-]+)\(")
+_ARRAY = re.compile(r"\b(pred|[subf]+\d+\w*)\[([\d,]*)\]")
+_CALLED = re.compile(
+    r"\b(?:calls|body|true_computation|false_computation|branch_computations)=\{?([%\w.\-, ]+)"
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Traffic:
+    """Bytes that one chip sends per step.
+
+    Attributes:
+        ici: kind of collective → bytes within a slice.
+        dcn: kind of collective → bytes, of those that reach other slices.
+        count: kind of collective → how often one runs.
+    """
+
+    ici: dict[str, float]
+    dcn: dict[str, float]
+    count: dict[str, int]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Instruction:
+    shape: str
+    opcode: str
+    line: str
+
+
+def traffic(hlo: str, slice_of: Sequence[int]) -> Traffic:
+    """Adds up all collectives of a compiled module.
+
+    Args:
+        hlo: text of the optimised module.
+        slice_of: the slice of every device, in the order of the mesh.
+    """
+    computations, entry = _parse(hlo)
+    ici, dcn, count = (collections.Counter() for _ in range(3))
+    for kind, instruction, times in _collectives(computations, entry):
+        size, crosses = _group(instruction.line, tuple(slice_of))
+        sent = times * _sent(kind, _shape_bytes(instruction), size)
+        if kind == "reduce-scatter" and instruction.opcode.startswith("all-reduce"):
+            sent /= size  # its result is whole still, the slice comes after it
+        (dcn if crosses else ici)[kind] += sent
+        count[kind] += times
+    return Traffic(dict(ici), dict(dcn), dict(count))
+
+
+def _parse(hlo: str) -> tuple[dict[str, list[_Instruction]], str]:
+    computations, current, entry = {}, [], ""
+    for line in hlo.splitlines():
+        if header := _HEADER.match(line):
+            current = computations.setdefault(header[2], [])
+            entry = header[2] if header[1] else entry
+        elif found := _INSTRUCTION.match(line):
+            current.append(_Instruction(found[1], found[2], line))
+    return computations, entry
+
+
+def _collectives(computations, name: str, times: int = 1, seen=None, scatters=False) -> Iterator[tuple]:
+    """(kind, instruction, times it runs) of a computation and all that it calls."""
+    # A collective that is fused with what it hides behind appears in every part of it, under one channel.
+    seen = set() if seen is None else seen
+    for instruction in computations[name]:
+        kind = instruction.opcode.removesuffix("-start")
+        if kind in KINDS:
+            channel = re.search(r"channel_id=(\d+)", instruction.line)
+            if channel is None or channel[1] not in seen:
+                seen.add(channel and channel[1])
+                yield ("reduce-scatter" if scatters and kind == "all-reduce" else kind), instruction, times
+        loops = instruction.opcode == "while"
+        turns = _turns(computations, instruction) if loops else 1
+        for called in _called(instruction):
+            # TPUs scatter what they reduce by a fusion of an all-reduce and a slice.
+            fused = called.startswith("all-reduce-scatter")
+            yield from _collectives(computations, called, times * turns, None if loops else seen, fused)
+
+
+def _called(instruction: _Instruction) -> Iterator[str]:
+    for names in _CALLED.findall(instruction.line):
+        yield from (name.strip().lstrip("%") for name in names.split(",") if name.strip().startswith("%"))
+
+
+def _turns(computations, loop: _Instruction) -> int:
+    if known := re.search(r'known_trip_count":\{"n":"(\d+)"', loop.line):
+        return int(known[1])
+    condition = re.search(r"condition=%?([\w.\-]+)", loop.line)[1]
+    limits = [
+        re.search(r"constant\((\d+)\)", i.line) for i in computations[condition] if i.opcode == "constant"
+    ]
+    return max((int(limit[1]) for limit in limits if limit), default=1)
+
+
+def _shape_bytes(instruction: _Instruction) -> int:
+    """Bytes of the result; of an asynchronous start, without the operands that it carries along."""
+    sizes = [
+        math.prod(map(int, filter(None, dims.split(",")))) * _BYTES.get(dtype, 4)
+        for dtype, dims in _ARRAY.findall(re.sub(r"\{[^{}]*\}", "", instruction.shape))
+    ]
+    if instruction.opcode == "all-gather-start":
+        sizes = sizes[len(sizes) // 2 :]
+    if instruction.opcode == "collective-permute-start":
+        sizes = sizes[:1]
+    return sum(sizes)
+
+
+def _sent(kind: str, size: int, group: int) -> float:
+    """Bytes that a chip sends in a ring of `group` chips, by the bytes of the result."""
+    others = group - 1
+    return {
+        "all-gather": size * others / group,
+        "reduce-scatter": size * others,
+        "all-reduce": 2 * size * others / group,
+        "all-to-all": size * others / group,
+        "collective-permute": float(size),
+    }[kind]
+
+
+def _group(line: str, slice_of: tuple[int, ...]) -> tuple[int, bool]:
+    """(chips that take part together, whether they lie in several slices)."""
+    if pairs := re.search(r"source_target_pairs=\{(\{.*?\})\}", line):
+        groups = _lists(pairs[1])
+        return 2, any(slice_of[a] != slice_of[b] for a, b in groups)
+    attribute = re.search(r"replica_groups=(\S+(?: \{'[^}]*\})?)", line)
+    groups = _groups(attribute[1].rstrip(","), len(slice_of)) if attribute else [range(len(slice_of))]
+    return len(groups[0]), any(len({slice_of[d] for d in group}) > 1 for group in groups)
+
+
+@functools.lru_cache(maxsize=256)
+def _groups(text: str, devices: int) -> list:
+    if text.startswith("{{"):
+        return _lists(text)
+    if form := re.match(r"\[([\d,]+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?", text):
+        shape, dims = ([int(x) for x in form[i].split(",")] for i in (1, 2))
+        order = [int(x) for x in form[3].split(",")] if form[3] else range(len(dims))
+        return np.arange(devices).reshape(dims).transpose(order).reshape(shape).tolist()
+    if form := re.match(r"mesh\[(.*?)\] ?\{(.*)\}", text):
+        sizes = {name: int(size) for name, size in re.findall(r"'(\w+)'=(\d+)", form[1])}
+        chosen = [name in re.findall(r"'(\w+)'", form[2]) for name in sizes]
+        order = np.argsort(chosen, kind="stable")
+        members = math.prod(size for size, is_in in zip(sizes.values(), chosen, strict=True) if is_in)
+        return np.arange(devices).reshape(list(sizes.values())).transpose(order).reshape(-1, members).tolist()
+    return [list(range(devices))]
+
+
+def _lists(text: str) -> list[list[int]]:
+    return [[int(x) for x in group.split(",")] for group in re.findall(r"\{([\d,]+)\}", text)]

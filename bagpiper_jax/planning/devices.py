@@ -1,0 +1,41 @@
+"""The devices that a plan compiles for, though nobody owns them."""
+
+import os
+
+import jax
+
+from bagpiper_jax.training.chips import Slice
+
+
+class PlanError(RuntimeError):
+    """A plan that cannot be made here; says why and what to do."""
+
+
+def tpu_devices(wanted: Slice) -> list[jax.Device]:
+    """The devices of a TPU slice, or of several. Raises PlanError: libtpu is absent or does not know it."""
+    from jax.experimental import topologies
+
+    # Otherwise libtpu asks the cloud's metadata server about a machine that is none of its own.
+    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
+    several = {"num_slices": wanted.slices} if wanted.slices > 1 else {}
+    try:
+        return list(topologies.get_topology_desc(wanted.topology, "tpu", **several).devices)
+    except Exception as error:  # libtpu reports absence and unknown names in many ways
+        raise PlanError(
+            f"cannot compile for topology {wanted.topology!r}: {error}. Install libtpu (pip install 'jax[tpu]') and "
+            "name a topology as v5e:4x4, v5p:2x2x2 or v6e:16x16; while another process compiles, set "
+            "ALLOW_MULTIPLE_LIBTPU_LOAD=true"
+        ) from error
+
+
+def cpu_devices(count: int) -> list[jax.Device]:
+    """Virtual CPU devices. Raises PlanError: JAX was started with fewer."""
+    available = jax.devices("cpu")
+    if len(available) < count:
+        raise PlanError(f"{count} CPU devices asked for, {len(available)} there; plan before using JAX")
+    return available[:count]
+
+
+def slice_of(devices: list[jax.Device]) -> list[int]:
+    """The slice of every device; 0 where there is only one."""
+    return [getattr(device, "slice_index", None) or 0 for device in devices]

@@ -1,0 +1,61 @@
+"""Bytes of a step on one chip: measured by the compiler, or estimated where no compiler for the chip is at hand."""
+
+import math
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+
+from bagpiper_jax.training.config import TrainConfig
+from bagpiper_jax.training.state import abstract_state
+
+GIB = 1 << 30
+
+
+def compiled_memory(compiled: jax.stages.Compiled, train: TrainConfig, mesh: Mesh) -> dict[str, float]:
+    """GiB per chip. The state is donated, so results that replace arguments count once."""
+    stats = compiled.memory_analysis()
+    total = stats.argument_size_in_bytes + stats.output_size_in_bytes - stats.alias_size_in_bytes
+    return _named(total + stats.temp_size_in_bytes, stats.temp_size_in_bytes, train, mesh)
+
+
+def exhausted_memory(used_gib: float, train: TrainConfig, mesh: Mesh) -> dict[str, float]:
+    """GiB per chip of a step that the compiler refused because it needs `used_gib`."""
+    state = sum(state_bytes(train, mesh).values())
+    return _named(used_gib * GIB, used_gib * GIB - state, train, mesh)
+
+
+def estimated_memory(train: TrainConfig, mesh: Mesh) -> dict[str, float]:
+    """GiB per chip, the temporaries by rule of thumb: gradients, layer inputs, one layer's work, logits of a chunk."""
+    decoder, sizes = train.model.decoder, state_bytes(train, mesh)
+    trainable = bytes_per_chip(abstract_state(train, mesh).trainable)
+    rows = max(1, train.batch.rows // train.accumulation // math.prod(mesh.shape.values()))
+    slots = rows * train.batch.slots
+    saved = {"none": 14, "dots": 6}.get(decoder.remat, 1) * decoder.layers * slots * decoder.width * 2
+    layer = slots * (8 * decoder.width + 6 * decoder.ffn_width) * 2
+    logits = 3 * rows * train.loss.chunk * train.model.vocabulary.size * 4
+    gradients = trainable * (1 + (train.accumulation > 1))
+    temporaries = gradients + saved + layer + logits
+    return _named(sum(sizes.values()) + temporaries, temporaries, train, mesh)
+
+
+def _named(total: float, temporaries: float, train: TrainConfig, mesh: Mesh) -> dict[str, float]:
+    sizes = {"total": total, **state_bytes(train, mesh), "temporaries": temporaries}
+    return {name: size / GIB for name, size in sizes.items()}
+
+
+def state_bytes(train: TrainConfig, mesh: Mesh) -> dict[str, int]:
+    """Bytes of parameters and of the optimizer on one chip."""
+    state = abstract_state(train, mesh)
+    return {"parameters": bytes_per_chip(state.parameters), "optimizer": bytes_per_chip(state.opt_state)}
+
+
+def bytes_per_chip(tree: Any) -> int:
+    """Bytes of a tree of sharded ShapeDtypeStructs on one chip."""
+    return sum(math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in jax.tree.leaves(tree))
+
+
+def checkpoint_gib(train: TrainConfig, mesh: Mesh) -> float:
+    """GiB of one checkpoint: the whole state, once."""
+    leaves = jax.tree.leaves(abstract_state(train, mesh))
+    return sum(x.size * x.dtype.itemsize for x in leaves) / GIB

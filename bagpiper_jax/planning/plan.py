@@ -1,0 +1,166 @@
+"""The plan of a run: its very train step, compiled ahead of time for devices that need not be there."""
+
+import dataclasses
+import logging
+import re
+import time
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+
+from bagpiper_jax import parallel
+from bagpiper_jax.planning import memory
+from bagpiper_jax.planning.advice import advice
+from bagpiper_jax.planning.collectives import traffic
+from bagpiper_jax.planning.devices import PlanError, cpu_devices, slice_of, tpu_devices
+from bagpiper_jax.planning.roofline import roofline, speed
+from bagpiper_jax.training.chips import CHIPS, Chip, Slice, find_slice
+from bagpiper_jax.training.config import TrainConfig
+from bagpiper_jax.training.flops import StepFlops, step_flops
+from bagpiper_jax.training.step import compile_step, make_train_step
+
+logger = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class PlanConfig:
+    """A run, and the devices to compile it for.
+
+    Attributes:
+        train: the run.
+        topology: instead of the run's own slice: a name in `chips.SLICES`, or TPUs as "v5e:4x4" or "2xv5e:4x4". TPUs
+            need libtpu. Without either the step is compiled for virtual CPU devices.
+        devices: number of virtual CPU devices.
+        search: look for the best remat policy, rows per chip and mesh shape that fit.
+        compiles: at most so many candidates of a search are compiled.
+        json: file for the result; a table is printed in any case.
+    """
+
+    train: TrainConfig
+    topology: str | None = None
+    devices: int = 1
+    search: bool = False
+    compiles: int = 8
+    json: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """The devices of a plan.
+
+    Attributes:
+        devices: as JAX knows them; virtual CPU devices stand in for GPUs.
+        slice: None for virtual CPU devices as such.
+    """
+
+    devices: list[jax.Device]
+    slice: Slice | None
+
+    @property
+    def chip(self) -> Chip | None:
+        return CHIPS[self.slice.kind] if self.slice else None
+
+    @property
+    def kind(self) -> str:
+        return self.slice.kind if self.slice else self.devices[0].device_kind
+
+    @property
+    def compiles(self) -> bool:
+        """GPU code is only compiled where a GPU is."""
+        return self.slice is None or bool(self.slice.topology)
+
+
+def wanted_slice(config: PlanConfig) -> Slice | None:
+    """The slice that a plan is for. Raises PlanError: its name is unknown."""
+    name = config.topology or config.train.slice
+    try:
+        return find_slice(name) if name else None
+    except ValueError as error:
+        raise PlanError(str(error)) from error
+
+
+def target(config: PlanConfig) -> Target:
+    """The devices of a plan. Raises PlanError."""
+    wanted = wanted_slice(config)
+    if wanted is None:
+        return Target(cpu_devices(config.devices), None)
+    return Target(tpu_devices(wanted) if wanted.topology else cpu_devices(wanted.chips), wanted)
+
+
+def plan(train: TrainConfig, target: Target) -> dict[str, Any]:
+    """Compiles the train step and reads what it takes.
+
+    Returns:
+        What docs/plan.md describes: memory per chip and whether it fits (None where the limit is unknown), FLOPs per
+        step, traffic, bounds of speed, cost of the run, size of a checkpoint. What only a compiler knows is left out
+        for GPUs, and for a step that it refused.
+
+    Raises:
+        MeshError, ValueError: the mesh or the rows do not fit the devices.
+    """
+    mesh = parallel.make_mesh(train.mesh, target.devices)
+    flops, chip, chips = step_flops(train), target.chip, len(target.devices)
+    measured = _compiled(train, mesh, flops, target) if target.compiles else _estimated(train, mesh)
+    limit, used = chip and chip.hbm_gib, measured["hbm_gib_per_chip"]
+    fits = measured.pop("compiled", True) and (None if limit is None else used["total"] <= limit)
+    return {
+        "slice": train.slice,
+        "chips": chips,
+        "device_kind": target.kind,
+        "mesh": dict(mesh.shape),
+        "slots_per_step": train.batch.rows * train.batch.slots,
+        "fits": fits,
+        "hbm_limit_gib_per_chip": limit,
+        "flops_per_step": _flops_table(flops),
+        "checkpoint_gib": memory.checkpoint_gib(train, mesh),
+        **measured,
+        "advice": advice(train, mesh, used, limit) if fits is False else [],
+    }
+
+
+def _estimated(train: TrainConfig, mesh: Mesh) -> dict[str, Any]:
+    return {"hbm_gib_per_chip": memory.estimated_memory(train, mesh), "memory_is": "estimated"}
+
+
+def _compiled(train: TrainConfig, mesh: Mesh, flops: StepFlops, target: Target) -> dict[str, Any]:
+    began = time.monotonic()
+    try:
+        compiled = compile_step(make_train_step(train, mesh), train, mesh)
+    except jax.errors.JaxRuntimeError as error:
+        used = re.search(r"Used ([\d.]+)([MGT]) of", str(error))
+        if used is None:
+            raise
+        gib = float(used[1]) * {"M": 1 / 1024, "G": 1, "T": 1024}[used[2]]
+        found = memory.exhausted_memory(gib, train, mesh)
+        return {"hbm_gib_per_chip": found, "memory_is": "compiled", "compiled": False}
+    seconds = time.monotonic() - began
+    devices = list(mesh.devices.flat)
+    sent = traffic(compiled.as_text(), slice_of(devices))
+    state = sum(memory.state_bytes(train, mesh).values())
+    result = {
+        "hbm_gib_per_chip": memory.compiled_memory(compiled, train, mesh),
+        "memory_is": "compiled",
+        "collective_gib_per_chip": {
+            "ici": {kind: size / memory.GIB for kind, size in sent.ici.items()},
+            "dcn": {kind: size / memory.GIB for kind, size in sent.dcn.items()},
+        },
+        "collectives_per_step": sent.count,
+        "compile_seconds": round(seconds, 1),
+    }
+    if target.chip:
+        bound = roofline(flops, sent, state, target.chip, len(devices))
+        result |= speed(bound, flops, train, target.chip, len(devices))
+    return result
+
+
+def _flops_table(flops: StepFlops) -> dict[str, float]:
+    return {
+        "full": flops.full,
+        "causal": flops.causal,
+        "executed": flops.executed,
+        "decoder_full": flops.decoder + flops.attention,
+        "decoder_causal": flops.decoder + flops.attention / 2,
+        "tower": flops.tower,
+        "head": flops.head,
+    }

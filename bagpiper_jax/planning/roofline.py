@@ -1,0 +1,73 @@
+"""The fastest a step can be: whichever of computing, sending and reading memory takes longest, all else hidden."""
+
+import dataclasses
+from typing import Any
+
+from bagpiper_jax.planning.collectives import Traffic
+from bagpiper_jax.training.chips import Chip
+from bagpiper_jax.training.config import TrainConfig
+from bagpiper_jax.training.flops import StepFlops
+
+DAY = 24 * 3600
+
+
+@dataclasses.dataclass(frozen=True)
+class Roofline:
+    """Seconds per step that each resource needs at its published peak.
+
+    Attributes:
+        compute: executed FLOPs, recomputation included.
+        hbm: state read and written once, gathered weights written and read.
+        ici, dcn: what a chip sends within and between slices.
+    """
+
+    compute: float
+    hbm: float
+    ici: float
+    dcn: float
+
+    @property
+    def step(self) -> float:
+        return max(dataclasses.astuple(self))
+
+    @property
+    def bound_by(self) -> str:
+        return max(dataclasses.asdict(self).items(), key=lambda item: item[1])[0]
+
+
+def roofline(flops: StepFlops, traffic: Traffic, state_bytes: int, chip: Chip, chips: int) -> Roofline:
+    """Bounds of one step.
+
+    Args:
+        flops: of the step over all chips.
+        traffic: of one chip.
+        state_bytes: of parameters and optimizer on one chip.
+        chip, chips: what and how many.
+    """
+    gathered = traffic.ici.get("all-gather", 0) + traffic.dcn.get("all-gather", 0)
+    between = sum(traffic.dcn.values())
+    return Roofline(
+        compute=flops.executed / (chips * chip.flops),
+        hbm=2 * (state_bytes + gathered) / chip.hbm_bandwidth,
+        ici=sum(traffic.ici.values()) / chip.ici_bandwidth,
+        dcn=between / chip.dcn_bandwidth if between and chip.dcn_bandwidth else 0.0,
+    )
+
+
+def speed(bound: Roofline, flops: StepFlops, train: TrainConfig, chip: Chip, chips: int) -> dict[str, Any]:
+    """What the bound means for the run: MFU, tokens/s, days, chip-hours. Nothing real is faster."""
+    slots = train.batch.rows * train.batch.slots
+    peak, seconds = chips * chip.flops * bound.step, train.steps * bound.step
+    return {
+        "roofline_seconds": {**dataclasses.asdict(bound), "step": bound.step, "bound_by": bound.bound_by},
+        "mfu_bound": flops.causal / peak,
+        "mfu_bound_full": flops.full / peak,
+        "tokens_per_second": slots / bound.step,
+        "tokens_per_second_per_chip": slots / bound.step / chips,
+        "run": {
+            "steps": train.steps,
+            "tokens": train.steps * slots,
+            "days": seconds / DAY,
+            "chip_hours": chips * seconds / 3600,
+        },
+    }

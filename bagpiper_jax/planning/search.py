@@ -1,0 +1,103 @@
+"""The best way to lay a run on its chips: remat policy, rows per chip and mesh shape, tried by compiling."""
+
+import dataclasses
+import itertools
+import logging
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from bagpiper_jax import parallel
+from bagpiper_jax.models.layers import REMAT
+from bagpiper_jax.parallel import MeshConfig
+from bagpiper_jax.planning import memory
+from bagpiper_jax.planning.collectives import Traffic
+from bagpiper_jax.planning.plan import Target, plan
+from bagpiper_jax.planning.roofline import roofline
+from bagpiper_jax.training.config import TrainConfig
+from bagpiper_jax.training.flops import decoder_weights, step_flops
+
+logger = logging.getLogger(__name__)
+
+ROWS_PER_CHIP = (1, 2, 4, 8)
+SHARED = (1, 2, 4)
+"""Chips that share a row, by tensor or by sequence parallelism."""
+HOPELESS = 1.5
+"""Candidates whose estimated memory exceeds the limit by this factor are not compiled: estimates err by less."""
+
+
+def search(train: TrainConfig, target: Target, compiles: int) -> list[dict[str, Any]]:
+    """Plans of the candidates that were compiled, the promising first; ends at the first that fits.
+
+    The batch stays what it is: fewer rows at a time mean more accumulation. Candidates are ordered by a roofline of
+    estimated traffic, so what follows the first that fits promises less.
+
+    Args:
+        compiles: most candidates to compile.
+    """
+    tried = []
+    for candidate in itertools.islice(ranked(train, target), compiles):
+        logger.info("compiling %s", describe(candidate))
+        tried.append({"candidate": describe(candidate), **plan(candidate, target)})
+        if tried[-1]["fits"]:
+            break
+    return tried
+
+
+def ranked(train: TrainConfig, target: Target) -> list[TrainConfig]:
+    """Candidates that may fit, by their estimated seconds per step; of equals, the one that takes less memory."""
+    limit = math.inf if target.chip is None else HOPELESS * target.chip.hbm_gib
+    scored = []
+    for candidate in candidates(train, target):
+        mesh = parallel.make_mesh(candidate.mesh, target.devices)
+        used = memory.estimated_memory(candidate, mesh)["total"]
+        if used <= limit:
+            scored.append((round(_seconds(candidate, mesh, target), 4), used, candidate))
+    return [candidate for *_, candidate in sorted(scored, key=lambda item: item[:2])]
+
+
+def candidates(train: TrainConfig, target: Target) -> Iterator[TrainConfig]:
+    """All combinations that divide the batch."""
+    slices = target.slice.slices if target.slice else 1
+    chips, kv_heads = len(target.devices), train.model.decoder.kv_heads
+    shapes = [
+        (t, s) for t, s in itertools.product(SHARED, SHARED) if kv_heads % t == 0 and chips % (t * s) == 0
+    ]
+    for (tensor, sequence), remat, rows in itertools.product(shapes, REMAT, ROWS_PER_CHIP):
+        at_a_time = chips // (tensor * sequence) * rows
+        if train.batch.rows % at_a_time or train.batch.slots % (128 * sequence):
+            continue
+        mesh = MeshConfig(replica=slices, fsdp=-1, sequence=sequence, tensor=tensor)
+        decoder = dataclasses.replace(train.model.decoder, remat=remat)
+        yield dataclasses.replace(
+            train,
+            mesh=mesh,
+            accumulation=train.batch.rows // at_a_time,
+            model=dataclasses.replace(train.model, decoder=decoder),
+        )
+
+
+def describe(train: TrainConfig) -> str:
+    """The bindings of a candidate."""
+    shape = ", ".join(f"{f.name} {getattr(train.mesh, f.name)}" for f in dataclasses.fields(train.mesh))
+    return f"remat {train.model.decoder.remat}, accumulation {train.accumulation}, {shape}"
+
+
+def _seconds(train: TrainConfig, mesh, target: Target) -> float:
+    """A roofline of what fsdp and tensor parallelism must send, for ordering only."""
+    if target.chip is None:
+        return 0.0
+    decoder, chips = train.model.decoder, len(target.devices)
+    tensor, sequence = mesh.shape["tensor"], mesh.shape.get("sequence", 1)
+    weights = 2 * (decoder_weights(decoder) + 2 * decoder.width * train.model.vocabulary.size) / tensor
+    # Gathered forwards and backwards, gradients scattered in between, for every part of the batch.
+    gathered = 2 * weights * train.accumulation * (mesh.shape["fsdp"] * sequence > 1)
+    scattered = weights * train.accumulation * (mesh.shape["fsdp"] * sequence > 1)
+    slots = train.batch.rows * train.batch.slots * tensor / chips
+    shared = 8 * decoder.layers * slots * decoder.width * 2 * (tensor - 1) / tensor
+    keys = 8 * decoder.layers * slots * decoder.kv_heads * decoder.head_width * 2 * (sequence - 1)
+    sent = Traffic({"all-gather": gathered, "reduce-scatter": scattered, "all-reduce": shared + keys}, {}, {})
+    state = sum(memory.state_bytes(train, mesh).values())
+    bound = roofline(step_flops(train), sent, state, target.chip, chips)
+    # What is hidden is rarely hidden whole; more to send is worse even where computing takes longest.
+    return bound.step + 0.1 * bound.ici
