@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 
+from bagpiper_jax import files
 from bagpiper_jax.data import audio_digest
 from bagpiper_jax.data.audio_digest import HASHES
 from bagpiper_jax.manifest import Clip
@@ -52,8 +53,8 @@ def test_a_copy_has_the_same_digest_whatever_its_dates(corpus, tmp_path):
 
 
 def test_only_new_content_is_read_again(corpus, monkeypatch):
-    read, hashed = [], audio_digest.file_sha256
-    monkeypatch.setattr(audio_digest, "file_sha256", lambda path: read.append(path.name) or hashed(path))
+    read, hashed = [], files.sha256
+    monkeypatch.setattr(files, "sha256", lambda path: read.append(path.name) or hashed(path))
     first = digest(corpus)
     assert sorted(read) == ["a.wav", "b.wav", "named.wav"]
     assert digest(corpus) == first and len(read) == 3

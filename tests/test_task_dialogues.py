@@ -7,7 +7,7 @@ import pytest
 import soundfile
 from task_helpers import LAYOUT, cache_mixture, caches, clip, config
 
-from bagpiper_jax import audio, dialogue
+from bagpiper_jax import audio, dialogue, files
 from bagpiper_jax.captions import AudioAnnotation, SoundEvent
 from bagpiper_jax.data import codes
 from bagpiper_jax.data.batch import BatchShape
@@ -62,7 +62,7 @@ def write_codes(corpus, clips: dict[str, int], fingerprint: str = "nano-codec") 
         "fingerprint": fingerprint,
         "clips": len(made),
         "config": {"codebook_size": 1024, "num_codebooks": 8},
-        "shards": {shard: codes.sha256(directory / shard)},
+        "shards": {shard: files.sha256(directory / shard)},
     }
     (directory / codes.MANIFEST).write_text(json.dumps(manifest))
     return made

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import time
 import numpy as np
 import pytest
 
+from bagpiper_jax import configuration, tokenize_audio
 from bagpiper_jax.data import codes as store
 from bagpiper_jax.data import tokenization
 from bagpiper_jax.data.codes import CodeStore, CodeStoreError
@@ -47,6 +49,26 @@ def write_corpus(directory, frames=(3, 20, 9, 20, 1, 31, 9), extra=()):
 @pytest.fixture
 def corpus(tmp_path):
     return write_corpus(tmp_path / "corpus")
+
+
+def test_a_full_disk_is_named_and_the_same_command_finishes(corpus, codec, capfd):
+    """A file-size limit makes writes fail as a full disk does."""
+    flags = [f"--gin.TokenizeConfig.corpus={corpus}", f"--gin.TokenizeConfig.codec={codec}"]
+    flags += ["--gin.TokenizeConfig.clips_per_shard=3"]
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.raises(SystemExit) as end:
+            configuration.run_job(lambda: tokenize_audio.main(flags))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    said = capfd.readouterr().err
+    assert end.value.code == 2 and f"tokenize_audio: cannot write the codes {corpus}/codes/" in said
+    assert "Free space" in said and "run tokenize_audio again" in said
+    assert not list(corpus.glob("codes/*/manifest.json"))
+    tokenize_audio.main(flags)
+    name = json.loads(next(corpus.glob("codes/*/manifest.json")).read_text())["fingerprint"]
+    assert len(CodeStore.open(corpus, name).ids()) == 7
 
 
 def test_codes_are_those_of_each_clip_alone(corpus, codec):

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from synthetic_cache import dialogue_of, example, write_mixture, write_mixture_of
 
-from bagpiper_jax import audio, inspect_data
+from bagpiper_jax import audio, files, inspect_data
 from bagpiper_jax.data.batch import BatchShape
-from bagpiper_jax.data.cache import TaskCache, file_sha256
+from bagpiper_jax.data.cache import TaskCache
 from bagpiper_jax.data.lock import read_lock, write_lock
 from bagpiper_jax.inspection.limits import MixtureLimits
 from bagpiper_jax.inspection.served import ServedMixture
@@ -148,9 +148,9 @@ def test_changed_code_and_inputs_are_stale_others_are_not(tmp_path):
     (tmp_path / "data/one/manifest.jsonl").write_text("changed")
     (tmp_path / "data/one/codes/f00").mkdir(parents=True)
     (tmp_path / "data/one/codes/f00/manifest.json").write_text("{}")
-    same = file_sha256(tmp_path / "data/one/codes/f00/manifest.json")
+    same = files.sha256(tmp_path / "data/one/codes/f00/manifest.json")
     cache = stale_cache(tmp_path, {
-        "code": {"bagpiper_jax.audio": file_sha256(audio.__file__), "bagpiper_jax.text": "0", "no.such": "0"},
+        "code": {"bagpiper_jax.audio": files.sha256(audio.__file__), "bagpiper_jax.text": "0", "no.such": "0"},
         "inputs": {"one/manifest.jsonl": "0", "f00/manifest.json": same, "audio": "0", "two/manifest.jsonl": "0"},
         "versions": {"numpy": "0.1", "no-such-library": "1"},
     })  # fmt: skip
@@ -180,7 +180,7 @@ def test_stale_caches_are_refused_unless_allowed(tmp_path):
     path.write_text(json.dumps(manifest))
     body = read_lock(lock)
     (task,) = body.splits["train"]
-    relocked = dataclasses.replace(task, manifest_sha256=file_sha256(path))
+    relocked = dataclasses.replace(task, manifest_sha256=files.sha256(path))
     write_lock(lock, dataclasses.replace(body, splits={"train": (relocked,)}))
     mixture = served(lock, shape=BatchShape(1, 512, 0), steps=5)
     assert rules(validate(mixture)) == [("allow_stale", "task")]

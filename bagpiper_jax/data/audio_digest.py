@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from bagpiper_jax.data.cache import file_sha256
+from bagpiper_jax import files
 from bagpiper_jax.manifest import Clip
 
 HASHES = "audio_hashes.json"
@@ -45,7 +45,7 @@ def _entry(path: Path, known: list | None) -> list | None:
     try:
         status = path.stat()
         here = [status.st_size, status.st_mtime_ns]
-        return known if known and known[:2] == here else [*here, file_sha256(path)]
+        return known if known and known[:2] == here else [*here, files.sha256(path)]
     except OSError:
         return None  # the jobs that read it reject the clip by name
 

@@ -8,15 +8,14 @@
 
 import dataclasses
 import functools
-import hashlib
 import json
-import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
+from bagpiper_jax import files
 from bagpiper_jax.data import records
 from bagpiper_jax.data.records import Record, RecordError
 
@@ -31,11 +30,6 @@ class CacheError(ValueError):
 
 def shard_name(family: str, shard: int, shards: int) -> str:
     return f"{family}.array_record-{shard:05d}-of-{shards:05d}"
-
-
-def file_sha256(path: str | os.PathLike) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +49,7 @@ class TaskCache:
 
     @functools.cached_property
     def manifest_sha256(self) -> str:
-        return file_sha256(self.directory / MANIFEST)
+        return files.sha256(self.directory / MANIFEST)
 
     @functools.cached_property
     def index(self) -> dict[str, np.ndarray]:
@@ -106,7 +100,7 @@ class TaskCache:
                         f"{path} has {path.stat().st_size} bytes, the manifest says {expected['bytes']}; "
                         f"delete {self.directory} and run cache_tasks again"
                     )
-                if contents and file_sha256(path) != expected["sha256"]:
+                if contents and files.sha256(path) != expected["sha256"]:
                     raise CacheError(
                         f"{path} is damaged: its hash differs; delete {self.directory} and cache again"
                     )

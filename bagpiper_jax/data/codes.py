@@ -5,7 +5,6 @@
 <corpus>/codes/<fingerprint>/manifest.json                written last: without it the store is unfinished
 """
 
-import hashlib
 import json
 import os
 import struct
@@ -15,6 +14,8 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt16
+
+from bagpiper_jax import files
 
 MANIFEST = "manifest.json"
 REJECTS = "rejects.jsonl"
@@ -71,11 +72,6 @@ def read_shard(path: Path) -> tuple[list[str], np.ndarray, np.ndarray]:
         ) from error
 
 
-def sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 class CodeStore(Mapping):
     """Clip id → codes, uint16 [N, S]."""
 
@@ -124,7 +120,7 @@ class CodeStore(Mapping):
         """Compares every shard with the checksum in the manifest. Raises CodeStoreError."""
         directory = Path(self.manifest["directory"])
         for name, digest in self.manifest["shards"].items():
-            if sha256(directory / name) != digest:
+            if files.sha256(directory / name) != digest:
                 raise CodeStoreError(
                     f"{directory / name} differs from its checksum; run tokenize_audio again"
                 )

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bagpiper_jax import files
 from bagpiper_jax.data import cache, provenance, records
 from bagpiper_jax.data.cache import TaskCache
 from bagpiper_jax.data.codes import MANIFEST as CODES_MANIFEST
@@ -281,7 +282,7 @@ def finish(directory: Path, described: dict, shards: int, max_reject_frac: float
         "counts": dict(sorted({"ok": 0, **counts}.items())),
         "families": families,
         "shards": [{"records": p["records"], "files": {f: p["files"][f] for f in families}} for p in parts],
-        "index_sha256": cache.file_sha256(directory / cache.INDEX),
+        "index_sha256": files.sha256(directory / cache.INDEX),
         "provenance": {**described, "versions": provenance.library_versions()},
     }
     (directory / cache.MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n")

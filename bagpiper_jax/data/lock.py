@@ -10,6 +10,7 @@ import json
 import os
 from pathlib import Path
 
+from bagpiper_jax import files
 from bagpiper_jax.data.cache import CacheError, TaskCache
 
 FORMAT = 1
@@ -84,9 +85,7 @@ class Lock:
 def write_lock(path: str | os.PathLike, lock: Lock) -> None:
     """Writes a lock atomically."""
     body = {"format": FORMAT, **dataclasses.asdict(lock)}
-    temporary = Path(f"{path}.tmp")
-    temporary.write_text(json.dumps(body, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    files.replace(path, json.dumps(body, indent=1, sort_keys=True) + "\n")
 
 
 def read_lock(path: str | os.PathLike) -> Lock:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from bagpiper_jax.data.cache import file_sha256
+from bagpiper_jax import files
 
 # Packages whose code is ours: a preprocessor's helpers are followed through them, not into libraries.
 _OWN = ("bagpiper_jax", "tasks")
@@ -30,7 +30,7 @@ def code_hashes(task) -> dict[str, str]:
             continue
         seen.add(module)
         waiting += _imported(module)
-    return {m.__name__: file_sha256(m.__file__) for m in sorted(seen, key=lambda m: m.__name__)}
+    return {m.__name__: files.sha256(m.__file__) for m in sorted(seen, key=lambda m: m.__name__)}
 
 
 def _imported(module) -> Iterable:
@@ -69,8 +69,8 @@ def input_hashes(task) -> dict[str, str]:
 
     Sources that say nothing are known by their repr.
     """
-    files = getattr(task.source, "input_files", lambda: [])()
-    found = {f"{Path(f).parent.name}/{Path(f).name}": file_sha256(f) for f in files}
+    read = getattr(task.source, "input_files", lambda: [])()
+    found = {f"{Path(f).parent.name}/{Path(f).name}": files.sha256(f) for f in read}
     digest = getattr(task.source, "audio_digest", None)
     return found | ({"audio": digest()} if digest else {})
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bagpiper_jax import files
 from bagpiper_jax.data import cache, records
 from bagpiper_jax.data.records import Record, RecordError
 
@@ -102,8 +103,8 @@ def write_shard(
         table = np.asarray(columns, np.int32).reshape(-1, len(cache.INDEX_COLUMNS))
         for family in families:
             os.replace(temporary[family], paths[family])
-        _write_atomically(directory / f"part-{shard:05d}.npy", _npy(table))
-        _write_atomically(part_path(directory, shard), json.dumps(part).encode())
+        files.replace(directory / f"part-{shard:05d}.npy", _npy(table))
+        files.replace(part_path(directory, shard), json.dumps(part).encode())
 
 
 @contextlib.contextmanager
@@ -184,19 +185,13 @@ def _count_filtered(counts: collections.Counter, records_: int, inputs: int) -> 
 
 
 def _describe(path: str) -> dict:
-    return {"bytes": os.path.getsize(path), "sha256": cache.file_sha256(path)}
+    return {"bytes": os.path.getsize(path), "sha256": files.sha256(path)}
 
 
 def _npy(table: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     np.save(buffer, table, allow_pickle=False)
     return buffer.getvalue()
-
-
-def _write_atomically(path: Path, content: bytes) -> None:
-    temporary = Path(f"{path}.tmp-{os.getpid()}")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)
 
 
 def _text(value) -> str:

@@ -5,12 +5,12 @@ own length, so neither batch mates nor the order of the corpus can change a code
 """
 
 import collections
+import contextlib
 import dataclasses
 import functools
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,7 +20,7 @@ import numpy as np
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from bagpiper_jax import audio
+from bagpiper_jax import audio, files
 from bagpiper_jax.data import codes as store
 from bagpiper_jax.data.audio_digest import audio_digest
 from bagpiper_jax.manifest import MANIFEST, Clip, read_manifest
@@ -58,28 +58,48 @@ def tokenize(config: TokenizeConfig) -> Path:
 
     Raises:
         ManifestError, CodecFileError: the corpus or the codec cannot be read.
+        CodeStoreError: the store cannot be written.
     """
     parameters, codec = load_codec(config.codec)
     name = fingerprint(parameters, codec)
     every = list(read_manifest(config.corpus))
     clips = [clip for clip in every if clip.audio]
-    shards = [clips[i : i + config.clips_per_shard] for i in range(0, len(clips), config.clips_per_shard)]
+    count = -(-len(clips) // config.clips_per_shard)
+    shards = {
+        store.shard_name(i, count): clips[i * config.clips_per_shard :][: config.clips_per_shard]
+        for i in range(count)
+    }
     directory = store.store_directory(config.corpus, name)
     plan = _plan(config, name, audio_digest(config.corpus, every))
-    _prepare(directory, plan)
-    names = [store.shard_name(index, len(shards)) for index in range(len(shards))]
-    waiting = [
-        (name, shard) for name, shard in zip(names, shards, strict=True) if not (directory / name).exists()
-    ]
-    done = len(clips) - sum(len(shard) for _, shard in waiting)
-    encoder = Encoder(parameters, codec, config.batch_seconds)
-    with ThreadPoolExecutor(config.readers) as readers, Progress(done, len(clips)) as progress:
-        read = functools.partial(_read, Path(config.corpus), codec.hop)
-        for shard_name, shard, waveforms in _read_ahead(waiting, read, readers):
-            _write_shard(directory / shard_name, shard, waveforms, encoder)
+    with _writing(directory):
+        _prepare(directory, plan)
+        _encode_missing(config, shards, Encoder(parameters, codec, config.batch_seconds), directory)
+        return _finish(directory, list(shards), codec, plan)
+
+
+def _encode_missing(
+    config: TokenizeConfig, shards: dict[str, list[Clip]], encoder: "Encoder", directory: Path
+) -> None:
+    waiting = {name: shard for name, shard in shards.items() if not (directory / name).exists()}
+    total, left = (sum(map(len, some.values())) for some in (shards, waiting))
+    with ThreadPoolExecutor(config.readers) as readers, Progress(total - left, total) as progress:
+        read = functools.partial(_read, Path(config.corpus), encoder.hop)
+        for name, shard, waveforms in _read_ahead(waiting.items(), read, readers):
+            _write_shard(directory / name, shard, waveforms, encoder)
             for _ in shard:
                 progress.step()
-    return _finish(directory, names, codec, plan)
+
+
+@contextlib.contextmanager
+def _writing(directory: Path) -> Iterator[None]:
+    """Explains what the disk refuses; what was finished stays."""
+    try:
+        yield
+    except OSError as error:
+        raise store.CodeStoreError(
+            f"cannot write the codes {directory}: {error}. Free space or permissions there, and run "
+            "tokenize_audio again; finished shards are kept"
+        ) from error
 
 
 class Encoder:
@@ -91,7 +111,7 @@ class Encoder:
         self._rows = NamedSharding(mesh, P("data"))
         self._parameters = jax.device_put(dict(parameters), NamedSharding(mesh, P()))
         self._codec, self._devices = codec, len(devices)
-        self.num_codebooks = codec.num_codebooks
+        self.num_codebooks, self.hop = codec.num_codebooks, codec.hop
         self._batch_frames = batch_seconds * codec.sample_rate / codec.hop
 
     def __call__(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -162,7 +182,7 @@ def _write_shard(path: Path, shard: list[Clip], waveforms: list, encoder: Encode
         for clip, error in zip(shard, waveforms, strict=True)
         if isinstance(error, audio.AudioError)
     ]
-    _write_text(path.with_suffix(".rejects"), "".join(json.dumps(line) + "\n" for line in rejects))
+    files.replace(path.with_suffix(".rejects"), "".join(json.dumps(line) + "\n" for line in rejects))
     store.write_shard(path, [shard[i].id for i in good], codes, encoder.num_codebooks)
 
 
@@ -192,14 +212,14 @@ def _prepare(directory: Path, plan: dict) -> None:
         )
     for old in sorted(stale, key=lambda old: old.name != store.MANIFEST):
         old.unlink()
-    _write_text(path, text)
+    files.replace(path, text)
 
 
 def _finish(directory: Path, names: list[str], codec, plan: dict) -> Path:
     lines = "".join(
         (directory / shard).with_suffix(".rejects").read_text(encoding="utf-8") for shard in names
     )
-    _write_text(directory / store.REJECTS, lines)
+    files.replace(directory / store.REJECTS, lines)
     reasons = collections.Counter(json.loads(line)["reason"] for line in lines.splitlines())
     clips = frames = 0
     for shard in names:
@@ -212,14 +232,8 @@ def _finish(directory: Path, names: list[str], codec, plan: dict) -> Path:
         "clips": clips,
         "frames": frames,
         "rejects": dict(sorted(reasons.items())),
-        "shards": {shard: store.sha256(directory / shard) for shard in names},
+        "shards": {shard: files.sha256(directory / shard) for shard in names},
     }
-    _write_text(directory / store.MANIFEST, json.dumps(manifest, indent=1, sort_keys=True) + "\n")
+    files.replace(directory / store.MANIFEST, json.dumps(manifest, indent=1, sort_keys=True) + "\n")
     _log.info("%s: %d clips, %d frames, rejects %s", directory, clips, frames, dict(reasons) or "none")
     return directory
-
-
-def _write_text(path: Path, text: str) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)

@@ -4,12 +4,12 @@ import dataclasses
 import json
 import logging
 import math
-import os
 import time
 from pathlib import Path
 
 import numpy as np
 
+from bagpiper_jax import files
 from bagpiper_jax.evaluation import sections
 from bagpiper_jax.evaluation.held_out import Corpus, EvaluationError, read_corpus
 from bagpiper_jax.evaluation.report import Exhibit, Run, read_run, write_report
@@ -161,11 +161,11 @@ class _Evaluation:
         plain = {s: {n: _plain(score) for n, score in table.items()} for s, table in self.scores.items()}
         training = {run.name: dict(run.summary) for run in runs}
         results = {"scores": plain, "codebooks": self.codebooks, "training": training}
-        _write(output / "results.json", json.dumps(results, indent=1, sort_keys=True) + "\n")
+        files.replace(output / "results.json", json.dumps(results, indent=1, sort_keys=True) + "\n")
         lines = [_without_audio(e) for e in self.exhibits] + [
             _without_audio(d) for d in self.questions + self.requests
         ]
-        _write(
+        files.replace(
             output / "predictions.jsonl",
             "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines),
         )
@@ -209,12 +209,6 @@ def _plain(score: Score) -> dict:
 def _without_audio(record) -> dict:
     values = vars(record) if dataclasses.is_dataclass(record) else record
     return {k: x for k, x in values.items() if x is not None and not isinstance(x, np.ndarray)}
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
 
 
 class _timed:

@@ -5,7 +5,8 @@ import importlib.metadata
 import importlib.util
 from pathlib import Path
 
-from bagpiper_jax.data.cache import TaskCache, file_sha256
+from bagpiper_jax import files
+from bagpiper_jax.data.cache import TaskCache
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +35,7 @@ def staleness(cache: TaskCache, data_root: str) -> Staleness:
     for what, then, path in [*_code(made_from), *_inputs(made_from, Path(data_root))]:
         if path is None:
             unchecked.append(f"{what}: not on this machine")
-        elif file_sha256(path) != then:
+        elif files.sha256(path) != then:
             changed.append(what)
     return Staleness(tuple(changed), tuple(unchecked), tuple(_versions(made_from)))
 

@@ -7,6 +7,7 @@ import types
 import typing
 from pathlib import Path
 
+from bagpiper_jax import files
 from bagpiper_jax.models.configs import BagpiperConfig
 
 FILE = "config.json"
@@ -26,10 +27,8 @@ def save_model_config(directory: str | os.PathLike, config: BagpiperConfig, **ex
     """
     path = Path(directory) / FILE
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
     content = {"model": dataclasses.asdict(config), **extras}
-    temporary.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    files.replace(path, json.dumps(content, indent=1, sort_keys=True) + "\n")
     return path
 
 

@@ -1,8 +1,11 @@
 """The whole state of a small training run in one safetensors file, replaced in one stroke."""
 
+import dataclasses
 import json
 import os
+from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -15,18 +18,33 @@ class SnapshotError(ValueError):
     """A snapshot that this run cannot continue from; names the file and the remedy."""
 
 
+def identity(config: Any, changeable: Collection[str]) -> dict:
+    """What a snapshot must agree on for a run to continue from it: all settings but the changeable ones."""
+    return {name: value for name, value in dataclasses.asdict(config).items() if name not in changeable}
+
+
 def save(directory: Path, state: PyTree, identity: dict) -> Path:
-    """Writes the whole state. A process killed at any moment leaves the old checkpoint or the new one."""
+    """Writes the whole state. A process killed at any moment leaves the old snapshot or the new one.
+
+    Raises:
+        SnapshotError: the disk refuses it.
+    """
     from safetensors.numpy import save
 
     path = directory / FILE
     temporary = path.with_suffix(".tmp")
     tensors = {name: np.asarray(leaf) for name, leaf in _named(state)}
-    with open(temporary, "wb") as file:
-        file.write(save(tensors, {"run": _text(identity)}))
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    try:
+        with open(temporary, "wb") as file:
+            file.write(save(tensors, {"run": _text(identity)}))
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise SnapshotError(
+            f"cannot write {path}: {error}. Free space or permissions there, and run the same command again; it "
+            "continues from the last snapshot"
+        ) from error
     return path
 
 
