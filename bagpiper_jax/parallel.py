@@ -1,37 +1,41 @@
-"""The mesh, and ONE table that says which mesh axis each named axis of a parameter or activation lives on.
+"""The mesh, and ONE table that says which mesh axes each named axis of a parameter or activation lives on.
 
-Mesh axes are Auto: XLA propagates shardings from the parameters, the batch and the few `constrain` calls. The same
-code runs on one device (no mesh set) and on any mesh (`with jax.set_mesh(make_mesh(config))`).
+Mesh axes are Auto: XLA propagates shardings from the parameters, the batch and the few `constrain` calls. What XLA
+cannot partition well (attention kernels, the loss) runs per shard with explicit specs. The same code runs on one
+device (no mesh set) and on any mesh (`with jax.set_mesh(make_mesh(config))`).
 """
 
 import dataclasses
 import logging
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.experimental import mesh_utils
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 logger = logging.getLogger(__name__)
 
-MESH_AXES = ("replica", "fsdp", "tensor")
+MESH_AXES = ("replica", "fsdp", "sequence", "tensor")
+DATA_AXES = MESH_AXES[:3]
+"""The axes that divide slots, among which gradients are summed."""
 
-RULES: dict[str | None, str | tuple[str, ...] | None] = {
+RULES: dict[str | None, tuple[str, ...]] = {
     "batch": ("replica", "fsdp"),
-    "vocab": "tensor",
-    "embed": "fsdp",
-    "heads": "tensor",
-    "kv_heads": "tensor",
-    "mlp": "tensor",
-    "slots": None,
-    "activation": None,
-    None: None,
+    "slots": ("sequence",),
+    "vocab": ("tensor",),
+    "embed": ("fsdp", "sequence"),
+    "heads": ("tensor",),
+    "kv_heads": ("tensor",),
+    "mlp": ("tensor",),
+    "activation": (),
+    None: (),
 }
-"""Logical axis → mesh axis. `embed` is a parameter's model width, `activation` an activation's."""
+"""Logical axis → mesh axes. `embed` is a parameter's model width, `activation` an activation's."""
 
 PARAMETER_AXES: tuple[tuple[str, tuple[str | None, ...]], ...] = (
     ("decoder/embed_tokens|lm_head", ("vocab", "embed")),
@@ -63,42 +67,73 @@ class MeshConfig:
     """Devices per mesh axis; one of them may be -1, which takes what the others leave.
 
     Attributes:
-        replica: copies of the parameters, for data parallelism between slices.
+        replica: copies of the parameters, for data parallelism between slices; a multiple of the number of slices.
         fsdp: shards of rows, parameters and optimizer.
+        sequence: shards of a row's slots, for rows too long for one device; they shard parameters as well.
         tensor: shards of heads, feed-forward and vocabulary.
     """
 
     replica: int = 1
     fsdp: int = -1
+    sequence: int = 1
     tensor: int = 1
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """In the order of `MESH_AXES`."""
+        return tuple(getattr(self, axis) for axis in MESH_AXES)
 
 
 def make_mesh(config: MeshConfig = MeshConfig(), devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """A mesh over `devices` (all of them by default). MeshError if the axes do not fit their number."""
+    """A mesh over `devices` (all of them by default); of several TPU slices, `replica` spans the slices.
+
+    Raises:
+        MeshError: the axes do not fit the number of devices, or `replica` that of slices.
+    """
     devices = jax.devices() if devices is None else devices
-    sizes = [config.replica, config.fsdp, config.tensor]
+    sizes = list(config.sizes)
     if sizes.count(-1) == 1:
         sizes[sizes.index(-1)] = len(devices) // -math.prod(sizes)
     if min(sizes) < 1 or math.prod(sizes) != len(devices):
         raise MeshError(
             f"{config} does not fit {len(devices)} devices; the product of its axes must be their number"
         )
-    return jax.make_mesh(sizes, MESH_AXES, axis_types=(AxisType.Auto,) * len(sizes), devices=devices)
-
-
-def partition(mesh: Mesh | Any, axes: Sequence[str | None], shape: Sequence[int], what: str = "") -> P:
-    """The mesh axes of logical `axes`; an axis that does not divide stays whole (logged if `what` names it)."""
-    chosen = []
-    for name, size in zip(axes, shape, strict=False):
-        target = RULES[name]
-        shards = math.prod(
-            mesh.shape[axis] for axis in ((target,) if isinstance(target, str) else target or ())
+    auto = (AxisType.Auto,) * len(sizes)
+    slices = _slices(devices)
+    if slices == 1:
+        return jax.make_mesh(sizes, MESH_AXES, axis_types=auto, devices=devices)
+    if sizes[0] % slices:
+        raise MeshError(
+            f"replica {sizes[0]} is no multiple of the {slices} slices; only it may cross the network between them"
         )
-        if size % shards and what:
+    between = (slices,) + (1,) * (len(sizes) - 1)
+    within = (sizes[0] // slices, *sizes[1:])
+    return Mesh(mesh_utils.create_hybrid_device_mesh(within, between, devices), MESH_AXES, axis_types=auto)
+
+
+def _slices(devices: Sequence[jax.Device]) -> int:
+    """Of TPUs. GPU hosts are joined by a network fast enough for fsdp."""
+    return len({device.slice_index for device in devices}) if devices[0].platform == "tpu" else 1
+
+
+def shards(mesh: Mesh | AbstractMesh, axis: str | None) -> int:
+    """How many parts of a logical axis the mesh makes."""
+    return math.prod(mesh.shape[name] for name in RULES[axis])
+
+
+def partition(
+    mesh: Mesh | AbstractMesh, axes: Sequence[str | None], shape: Sequence[int], what: str = ""
+) -> P:
+    """The mesh axes of logical `axes`; an axis that does not divide stays whole (logged if `what` names it)."""
+    chosen: list[Any] = []
+    for name, size in zip(axes, shape, strict=False):
+        parts = shards(mesh, name)
+        if size % parts and what:
             logger.warning(
-                "%s: axis %r of %d does not divide by %d shards, kept whole", what, name, size, shards
+                "%s: axis %r of %d does not divide by %d shards, kept whole", what, name, size, parts
             )
-        chosen.append(target if shards > 1 and size % shards == 0 else None)
+        used = tuple(axis for axis in RULES[name] if mesh.shape[axis] > 1 and size % parts == 0)
+        chosen.append(used[0] if len(used) == 1 else used or None)
     return P(*chosen)
 
 
@@ -144,14 +179,14 @@ def process_share(mesh: Mesh) -> tuple[int, int]:
     Raises:
         MeshError: the mesh divides rows so that two processes share only some of theirs.
     """
-    shards, held = _data_shards(mesh), {}
-    for device, (part,) in batch_sharding(mesh).devices_indices_map((shards,)).items():
-        held.setdefault(device.process_index, set()).add(part.indices(shards)[0])
+    parts, held = shards(mesh, "batch"), {}
+    for device, (part,) in batch_sharding(mesh).devices_indices_map((parts,)).items():
+        held.setdefault(device.process_index, set()).add(part.indices(parts)[0])
     shares = sorted(map(sorted, {frozenset(rows) for rows in held.values()}))
-    if sum(map(len, shares)) != shards or len(set(map(len, shares))) != 1:
+    if sum(map(len, shares)) != parts or len(set(map(len, shares))) != 1:
         raise MeshError(
-            f"mesh {dict(mesh.shape)} gives processes overlapping or unequal rows ({shares}); choose `tensor` so "
-            "that it divides the devices of a process, or is a multiple of them"
+            f"mesh {dict(mesh.shape)} gives processes overlapping or unequal rows ({shares}); choose `tensor` "
+            "and `sequence` so that their product divides the devices of a process, or is a multiple of them"
         )
     return shares.index(sorted(held[jax.process_index()])), len(shares)
 
@@ -163,16 +198,13 @@ def global_sum(mesh: Mesh, local: np.ndarray) -> np.ndarray:
     """
     if jax.process_count() == 1:
         return local
-    mine = np.zeros((_data_shards(mesh) // process_share(mesh)[1], *local.shape), local.dtype)
+    rows = shards(mesh, "batch") // process_share(mesh)[1]
+    mine = np.zeros((rows, *local.shape), local.dtype)
     mine[0] = local
     mine = mine.astype(np.int32 if mine.dtype.kind == "i" else np.float32)
     parts = jax.make_array_from_process_local_data(batch_sharding(mesh), mine)
     add = jax.jit(lambda x: x.sum(axis=0), out_shardings=NamedSharding(mesh, P()))
     return np.asarray(add(parts))
-
-
-def _data_shards(mesh: Mesh) -> int:
-    return math.prod(mesh.shape[axis] for axis in RULES["batch"])
 
 
 def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
@@ -182,16 +214,63 @@ def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
 
 
 def per_shard(
-    function: Callable, arguments: Sequence[jax.Array], axes: Sequence[tuple[str | None, ...]]
-) -> jax.Array:
-    """Runs `function` on each device's own part, for kernels XLA cannot partition. The result has `axes[0]`."""
-    mesh = jax.sharding.get_abstract_mesh()
-    if mesh.empty:
+    function: Callable[..., Any],
+    arguments: Sequence[Any],
+    specs: Sequence[Any],
+    out_specs: Any,
+    axis_names: Collection[str] = MESH_AXES,
+) -> Any:
+    """Runs `function` on each device's own part, with explicit specs and collectives.
+
+    On one device, or without a mesh, that is the function itself. XLA partitions axes not in `axis_names`.
+    """
+    if not mesh_in_use():
         return function(*arguments)
-    specs = tuple(
-        partition(mesh, names, x.shape, function.__name__) for names, x in zip(axes, arguments, strict=True)
+    mapped = jax.shard_map(
+        function, in_specs=tuple(specs), out_specs=out_specs, axis_names=set(axis_names), check_vma=False
     )
-    return jax.shard_map(function, in_specs=specs, out_specs=specs[0], check_vma=False)(*arguments)
+    return mapped(*arguments)
+
+
+def mesh_in_use() -> AbstractMesh | None:
+    """The mesh that is set, if it has more than one device."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return None if mesh.empty or mesh.size == 1 else mesh
+
+
+def slot_spec(x: jax.Array) -> P | None:
+    """How an activation [B, T, …] is divided on the mesh in use; None without one.
+
+    Raises:
+        MeshError: rows or slots do not divide, so that some would count several times.
+    """
+    mesh = mesh_in_use()
+    if mesh is None:
+        return None
+    for axis, size in zip(("batch", "slots"), x.shape, strict=False):
+        if size % shards(mesh, axis):
+            raise MeshError(f"{axis} of {size} does not divide by {shards(mesh, axis)} shards of the mesh")
+    return partition(mesh, ("batch", "slots"), x.shape)
+
+
+def table_axes(table: jax.Array) -> tuple[P, tuple[str, ...]]:
+    """How a table [V, D] is divided on the mesh in use: its spec, and the mesh axes that divide D."""
+    mesh = mesh_in_use()
+    spec = partition(mesh, ("vocab", "embed"), table.shape) if mesh else P(None, None)
+    return spec, spec[1] if isinstance(spec[1], tuple) else (spec[1],) if spec[1] else ()
+
+
+def gathered(part: jax.Array, axes: tuple[str, ...]) -> jax.Array:
+    """Inside `per_shard`: the whole width of a table of which this device holds a part."""
+    return jax.lax.all_gather(part, axes, axis=1, tiled=True) if axes else part
+
+
+def scattered_sum(whole: jax.Array, axes: tuple[str, ...], others: Collection[str]) -> jax.Array:
+    """Inside `per_shard`: the inverse of `gathered` for gradients, summed over `axes` and `others`."""
+    if axes:
+        whole = jax.lax.psum_scatter(whole, axes, scatter_dimension=1, tiled=True)
+    rest = tuple(axis for axis in others if axis not in axes)
+    return jax.lax.psum(whole, rest) if rest else whole
 
 
 def platform() -> str:

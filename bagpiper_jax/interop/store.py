@@ -113,8 +113,7 @@ def chunk_shapes(
     shapes: Shapes, mesh: parallel.MeshConfig, dtypes: Mapping[str, np.dtype]
 ) -> dict[str, tuple[int, ...]]:
     """How parameters are cut for a mesh: into what one device holds, each layer apart, tables of 32 MiB at most."""
-    sizes = (mesh.replica, mesh.fsdp, mesh.tensor)
-    whole = parallel.make_mesh(mesh) if -1 in sizes else AbstractMesh(sizes, parallel.MESH_AXES)
+    whole = parallel.make_mesh(mesh) if -1 in mesh.sizes else AbstractMesh(mesh.sizes, parallel.MESH_AXES)
     abstract = {name: jax.ShapeDtypeStruct(shape, dtypes[name]) for name, shape in shapes.items()}
     shardings = parallel.parameter_sharding(whole, unflatten(abstract))
     flat = {parallel.parameter_path(path): s for path, s in jax.tree_util.tree_leaves_with_path(shardings)}

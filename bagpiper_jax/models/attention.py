@@ -3,9 +3,11 @@
 import functools
 import logging
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Bool, Float, Int
 
 from bagpiper_jax import parallel
@@ -45,69 +47,129 @@ def _merge(x: Array) -> Array:
     return x.reshape(*x.shape[:2], -1, x.shape[-1])
 
 
+def windowed(query: Query, key: Key, value: Key, windows: Segments, heard: Segments, span: int) -> Query:
+    """Bidirectional attention inside windows, in products of blocks: work grows with the row, not with its square.
+
+    Args:
+        query, key, value: [B, T, H, K].
+        windows: [B, T] window of each slot; those of one window lie within `span` consecutive slots.
+        heard: [B, T] the same for keys, and another number where a slot must not be heard.
+        span: length of a block. A window touches at most two neighbouring blocks.
+    """
+    length = query.shape[1]
+    blocks = -(-length // span)
+    if blocks <= 3:
+        return masked_attention(query, key, value, windows[:, :, None] == heard[:, None, :])
+
+    def split(x, beyond=0):
+        pad = [(0, 0), (0, blocks * span - length)] + [(0, 0)] * (x.ndim - 2)
+        return jnp.pad(x, pad, constant_values=beyond).reshape(x.shape[0], blocks, span, *x.shape[2:])
+
+    def with_neighbours(x, beyond=0):
+        x = jnp.pad(x, [(0, 0), (1, 1)] + [(0, 0)] * (x.ndim - 2), constant_values=beyond)
+        return jnp.concatenate([x[:, :-2], x[:, 1:-1], x[:, 2:]], axis=2)
+
+    key, value = (with_neighbours(split(x)) for x in (key, value))
+    mask = split(windows)[..., :, None] == with_neighbours(split(heard, -1), -1)[..., None, :]
+    found = jax.vmap(masked_attention, 1, 1)(split(query), key, value, mask)
+    return found.reshape(query.shape[0], blocks * span, *query.shape[2:])[:, :length]
+
+
 def dot_product(query: Query, key: Key, value: Key, segment_ids: Segments) -> Query:
     """Packed causal attention in plain XLA, on every backend.
 
     A block of queries meets only the keys before its end: near half the work of the whole square.
     """
-    length = query.shape[1]
+    return on_shards(_dot_product_shard, query, key, value, segment_ids)
+
+
+def _dot_product_shard(query: Query, key: Key, value: Key, segments: Segments, seen: Segments) -> Query:
+    length, first = query.shape[1], first_slot(query, key)
     block = max(MIN_BLOCK, -(-length // MAX_BLOCKS))
-    slots = jnp.arange(length)
+    slots = jnp.arange(key.shape[1])
     outputs = []
     for start in range(0, length, block):
         end = min(start + block, length)
-        mask = segment_ids[:, start:end, None] == segment_ids[:, None, :end]
-        mask &= slots[start:end, None] >= slots[:end]
-        outputs.append(masked_attention(query[:, start:end], key[:, :end], value[:, :end], mask))
+        keys = end if length == key.shape[1] else key.shape[1]
+        mask = segments[:, start:end, None] == seen[:, None, :keys]
+        mask &= first + slots[start:end, None] >= slots[:keys]
+        outputs.append(masked_attention(query[:, start:end], key[:, :keys], value[:, :keys], mask))
     return jnp.concatenate(outputs, axis=1)
 
 
-def splash(query: Query, key: Key, value: Key, segment_ids: Segments) -> Query:
-    """Packed causal attention by the Pallas splash kernel of TPUs, per shard of rows and heads."""
-    platform = parallel.platform()
-    if platform != "tpu":
+def on_shards(
+    kernel: Callable,
+    query: Query,
+    key: Key,
+    value: Key,
+    segment_ids: Segments,
+    extra: Any = (),
+    extra_specs=(),
+) -> Query:
+    """Runs `kernel` on each device's own rows, queries and heads; where slots are divided it gets all keys.
+
+    Args:
+        kernel: (query, key, value, segment_ids of the queries, segment_ids of the keys, *extra) → heads.
+        extra, extra_specs: further arguments and how they are divided.
+    """
+    mesh = parallel.mesh_in_use()
+    if mesh is None:
+        return kernel(query, key, value, segment_ids, segment_ids, *extra)
+    key, value = (_divisible_heads(x, query.shape[2], mesh) for x in (key, value))
+    queries = parallel.partition(mesh, ("batch", "slots", "heads"), query.shape, "attention")
+    # Heads of keys are divided exactly if those of queries are.
+    keys = P(queries[0], None, queries[2])
+    specs = (queries, keys, keys, P(*queries[:2]), P(queries[0]), *extra_specs)
+    arguments = (query, key, value, segment_ids, segment_ids, *extra)
+    return parallel.per_shard(kernel, arguments, specs, queries)
+
+
+def _divisible_heads(key: Key, heads: int, mesh) -> Key:
+    """Keys whose heads divide like those of the queries: repeated, where there are fewer than shards."""
+    shards = parallel.shards(mesh, "heads")
+    if heads % shards or key.shape[2] % shards == 0:
+        return key
+    if shards % key.shape[2]:
+        raise parallel.MeshError(f"{key.shape[2]} key/value heads do not fit {shards} tensor shards")
+    return jnp.repeat(key, shards // key.shape[2], axis=2)
+
+
+def first_slot(query: Query, key: Key) -> Array | int:
+    """Inside `on_shards`: where this device's queries lie in their row."""
+    whole = query.shape[1] == key.shape[1]
+    return 0 if whole else jax.lax.axis_index(parallel.RULES["slots"]) * query.shape[1]
+
+
+def require_platform(kernel: str, wanted: str) -> None:
+    """Raises RuntimeError unless the devices compiled for are of the platform that the kernel is made for."""
+    found = parallel.platform()
+    if found != wanted:
         raise RuntimeError(
-            f"attention 'splash' runs on TPUs, not on {platform}; set DecoderConfig.attention = 'dot_product'"
+            f"attention {kernel!r} runs on {wanted.upper()}s, not on {found}; "
+            "set DecoderConfig.attention = 'dot_product'"
         )
-    if query.shape[-1] % 128 or query.shape[1] % 128:
-        raise ValueError(
-            f"attention 'splash' needs head_width and slots in multiples of 128, got head_width {query.shape[-1]}"
-            f" and {query.shape[1]} slots"
-        )
-    heads, keys = ("batch", "slots", "heads"), ("batch", "slots", "kv_heads")
-    return parallel.per_shard(
-        _splash_shard, (query, key, value, segment_ids), (heads, keys, keys, ("batch", "slots"))
-    )
 
 
-def _splash_shard(query: Query, key: Key, value: Key, segment_ids: Segments) -> Query:
-    from jax.experimental.pallas.ops.tpu.splash_attention import (
-        splash_attention_kernel,
-        splash_attention_mask,
-    )
+def _kernels() -> dict[str, Callable[[Query, Key, Key, Segments], Query]]:
+    from bagpiper_jax.models import gpu_attention, splash
 
-    _, length, heads, width = query.shape
-    causal = splash_attention_mask.CausalMask((length, length))
-    kernel = splash_attention_kernel.make_splash_mha_single_device(
-        splash_attention_mask.MultiHeadMask([causal] * heads)
-    )
-    by_head = functools.partial(jnp.swapaxes, axis1=1, axis2=2)
-    segments = splash_attention_kernel.SegmentIds(segment_ids, segment_ids)
-    scaled = (by_head(query) * width**-0.5).astype(query.dtype)
-    return by_head(jax.vmap(kernel)(scaled, by_head(key), by_head(value), segments))
-
-
-KERNELS: dict[str, Callable[[Query, Key, Key, Segments], Query]] = {
-    "dot_product": dot_product,
-    "splash": splash,
-}
-"""Packed causal attention: query [B,T,H,K], key and value [B,T,KV,K], segment_ids [B,T] → [B,T,H,K]."""
+    return {
+        "dot_product": dot_product,
+        "splash": splash.splash,
+        "mosaic": functools.partial(gpu_attention.tokamax, implementation="mosaic"),
+        "triton": functools.partial(gpu_attention.tokamax, implementation="triton"),
+        "cudnn": gpu_attention.cudnn,
+    }
 
 
 @functools.cache
 def kernel(name: str) -> Callable[[Query, Key, Key, Segments], Query]:
-    """The kernel called `name`, logged once. ValueError for an unknown name."""
-    if name not in KERNELS:
-        raise ValueError(f"unknown attention kernel {name!r}; choose one of {sorted(KERNELS)}")
+    """Packed causal attention of that name: query [B,T,H,K], key and value [B,T,KV,K], segment_ids [B,T] → [B,T,H,K].
+
+    Logged once. ValueError for an unknown name.
+    """
+    kernels = _kernels()
+    if name not in kernels:
+        raise ValueError(f"unknown attention kernel {name!r}; choose one of {sorted(kernels)}")
     logger.info("decoder attention kernel: %s", name)
-    return KERNELS[name]
+    return kernels[name]

@@ -5,11 +5,11 @@ import math
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 from bagpiper_jax import parallel
 from bagpiper_jax.models import layers
-from bagpiper_jax.models.attention import masked_attention
+from bagpiper_jax.models.attention import windowed
 from bagpiper_jax.models.configs import AudioTowerConfig
 
 CHUNK_FRAMES = 100
@@ -46,6 +46,7 @@ class TowerLayer(nnx.Module):
 
     def __init__(self, config: AudioTowerConfig, *, rngs: nnx.Rngs):
         self.heads = config.heads
+        self.span = CHUNK_TOKENS * config.window_chunks
         self.attention_norm = layers.LayerNorm(config.width)
         self.query = layers.Linear(config.width, config.width, rngs=rngs)
         self.key = layers.Linear(config.width, config.width, rngs=rngs)
@@ -55,13 +56,15 @@ class TowerLayer(nnx.Module):
         self.fc1 = layers.Linear(config.width, config.ffn_width, rngs=rngs)
         self.fc2 = layers.Linear(config.ffn_width, config.width, rngs=rngs)
 
-    def __call__(self, x: Float[Array, "B N D"], mask: Bool[Array, "B N N"]) -> Float[Array, "B N D"]:
+    def __call__(
+        self, x: Float[Array, "B N D"], windows: Int[Array, "B N"], heard: Int[Array, "B N"]
+    ) -> Float[Array, "B N D"]:
         normed = self.attention_norm(x)
         query, key, value = (
             project(normed).reshape(*x.shape[:2], self.heads, -1)
             for project in (self.query, self.key, self.value)
         )
-        x += self.output(masked_attention(query, key, value, mask).reshape(x.shape))
+        x += self.output(windowed(query, key, value, windows, heard, self.span).reshape(x.shape))
         x += self.fc2(jax.nn.gelu(self.fc1(self.ffn_norm(x)), approximate=False))
         return parallel.constrain(x, "batch", "slots", "activation")
 
@@ -109,10 +112,10 @@ class AudioTower(nnx.Module):
         x = self._embed(mel.astype(self.config.dtype), chunk_frames, chunk_clip)
         tokens = halved(halved(halved(chunk_frames)))
         valid = (jnp.arange(CHUNK_TOKENS) < tokens[..., None]).reshape(rows, -1)
-        window = jnp.repeat(chunk_window, CHUNK_TOKENS, axis=1)
-        mask = (window[:, :, None] == window[:, None, :]) & valid[:, None, :]
-        x = x.reshape(rows, chunks * CHUNK_TOKENS, -1)
-        x = layers.scan(self.layers, lambda layer, x: layer(x, mask), x, self.config.remat)
+        windows = jnp.repeat(chunk_window, CHUNK_TOKENS, axis=1)
+        heard = jnp.where(valid, windows, -1)
+        x = parallel.constrain(x.reshape(rows, chunks * CHUNK_TOKENS, -1), "batch", "slots", "activation")
+        x = layers.scan(self.layers, lambda layer, x: layer(x, windows, heard), x, self.config.remat)
         return self.proj2(jax.nn.gelu(self.proj1(self.norm(x)), approximate=False))
 
     def _embed(self, mel, chunk_frames, chunk_clip) -> Float[Array, "B*C 13 D"]:

@@ -1,16 +1,15 @@
 """Bagpiper: a Qwen3 decoder over eight token streams, with audio features written into its input."""
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from bagpiper_jax import parallel
 from bagpiper_jax.data.batch import Batch
 from bagpiper_jax.models import layers
 from bagpiper_jax.models.audio_tower import AudioTower
 from bagpiper_jax.models.configs import BagpiperConfig
 from bagpiper_jax.models.decoder import Decoder
+from bagpiper_jax.models.embedding import embed_streams
 
 
 class Bagpiper(nnx.Module):
@@ -18,7 +17,7 @@ class Bagpiper(nnx.Module):
 
     Attributes:
         decoder: embed_tokens [V, D], L layers stacked on a leading axis, norm [D].
-        lm_head: [V, D], untied.
+        lm_head: [V, D], untied. Both tables may have more rows, see `BagpiperConfig.table_multiple`.
         stream_emb: [S, D], zero at first; its row 0 is never used (reference section 3.2).
         adaptor: tower width → D.
         tower: the audio tower.
@@ -27,8 +26,8 @@ class Bagpiper(nnx.Module):
     def __init__(self, config: BagpiperConfig, *, rngs: nnx.Rngs):
         width, std = config.decoder.width, config.decoder.init_std
         self.config = config
-        self.decoder = Decoder(config.decoder, config.vocabulary.size, rngs=rngs)
-        self.lm_head = layers.normal(rngs, (config.vocabulary.size, width), std)
+        self.decoder = Decoder(config.decoder, config.table_rows, rngs=rngs)
+        self.lm_head = layers.normal(rngs, (config.table_rows, width), std)
         self.stream_emb = nnx.Param(jnp.zeros((config.vocabulary.num_streams, width)))
         self.adaptor = layers.Linear(config.tower.output_width, width, rngs=rngs)
         # The release's adaptor starts as torch's Linear does (reference section 3.2).
@@ -43,7 +42,7 @@ class Bagpiper(nnx.Module):
 
         Token 0 of stream 0 is the (never trained) row 0; token 0 of any other stream is nothing.
         """
-        return embed_streams(self.decoder.embed_tokens[...], tokens).astype(self.config.decoder.dtype)
+        return embed_streams(self.decoder.embed_tokens[...], tokens, self.config.decoder.dtype)
 
     def audio_features(
         self,
@@ -78,35 +77,9 @@ class Bagpiper(nnx.Module):
 
         For generation; training never materialises them.
         """
-        head = self.lm_head[...] if stream == 0 else self.lm_head[self.config.vocabulary.codec_start :]
+        vocabulary = self.config.vocabulary
+        head = self.lm_head[vocabulary.codec_start if stream else 0 : vocabulary.size]
         hidden = hidden + self.stream_offset(stream).astype(hidden.dtype)
         return jnp.einsum(
             "...d,vd->...v", hidden, head.astype(hidden.dtype), preferred_element_type=jnp.float32
         )
-
-
-@jax.custom_vjp
-def embed_streams(table: Float[Array, "V D"], tokens: Int[Array, "B T S"]) -> Float[Array, "B T D"]:
-    """Row of stream 0, plus the rows of the other streams whose token is not 0. Row 0 takes no gradient."""
-    total = table[tokens[..., 0]]
-    for stream in range(1, tokens.shape[-1]):
-        token = tokens[..., stream]
-        total += jnp.where(token[..., None] == 0, 0, table[token])
-    return parallel.constrain(total, "batch", "slots", "activation")
-
-
-def _embed_forward(table, tokens):
-    return embed_streams(table, tokens), (table, tokens)
-
-
-def _embed_backward(saved, gradient):
-    """Adds every stream into one table: autodiff would make one [V, D] gradient per stream and sum them."""
-    table, tokens = saved
-    total = jnp.zeros(table.shape, table.dtype)
-    dropped = jnp.where(tokens == 0, table.shape[0], tokens)
-    for stream in range(tokens.shape[-1]):
-        total = total.at[dropped[..., stream]].add(gradient.astype(table.dtype), mode="drop")
-    return total, None
-
-
-embed_streams.defvjp(_embed_forward, _embed_backward)

@@ -15,9 +15,13 @@ import functools
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, Int
 
+from bagpiper_jax import parallel
 from bagpiper_jax.vocabulary import PAD, Vocabulary
+
+_WHOLE = P()
 
 _TINY = 1e-37
 """Floor of a block's scaled denominator. It is reached only where, inside one block, both the logits and the
@@ -89,10 +93,14 @@ def loss_sums(
     the dtype of `hidden` and accumulate in float32.
     """
     targets, weights, direction = (_next_slot(x) for x in (tokens, loss_weights, direction))
-    head = lm_head.astype(hidden.dtype)
-    text_head, codec_head = head[: vocabulary.codec_start], head[vocabulary.codec_start : vocabulary.size]
+    text_head, codec_head = (
+        lm_head[: vocabulary.codec_start],
+        lm_head[vocabulary.codec_start : vocabulary.size],
+    )
     offsets = stream_emb.at[0].set(0).astype(hidden.dtype)
-    bias = jnp.einsum("sd,vd->sv", offsets, codec_head, preferred_element_type=jnp.float32)
+    bias = jnp.einsum(
+        "sd,vd->sv", offsets, codec_head.astype(hidden.dtype), preferred_element_type=jnp.float32
+    )
     static = (vocabulary, num_directions, config)
     total, sums = _chunked(static, (hidden, text_head, codec_head, bias), (targets, weights, direction))
     return dataclasses.replace(jax.lax.stop_gradient(sums), total=total)
@@ -107,32 +115,14 @@ def _next_slot(x: Array) -> Array:
 # That is exact because the result is linear in the cotangent of `total`, the only differentiable output.
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _chunked(static, differentiable, data):
-    hidden, *shared = differentiable
-
-    def body(sums, chunk):
-        return sums + _chunk_sums(static, (chunk[0], *shared), chunk[1:])[1], None
-
-    sums, _ = jax.lax.scan(body, _zero_sums(static), _split(static, (hidden, *data)))
+    sums = _on_shards(_scan_sums, static, differentiable, data, lambda hidden, text, codec: _WHOLE)
     return sums.total, sums
 
 
 def _chunked_forward(static, differentiable, data):
-    hidden, *shared = differentiable
-    gradient = jax.grad(functools.partial(_chunk_sums, static), has_aux=True)
-
-    def body(carry, chunk):
-        sums, accumulated = carry
-        (d_hidden, *d_shared), new = gradient((chunk[0], *shared), chunk[1:])
-        accumulated = [a + d.astype(a.dtype) for a, d in zip(accumulated, d_shared, strict=True)]
-        return (sums + new, accumulated), d_hidden
-
-    start = (_zero_sums(static), [jnp.zeros(x.shape, jnp.float32) for x in shared])
-    (sums, d_shared), d_hidden = jax.lax.scan(body, start, _split(static, (hidden, *data)))
-    d_hidden = jnp.moveaxis(d_hidden, 0, 1).reshape(hidden.shape[0], -1, hidden.shape[2])
-    gradients = (d_hidden[:, : hidden.shape[1]], *d_shared)
-    return (sums.total, sums), tuple(
-        g.astype(x.dtype) for g, x in zip(gradients, differentiable, strict=True)
-    )
+    out_specs = lambda hidden, text, codec: (_WHOLE, (hidden, text, codec, _WHOLE))  # noqa: E731
+    sums, gradients = _on_shards(_scan_gradients, static, differentiable, data, out_specs)
+    return (sums.total, sums), gradients
 
 
 def _chunked_backward(static, gradients, cotangents):
@@ -141,6 +131,83 @@ def _chunked_backward(static, gradients, cotangents):
 
 
 _chunked.defvjp(_chunked_forward, _chunked_backward)
+
+
+def _on_shards(function, static, differentiable, data, out_specs):
+    """Runs `function` on each device's own slots: the head is gathered once, and no logit leaves its device.
+
+    XLA alone would gather the head, and sum its gradient over all devices, in every chunk. The vocabulary's axis is
+    left to XLA.
+    """
+    mesh, (hidden, text_head, codec_head, _) = parallel.mesh_in_use(), differentiable
+    if mesh is None:
+        return function(static, (), (), differentiable, data)
+    slots = parallel.slot_spec(hidden)
+    widths = [parallel.table_axes(head)[1] for head in (text_head, codec_head)]
+    heads = [P(None, axes or None) for axes in widths]
+    mapped = functools.partial(function, static, tuple(widths), parallel.DATA_AXES)
+    in_specs = ((slots, *heads, _WHOLE), (slots,) * len(data))
+    return parallel.per_shard(
+        mapped, (differentiable, data), in_specs, out_specs(slots, *heads), parallel.DATA_AXES
+    )
+
+
+def _scan_sums(static, widths, others, differentiable, data):
+    hidden, *heads, bias = differentiable
+    heads = _gather_heads(heads, widths, hidden.dtype)
+
+    def body(sums, chunk):
+        logits = [_project(chunk[0], head) for head in heads]
+        return sums + _chunk_sums(static, (*logits, bias), chunk[1:])[1], None
+
+    sums, _ = jax.lax.scan(body, _zero_sums(static), _split(static, (hidden, *data)))
+    return _all_devices(sums, others)
+
+
+def _scan_gradients(static, widths, others, differentiable, data):
+    hidden, *heads, bias = differentiable
+    wide, heads = heads, _gather_heads(heads, widths, hidden.dtype)
+    gradient = jax.grad(functools.partial(_chunk_sums, static), has_aux=True)
+
+    def body(carry, chunk):
+        sums, d_heads, d_bias = carry
+        logits = [_project(chunk[0], head) for head in heads]
+        (*d_logits, more_bias), new = gradient((*logits, bias), chunk[1:])
+        d_logits = [d.astype(hidden.dtype) for d in d_logits]
+        d_hidden = sum(
+            jnp.einsum("btv,vd->btd", d, head, preferred_element_type=jnp.float32)
+            for d, head in zip(d_logits, heads, strict=True)
+        )
+        d_heads = [
+            total + jnp.einsum("btv,btd->vd", d, chunk[0], preferred_element_type=jnp.float32)
+            for total, d in zip(d_heads, d_logits, strict=True)
+        ]
+        return (sums + new, d_heads, d_bias + more_bias), d_hidden.astype(hidden.dtype)
+
+    start = (_zero_sums(static), [jnp.zeros(x.shape, jnp.float32) for x in heads], jnp.zeros_like(bias))
+    (sums, d_heads, d_bias), d_hidden = jax.lax.scan(body, start, _split(static, (hidden, *data)))
+    d_hidden = jnp.moveaxis(d_hidden, 0, 1).reshape(hidden.shape[0], -1, hidden.shape[2])
+    d_hidden = d_hidden[:, : hidden.shape[1]]
+    if others:
+        d_heads = [parallel.scattered_sum(d, axes, others) for d, axes in zip(d_heads, widths, strict=True)]
+    d_heads = [d.astype(x.dtype) for d, x in zip(d_heads, wide, strict=True)]
+    return _all_devices(sums, others), (d_hidden, *d_heads, _all_devices(d_bias, others))
+
+
+def _gather_heads(heads, widths, dtype):
+    heads = [head.astype(dtype) for head in heads]
+    if widths:
+        heads = [parallel.gathered(head, axes) for head, axes in zip(heads, widths, strict=True)]
+    return [parallel.constrain(head, "vocab", None) for head in heads]
+
+
+def _project(hidden, head):
+    logits = jnp.einsum("btd,vd->btv", hidden, head, preferred_element_type=jnp.float32)
+    return parallel.constrain(logits, None, None, "vocab")
+
+
+def _all_devices(sums, others):
+    return jax.lax.psum(sums, others) if others else sums
 
 
 def _zero_sums(static) -> LossSums:
@@ -162,12 +229,10 @@ def _split(static, arrays):
 
 
 def _chunk_sums(static, differentiable, data):
-    """(total, LossSums) of one chunk [B, t]."""
+    """(total, LossSums) of one chunk [B, t] from its logits over text and codec ids, and the streams' bias."""
     vocabulary, num_directions, config = static
-    hidden, text_head, codec_head, bias = differentiable
+    text, codec, bias = differentiable
     targets, weights, direction = data
-    project = functools.partial(jnp.einsum, "btd,vd->btv", preferred_element_type=jnp.float32)
-    text, codec = project(hidden, text_head), project(hidden, codec_head)
     codec_lse = _codec_denominators(codec, bias, vocabulary)
     first_lse = jnp.logaddexp(jax.nn.logsumexp(text, axis=-1), codec_lse[..., 0])
     lse = jnp.concatenate([first_lse[..., None], codec_lse[..., 1:]], axis=-1)
