@@ -131,11 +131,17 @@ def _open(
     config: ExportConfig, model: BagpiperConfig, extras: dict
 ) -> tuple[dict[str, Parameter], CodecConfig]:
     """Our parameters that the format needs, and the codec's sizes."""
-    ours = {} if config.format == "xcodec" else open_model(config.checkpoint, model_shapes(model))
+    ours = {} if config.format == "xcodec" else _without_padding(config.checkpoint, model)
     if config.format not in WITH_CODEC:
         return ours, CodecConfig()
     codec, sizes = open_codec(_codec_file(config, extras))
     return {**ours, **{espnet.CODEC + name: parameter for name, parameter in codec.items()}}, sizes
+
+
+def _without_padding(checkpoint: str, model: BagpiperConfig) -> dict[str, Parameter]:
+    """The model's parameters, of their tables only the vocabulary's rows."""
+    stored, meant = open_model(checkpoint, model_shapes(model)), model_shapes(model.with_tables(1))
+    return {name: dataclasses.replace(part, shape=tuple(meant[name])) for name, part in stored.items()}
 
 
 def _codec_file(config: ExportConfig, extras: dict) -> str:
@@ -230,7 +236,7 @@ def _remove(path: Path) -> None:
 
 def list_tensors(config: ExportConfig) -> Iterator[str]:
     """One JSON object {"name", "shape", "dtype"} for each tensor of a format; nothing is allocated."""
-    ours = {**model_shapes(config.model), **codec_shapes(config.codec_model)}
+    ours = {**model_shapes(config.model.with_tables(1)), **codec_shapes(config.codec_model)}
     shapes = their_shapes(entries_of(config.format, ours, config.codec_model), ours)
     if config.format == "espnet":
         shapes[espnet.VOCAB_WEIGHT] = (config.model.vocabulary.size,)

@@ -85,6 +85,7 @@ def import_checkpoint(config: ImportConfig) -> Path:
     output = Path(config.output).absolute()
     if output.exists():
         raise InterchangeError(f"{output} exists; remove it or choose another output")
+    config = dataclasses.replace(config, model=config.model.with_tables(1))
     shapes = model_shapes(config.model)
     parameters, codec = _fillings(config, shapes)
     files = [file for path in config.sources.values() for file in source_files(path)]

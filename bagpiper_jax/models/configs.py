@@ -17,7 +17,7 @@ class DecoderConfig:
         init_std: standard deviation of new embeddings, head rows and projections.
         dtype: compute dtype; parameters are float32.
         attention: named kernel, see `models.attention.KERNELS`; a kernel that cannot run is an error.
-        remat: "none", "dots" or "full", what the backward pass recomputes per layer.
+        remat: what the backward pass recomputes per layer, see `layers.REMAT`.
     """
 
     layers: int = 36
@@ -62,11 +62,31 @@ class AudioTowerConfig:
 
 @dataclasses.dataclass(frozen=True)
 class BagpiperConfig:
-    """The whole model: decoder, tower, vocabulary. The codec is separate, it never runs in the train step."""
+    """The whole model: decoder, tower, vocabulary. The codec is separate, it never runs in the train step.
+
+    Attributes:
+        decoder, tower, vocabulary: of the parts.
+        table_multiple: embedding and head have a multiple of this many rows, so that they divide over any mesh. Rows
+            beyond the vocabulary are never looked up, predicted or exported.
+    """
 
     decoder: DecoderConfig = DecoderConfig()
     tower: AudioTowerConfig = AudioTowerConfig()
     vocabulary: Vocabulary = Vocabulary()
+    table_multiple: int = 1
+
+    def __post_init__(self):
+        if self.table_multiple < 1:
+            raise ValueError(f"table_multiple must be at least 1 row, got {self.table_multiple}")
+
+    @property
+    def table_rows(self) -> int:
+        """Rows of embedding and head."""
+        return -(-self.vocabulary.size // self.table_multiple) * self.table_multiple
+
+    def with_tables(self, multiple: int) -> "BagpiperConfig":
+        """The same model with another `table_multiple`; 1 is what everyone else stores."""
+        return dataclasses.replace(self, table_multiple=multiple)
 
 
 @dataclasses.dataclass(frozen=True)

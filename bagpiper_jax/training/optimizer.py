@@ -1,6 +1,7 @@
 """AdamW with warm-up and cosine decay (reference sections 1.5 and 7.1)."""
 
 import dataclasses
+from typing import Literal
 
 import jax.numpy as jnp
 import optax
@@ -19,6 +20,8 @@ class OptimizerConfig:
         decay_end: step at which the cosine ends; the rate is flat afterwards.
         min_ratio: final rate / peak rate; 1 gives a constant rate.
         beta1, beta2, epsilon: of Adam.
+        mu_dtype: what the first moment is kept in; "bfloat16" saves 2 bytes per parameter. The second moment stays
+            float32: its steps of 1 - beta2 are too small for bfloat16.
         weight_decay: decoupled, on everything but the embedding table.
         clip: global gradient norm.
         tower_ratio: rate of the audio tower, where it trains, and of its adaptor / `learning_rate`.
@@ -31,6 +34,7 @@ class OptimizerConfig:
     beta1: float = 0.9
     beta2: float = 0.95
     epsilon: float = 1e-8
+    mu_dtype: Literal["float32", "bfloat16"] = "float32"
     weight_decay: float = 3e-7
     clip: float = 1.0
     tower_ratio: float = 1.0
@@ -60,7 +64,7 @@ def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
 
     return optax.chain(
         optax.clip_by_global_norm(config.clip),
-        optax.scale_by_adam(config.beta1, config.beta2, config.epsilon),
+        optax.scale_by_adam(config.beta1, config.beta2, config.epsilon, mu_dtype=config.mu_dtype),
         optax.add_decayed_weights(config.weight_decay, mask=decays),
         optax.masked(optax.scale(config.tower_ratio), is_audio_input),
         optax.scale_by_learning_rate(lambda step: learning_rate(config, step)),
