@@ -14,7 +14,7 @@ from bagpiper_jax.data.cache import CacheError
 from bagpiper_jax.data.codes import codec_fingerprint
 from bagpiper_jax.data.lock import open_caches, read_lock
 from bagpiper_jax.data.placing import WINDOW_CHUNKS, empty_batch
-from bagpiper_jax.data.planner import FinitePlan, Plan, PlanError, TaskLengths
+from bagpiper_jax.data.planner import PLAN_VERSION, FinitePlan, Plan, PlanError, TaskLengths
 from bagpiper_jax.data.records import DIRECTIONS
 from bagpiper_jax.data.rows import RowMaker
 from bagpiper_jax.data.shuffle import stable_hash
@@ -110,13 +110,15 @@ class Loader:
         )
         self._local = range(*_share(shape.rows, process_index, process_count))
         self._finite = finite
+        self._origin = (0, 0)  # a step and its first row
         self._identity = {
             "mixture": self.lock.mixture,
             "caches": _short_hash([(t.task, t.manifest_sha256) for t in locked]),
             "rates": _short_hash([self.lock.rate_unit, [(t.task, t.rate) for t in locked]]),
             "seed": seed,
             "cfg_dropout": cfg_dropout,
-            "batch": [shape.rows, shape.slots, shape.chunks],
+            "row": [shape.slots, shape.chunks],
+            "plan": PLAN_VERSION,
             "window": window,
             "render": _short_hash([repr(render), repr(vocabulary)]),
         }
@@ -130,10 +132,25 @@ class Loader:
 
     def batch(self, step: int) -> Batch:
         """This process's rows of a step, as numpy: B is `shape.rows / process_count`."""
-        batch = empty_batch(len(self._local), self.shape, self.vocabulary.num_streams)
+        batch, first = (
+            empty_batch(len(self._local), self.shape, self.vocabulary.num_streams),
+            self.first_row(step),
+        )
         for local, row in enumerate(self._local):
-            self.rows.fill(batch, local, self.plan.row(step * self.shape.rows + row))
+            self.rows.fill(batch, local, self.plan.row(first + row))
         return batch
+
+    def first_row(self, step: int) -> int:
+        """Number of a step's first row among all rows of the run."""
+        return self._origin[1] + (step - self._origin[0]) * self.shape.rows
+
+    def contents(self, step: int) -> list[list[str]]:
+        """Names of the examples in every row of a step, in all processes: `<task>:<index in its cache>`."""
+        rows = (self.plan.row(self.first_row(step) + row) for row in range(self.shape.rows))
+        return [
+            [f"{self.task_names[t]}:{i}" for t, i in zip(row.task.tolist(), row.index.tolist(), strict=True)]
+            for row in rows
+        ]
 
     def iterate(self, start_step: int = 0, threads: int = 2, prefetch: int = 4) -> Iterator[Batch]:
         """Batches from `start_step` on, prepared ahead by Grain's threads, in the order of steps."""
@@ -146,12 +163,15 @@ class Loader:
 
     def state(self, step: int) -> dict:
         """The position before `step`, for a checkpoint: JSON-able, below 1 kB, the same in every process."""
-        row = step * self.shape.rows
+        row = self.first_row(step)
         first, window = (0, 0) if self._finite else self.plan.locate(row)
-        return {"step": step, "first_row": first, "window": window, "identity": dict(self._identity)}
+        position = {"step": step, "row": row, "first_row": first, "window": window}
+        return position | {"identity": dict(self._identity)}
 
     def check(self, state: dict) -> int:
         """Accepts a position of an equal loader, in however many processes, and returns its step.
+
+        With other rows per step the run goes on at the row where it stood.
 
         Raises:
             ResumeError: caches, rates, seed or shapes changed; each is named.
@@ -166,6 +186,7 @@ class Loader:
             )
         if not self._finite:
             self.plan.resume_at(state["first_row"], state["window"])
+        self._origin = (state["step"], state["row"])
         return state["step"]
 
 

@@ -22,6 +22,9 @@ from bagpiper_jax.data.shuffle import mix, permute, round_keys
 
 __all__ = ["EMPTY_ROW", "Excluded", "FinitePlan", "Plan", "PlanError", "Planned", "TaskLengths", "Usable"]
 
+PLAN_VERSION = 2
+"""Grows when the same caches, rates and seed would give other rows: a run must not continue across that."""
+
 _WINDOWS_IN_MEMORY = 4
 _SMALLEST_WINDOW = 64
 
