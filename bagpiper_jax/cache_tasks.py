@@ -8,6 +8,7 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from bagpiper_jax import configuration  # noqa: E402
+from bagpiper_jax.corpora.assembly import CorpusError  # noqa: E402
 from bagpiper_jax.data.cache import CacheError  # noqa: E402
 from bagpiper_jax.data.codes import CodeStoreError  # noqa: E402
 from bagpiper_jax.data.export import CacheConfig, cache_mixtures  # noqa: E402
@@ -20,7 +21,7 @@ def main(argv: list[str] | None = None) -> None:
     config = configuration.load(CacheConfig, argv)
     try:
         cache_mixtures(config)
-    except (ExportError, CacheError, CodeStoreError, ManifestError, TokenizerError) as error:
+    except (ExportError, CacheError, CodeStoreError, CorpusError, ManifestError, TokenizerError) as error:
         sys.exit(f"cache_tasks: {error}")
 
 

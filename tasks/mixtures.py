@@ -9,6 +9,7 @@ import functools
 import seqio
 
 from tasks import pretraining, sft
+from tasks.clip_source import ClipSource
 from tasks.preprocessors import OUTPUT_FEATURES, Author, dialogue_preprocessor
 from tasks.sources import ManifestSource
 
@@ -32,12 +33,11 @@ RATES = {
 }
 
 
-def add_task(name: str, corpus: str, author: Author) -> None:
-    """Registers one task over a corpus's manifest."""
-    preprocessor = functools.partial(dialogue_preprocessor, author=author, corpus=corpus, task=name)
-    seqio.TaskRegistry.add(
-        name, ManifestSource(corpus), preprocessors=[preprocessor], output_features=OUTPUT_FEATURES
-    )
+def add_task(name: str, source: str | ManifestSource | ClipSource, author: Author) -> None:
+    """Registers one task over a source, or over the manifest of the corpus of that name."""
+    source = ManifestSource(source) if isinstance(source, str) else source
+    preprocessor = functools.partial(dialogue_preprocessor, author=author, corpus=source.corpus, task=name)
+    seqio.TaskRegistry.add(name, source, preprocessors=[preprocessor], output_features=OUTPUT_FEATURES)
 
 
 def add_corpus(corpus: str) -> None:

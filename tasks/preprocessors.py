@@ -8,8 +8,9 @@ counted, by reason, in the manifest of the cache.
 import functools
 import json
 import logging
+import types
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from bagpiper_jax.data.records import RecordError
 from bagpiper_jax.dialogue import MODALITIES, ROLES, DialogueError, Message
 from bagpiper_jax.manifest import Clip
 from tasks import settings, sources
+from tasks.clip_source import CARRIED_FEATURES
 
 Author = Callable[[Clip, np.random.Generator], list]
 _log = logging.getLogger(__name__)
@@ -52,12 +54,13 @@ def dialogue_preprocessor(
     dataset: tf.data.Dataset, author: Author, corpus: str, task: str
 ) -> tf.data.Dataset:
     """Turns clips into the output features, plus `id` and `outcome` ("" or why there is no dialogue)."""
-    encode = functools.partial(encode_line, author=author, corpus=corpus, task=task)
+    encode = functools.partial(encode_example, author=author, corpus=corpus, task=task)
     names = [*OUTPUT_FEATURES, "id", "outcome"]
-    types = [feature.dtype for feature in OUTPUT_FEATURES.values()] + [tf.string, tf.string]
+    dtypes = [feature.dtype for feature in OUTPUT_FEATURES.values()] + [tf.string, tf.string]
 
     def to_features(example):
-        values = tf.numpy_function(encode, [example["clip"]], types, stateful=False)
+        given = [example[name] for name in CARRIED_FEATURES if name in example]
+        values = tf.numpy_function(encode, given, dtypes, stateful=False)
         features = dict(zip(names, values, strict=True))
         for name, feature in OUTPUT_FEATURES.items():
             features[name].set_shape([None] * feature.rank)
@@ -78,31 +81,60 @@ def _is_usable(example: dict) -> tf.Tensor:
         return tf.equal(example["outcome"], "")
 
 
-def encode_line(line: bytes, author: Author, corpus: str, task: str) -> list:
+def encode_example(
+    line: bytes,
+    origin: bytes = b"",
+    fault: bytes = b"",
+    names: Sequence[bytes] = (),
+    sounds: Sequence[bytes] = (),
+    *,
+    author: Author,
+    corpus: str,
+    task: str,
+) -> list:
     """The features of one clip, in the order of `OUTPUT_FEATURES`, then id and outcome.
 
     The outcome is "" or starts with skipped, rejected, or, where no clip can succeed, fatal.
+
+    Args:
+        line, origin, fault, names, sounds: `CARRIED_FEATURES` of a source; a manifest's only gives the line.
     """
+    place = origin.decode("utf-8", "replace")
+    if fault:
+        reason, _, detail = fault.decode("utf-8", "replace").partition(": ")
+        return [*_no_features().values(), origin, f"rejected {reason}: {place}: {detail}".encode()]
     clip = Clip(**json.loads(line))
+    carried = {name.decode(): sound for name, sound in zip(names, sounds, strict=True)}
     try:
-        features = encode_dialogue(author(clip, _generator(task, clip.id)), corpus)
+        features = encode_dialogue(author(clip, _generator(task, clip.id)), corpus, carried)
         outcome = ""
     except NotApplicable as reason:
         features, outcome = _no_features(), f"skipped {reason}"
     except RecordError as error:
-        features, outcome = _no_features(), f"rejected {error.reason}: {error}"
+        features, outcome = _no_features(), f"rejected {error.reason}: {_placed(place, error)}"
     except DialogueError as error:
-        features, outcome = _no_features(), f"rejected bad_dialogue: {error}"
+        features, outcome = _no_features(), f"rejected bad_dialogue: {_placed(place, error)}"
     except CodeStoreError as error:
         features, outcome = _no_features(), f"fatal {error}"
     except Exception as error:  # an author may be anyone's code; the clip is named, the others go on
         _log.warning("%s: clip %s: %r", task, clip.id, error)
-        features, outcome = _no_features(), f"rejected error_{type(error).__name__}: {error}"
-    return [*features.values(), clip.id.encode(), outcome.encode()]
+        features, outcome = _no_features(), f"rejected error_{type(error).__name__}: {_placed(place, error)}"
+    return [*features.values(), clip.id.encode(), outcome.encode("utf-8", "replace")]
 
 
-def encode_dialogue(dialogue: list, corpus: str) -> dict[str, np.ndarray | bytes]:
+def _placed(origin: str, error: Exception) -> str:
+    return f"{origin}: {error}" if origin else str(error)
+
+
+def encode_dialogue(
+    dialogue: list, corpus: str, sounds: Mapping[str, bytes] = types.MappingProxyType({})
+) -> dict[str, np.ndarray | bytes]:
     """Message table and payloads of an authored dialogue.
+
+    Args:
+        dialogue: [role, modality, content] triples.
+        corpus: where codes, and audio that is not among `sounds`, are looked up.
+        sounds: audio files that came with the clip, by the name that messages use.
 
     Raises:
         RecordError: empty text, unreadable audio, missing codes.
@@ -111,7 +143,7 @@ def encode_dialogue(dialogue: list, corpus: str) -> dict[str, np.ndarray | bytes
     texts, codes, waveforms, rows, heard = [], [], [], [], []
     ends = {"text": 0, "codes": 0, "audio": 0}
     for message in _messages(dialogue):
-        kind, payload = _payload(message, corpus)
+        kind, payload = _payload(message, corpus, sounds)
         {"text": texts, "codes": codes, "audio": waveforms}[kind].append(payload)
         rows.append((ROLES[message.role], MODALITIES[message.modality], ends[kind], len(payload)))
         ends[kind] += len(payload)
@@ -127,7 +159,7 @@ def encode_dialogue(dialogue: list, corpus: str) -> dict[str, np.ndarray | bytes
     if codes:
         features["codes"] = np.concatenate(codes)
     if waveforms:
-        features["audio"] = _flac(waveforms, _audio_path(corpus, heard[0]))
+        features["audio"] = _flac(waveforms, _file(heard[0], corpus, sounds))
     return features
 
 
@@ -138,7 +170,7 @@ def _messages(dialogue: list) -> list[Message]:
         raise DialogueError(f"not a list of [role, modality, content]: {error}") from error
 
 
-def _payload(message: Message, corpus: str) -> tuple[str, np.ndarray]:
+def _payload(message: Message, corpus: str, sounds: Mapping[str, bytes]) -> tuple[str, np.ndarray]:
     if not isinstance(message.content, str) or not message.content.strip():
         raise RecordError(
             f"empty_{message.modality}",
@@ -148,7 +180,7 @@ def _payload(message: Message, corpus: str) -> tuple[str, np.ndarray]:
         return "text", np.asarray(settings.current().text_tokenizer.encode(message.content), np.int32)
     if message.role == "assistant":
         return "codes", _codes(corpus, message.content)
-    return "audio", _waveform(corpus, message.content)
+    return "audio", _waveform(_file(message.content, corpus, sounds))
 
 
 def _codes(corpus: str, clip_id: str) -> np.ndarray:
@@ -170,22 +202,24 @@ def _open_code_store(directory: str, fingerprint: str) -> CodeStore:
     return CodeStore.open(directory, fingerprint)
 
 
-def _waveform(corpus: str, content: str) -> np.ndarray:
-    """Reads a clip given by id, or by its path in the corpus."""
+def _file(content: str, corpus: str, sounds: Mapping[str, bytes]) -> Path | bytes:
+    """The audio file that a message means: one that came with the clip, a clip's by its id, or a path in the corpus."""
+    if content in sounds:
+        return sounds[content]
+    return settings.current().corpus_directory(corpus) / sources.audio_paths(corpus).get(content, content)
+
+
+def _waveform(file: Path | bytes) -> np.ndarray:
     try:
-        return audio.read(_audio_path(corpus, content), max_seconds=settings.current().max_seconds)
+        return audio.read(file, max_seconds=settings.current().max_seconds)
     except audio.AudioError as error:
         raise RecordError(f"audio_{error.reason}", str(error)) from error
 
 
-def _audio_path(corpus: str, content: str) -> Path:
-    return settings.current().corpus_directory(corpus) / sources.audio_paths(corpus).get(content, content)
-
-
-def _flac(waveforms: list[np.ndarray], first: Path) -> bytes:
+def _flac(waveforms: list[np.ndarray], first: Path | bytes) -> bytes:
     """One FLAC stream of all clips. A single file that is such a stream already is taken over: encoding costs most."""
-    if len(waveforms) == 1 and first.suffix == ".flac":
-        data = first.read_bytes()
+    if len(waveforms) == 1 and (isinstance(first, bytes) or first.suffix == ".flac"):
+        data = first if isinstance(first, bytes) else first.read_bytes()
         if _is_our_flac(data, len(waveforms[0])):
             return data
     return audio.encode_flac(np.concatenate(waveforms))

@@ -76,8 +76,12 @@ def clips(corpus: str) -> tuple[Clip, ...]:
 
 
 def audio_paths(corpus: str) -> dict[str, str]:
-    """Clip id → audio path relative to the corpus, all splits: a dialogue may speak of other clips than its own."""
-    return _read(*_version(corpus))[1]
+    """Clip id → audio path relative to the corpus, all splits: a dialogue may speak of other clips than its own.
+
+    A corpus without a manifest has none: its sources carry their audio along.
+    """
+    directory, modified = _version(corpus)
+    return _read(directory, modified)[1] if modified else {}
 
 
 def _version(corpus: str) -> tuple[str, int]:

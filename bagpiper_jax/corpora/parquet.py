@@ -75,7 +75,7 @@ def open_table(path: Path):
     import pyarrow.parquet
 
     try:
-        return pyarrow.parquet.ParquetFile(path)
+        return pyarrow.parquet.ParquetFile(path, page_checksum_verification=True)
     except (OSError, pyarrow.ArrowInvalid) as error:
         raise CorpusError(f"{path} is no Parquet table: {error}; copy it again") from error
 
@@ -96,7 +96,9 @@ def _present(path: Path, table, columns: Mapping[str, str]) -> dict[str, str]:
     found = {field: columns.get(field, field) for field in FIELDS if columns.get(field, field) in names}
     if not set(found) & {"caption", "text", "annotation", "dialogue"}:
         has = ", ".join(sorted(names))
-        raise CorpusError(f"{path} has no column to learn from; map one, columns={{'caption': …}}; it has: {has}")
+        raise CorpusError(
+            f"{path} has no column to learn from; map one, columns={{'caption': …}}; it has: {has}"
+        )
     return found
 
 

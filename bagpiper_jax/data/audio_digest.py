@@ -15,15 +15,27 @@ from bagpiper_jax import files
 from bagpiper_jax.manifest import Clip
 
 HASHES = "audio_hashes.json"
+FILE_HASHES = "file_hashes.json"
 _log = logging.getLogger(__name__)
 
 
 def audio_digest(corpus: str | os.PathLike, clips: Iterable[Clip]) -> str:
     """SHA-256 over paths and contents of every audio file that the clips name; a missing file counts as such."""
-    corpus, known = Path(corpus), _remembered(Path(corpus) / HASHES)
-    found = {path: _entry(corpus / path, known.get(path)) for path in sorted(_paths(clips))}
-    if found != known:
-        _remember(corpus / HASHES, found)
+    return _digest(Path(corpus), _paths(clips), HASHES)
+
+
+def files_digest(corpus: str | os.PathLike, paths: Iterable[Path]) -> str:
+    """The same over any files, of which those below `corpus` are known by their relative paths."""
+    corpus = Path(corpus)
+    below = {str(p.relative_to(corpus)) if p.is_relative_to(corpus) else str(p) for p in paths}
+    return _digest(corpus, below, FILE_HASHES)
+
+
+def _digest(corpus: Path, paths: set[str], memory: str) -> str:
+    known = _remembered(corpus / memory)
+    found = {path: _entry(corpus / path, known.get(path)) for path in sorted(paths)}
+    if not found.items() <= known.items():
+        _remember(corpus / memory, known | found)
     contents = {path: entry and entry[2] for path, entry in found.items()}
     return hashlib.sha256(json.dumps(contents, sort_keys=True).encode()).hexdigest()
 
@@ -58,9 +70,7 @@ def _remembered(path: Path) -> dict[str, list | None]:
 
 
 def _remember(path: Path, entries: dict[str, list | None]) -> None:
-    temporary = path.with_suffix(f".tmp-{os.getpid()}")
     try:
-        temporary.write_text(json.dumps(entries), encoding="utf-8")
-        os.replace(temporary, path)
+        files.replace(path, json.dumps(entries))
     except OSError as error:  # a corpus may be read-only; then its audio is read each time
         _log.warning("cannot keep the audio's hashes in %s: %s", path, error)

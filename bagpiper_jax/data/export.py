@@ -249,8 +249,9 @@ def _write_missing_shards(task, split: str, directory: Path, config: CacheConfig
     def open_shard(shard: int):
         info = seqio.ShardInfo(shard, shards) if shards > 1 else None
         dataset = task.get_dataset(
-            sequence_length=None, split=split, use_cached=False, shuffle=False, shard_info=info
-        )
+            sequence_length=None, split=split, use_cached=False, shuffle=False, shard_info=info,
+            try_in_mem_cache=False,
+        )  # fmt: skip
         return dataset.as_numpy_iterator(), total // shards + (shard < total % shards)
 
     write_missing(directory, shards, open_shard, limits)

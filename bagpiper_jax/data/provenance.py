@@ -17,8 +17,9 @@ _LIBRARIES = ("numpy", "seqio", "tensorflow", "array_record", "soundfile", "toke
 
 
 def code_hashes(task) -> dict[str, str]:
-    """Module → sha256 of the files that define a task's preprocessors and of all own modules they import."""
-    modules = {sys.modules[f.__module__] for f in _functions(task.preprocessors)}
+    """Module → sha256 of the files that define a source and its preprocessors, and of all own modules they import."""
+    read_by = getattr(task.source, "functions", list)()
+    modules = {sys.modules[f.__module__] for f in [*_functions(task.preprocessors), *read_by]}
     modules.add(sys.modules[type(task.source).__module__])
     waiting, seen = list(modules), set()
     while waiting:

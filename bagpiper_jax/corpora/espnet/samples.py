@@ -1,6 +1,7 @@
 """Samples of ESPnet's datasets: the entries joined by id, each sample a record or a reject."""
 
 import collections
+import contextlib
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
@@ -122,7 +123,12 @@ class EspnetReader:
 
     def files(self) -> list[Path]:
         entries = [entry.path for dataset in self._datasets for entry in dataset.entries]
-        return [dataset.path for dataset in self._datasets] + [p for p in entries if p.is_file()]
+        used = {self._root / path for _, record in self._records for path in _paths(record)}
+        return [
+            *(dataset.path for dataset in self._datasets),
+            *(p for p in entries if p.is_file()),
+            *sorted(used),
+        ]
 
     def _sound(self, heard: Audio) -> bytes:
         """The encoded file, or the part of it that is meant."""
@@ -142,6 +148,19 @@ class EspnetReader:
             detail = f"samples {begin} to {end} of {len(samples)} of {path}"
             raise RecordError("part_out_of_range", detail, "repair start and duration")
         return audio.encode_flac(samples[begin:end])
+
+
+def _paths(record: Sample | Reject) -> Iterator[str]:
+    """Files of audio and payloads that a sample needs."""
+    for value in () if isinstance(record, Reject) else record[1]:
+        content = value.content
+        if isinstance(content, Audio | Payload):
+            yield content.path
+        if isinstance(content, Payload) and content.is_dialogue:
+            with contextlib.suppress(RecordError):  # a fault of the sample, told when it is read
+                content = content.load()
+        if isinstance(content, list):
+            yield from (message[2] for message in content if _is_heard(message))
 
 
 def _is_heard(message: object) -> bool:
