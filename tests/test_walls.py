@@ -12,7 +12,7 @@ PACKAGE = REPOSITORY / "bagpiper_jax"
 ENTRY_POINTS = {
     "build_corpus", "train_codec", "tokenize_audio", "cache_tasks", "inspect_data", "train", "generate", "evaluate",
     "import_checkpoint", "export_checkpoint", "logit_check", "plan", "learn_tokenizer", "train_tower",
-    "select_captions",
+    "caption_audio", "tag_captions", "score_captions", "select_captions", "simulate_dialogues",
 }  # fmt: skip
 # What a training host has when it has nothing but the numeric core.
 ABSENT_ON_A_BARE_TRAINING_HOST = (

@@ -95,6 +95,11 @@ class Derivation:
     def dropped(self) -> int:
         return self._reasons.total()
 
+    @property
+    def reasons(self) -> dict[str, int]:
+        """Drops by reason, most frequent first."""
+        return dict(sorted(self._reasons.items(), key=lambda pair: (-pair[1], pair[0])))
+
     def finish(self, facts: Mapping[str, object], max_reject_frac: float = 1.0) -> Path:
         """Puts the corpus in place.
 
@@ -106,7 +111,7 @@ class Derivation:
             os.fsync(file.fileno())
             file.close()
         os.replace(self._temporary(REJECTS), self.directory / REJECTS)
-        reasons = dict(sorted(self._reasons.items(), key=lambda pair: (-pair[1], pair[0])))
+        reasons = self.reasons
         total = self.kept + self.dropped
         if not self.kept or self.dropped > max_reject_frac * total:
             self._temporary(MANIFEST).unlink()

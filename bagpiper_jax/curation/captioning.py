@@ -1,0 +1,101 @@
+"""Rich captions for clips, from a model that hears: audio → caption → basic filters (reference section 1.3)."""
+
+import base64
+import dataclasses
+import io
+import os
+from pathlib import Path
+
+import numpy as np
+
+from bagpiper_jax import audio
+from bagpiper_jax.captions import CaptionFilter
+from bagpiper_jax.captions.filters import count_words
+from bagpiper_jax.corpora.assembly import RecordError
+from bagpiper_jax.curation.asking import Job, one, run, whole
+from bagpiper_jax.curation.derived import Entry
+from bagpiper_jax.curation.endpoint import Client, Question
+from bagpiper_jax.curation.measuring import check_caption
+from bagpiper_jax.manifest import Clip
+from bagpiper_jax.text import load_tokenizer
+
+_TOKENS_PER_SECOND = 50  # of audio, for the budget; Qwen3-Omni makes 13
+
+
+@dataclasses.dataclass(frozen=True)
+class CaptionConfig(Job):
+    """Which corpora to caption. Clips without audio pass; the new caption replaces one that is there.
+
+    Attributes:
+        instruct: False sends audio alone, as captioners that take no prompt want it (Qwen3-Omni-Captioner).
+        temperature, max_tokens: of the caption.
+        caption_filter: the basic filters, or None.
+        tokenizer: counts the filter's tokens: "byte" or a tokenizer.json; "" counts words.
+        max_seconds: longer clips are not sent.
+    """
+
+    instruct: bool = True
+    temperature: float = 0.0
+    max_tokens: int = 1024
+    caption_filter: CaptionFilter | None = CaptionFilter()
+    tokenizer: str = ""
+    max_seconds: float = 30.0
+
+
+def caption(config: CaptionConfig) -> Path:
+    """Writes the captioned corpus. Raises as `asking.run`; TokenizerError."""
+    count = (
+        (lambda text, t=load_tokenizer(config.tokenizer): len(t.encode(text)))
+        if config.tokenizer
+        else count_words
+    )
+    prompt = config.prompt("caption").template if config.instruct else ""
+
+    async def work(client: Client, entry: Entry) -> Clip:
+        clip = entry.clip
+        if clip.audio is None:
+            return clip
+        answer = await client.ask(_question(config, clip, prompt))
+        text = whole(answer, "caption")
+        check_caption(text, clip.duration, config.caption_filter, count)
+        return dataclasses.replace(clip, caption=text)
+
+    return run(config, "captioning", one(work), {"model": config.endpoint.model})
+
+
+def _question(config: CaptionConfig, clip: Clip, prompt: str) -> Question:
+    path = Path(config.output) / clip.audio
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        raise RecordError("audio_missing", f"{path}: {error.strerror}", audio.REMEDIES["missing"]) from error
+    if clip.duration > config.max_seconds:
+        raise RecordError("audio_too_long", f"{clip.duration:g} s", audio.REMEDIES["too_long"])
+    return Question(
+        "caption", clip.id, (prompt, path.name, status.st_size, status.st_mtime_ns),
+        lambda: _messages(path, prompt, config.max_seconds),
+        size=len(prompt.encode()) + int(_TOKENS_PER_SECOND * clip.duration), temperature=config.temperature,
+        max_tokens=config.max_tokens,
+    )  # fmt: skip
+
+
+def _messages(path: Path, prompt: str, max_seconds: float) -> list[dict]:
+    """The clip as the chat API takes audio, then the prompt. Raises RecordError `audio_<reason>`."""
+    try:
+        wav = _wav(audio.read(path, max_seconds=max_seconds))
+    except audio.AudioError as error:
+        raise RecordError(f"audio_{error.reason}", error.detail, audio.REMEDIES[error.reason]) from error
+    content = [
+        {"type": "input_audio", "input_audio": {"data": base64.b64encode(wav).decode(), "format": "wav"}}
+    ]
+    if prompt:
+        content.append({"type": "text", "text": prompt})
+    return [{"role": "user", "content": content}]
+
+
+def _wav(samples: np.ndarray) -> bytes:
+    import soundfile
+
+    file = io.BytesIO()
+    soundfile.write(file, samples, audio.SAMPLE_RATE, format="WAV", subtype="PCM_16")
+    return file.getvalue()

@@ -1,0 +1,143 @@
+"""Captioning and tagging as jobs: what comes out, what is counted, budgets, shards, prompts."""
+
+import base64
+import io
+import json
+
+import numpy as np
+import pytest
+import simulated_answers
+import soundfile
+from curation_helpers import SAID, corpus, result, settings
+from misbehaving_endpoint import USAGE, endpoint, text_of
+from simulated_answers import TAGS
+
+from bagpiper_jax import simulate_dialogues, tag_captions
+from bagpiper_jax.captions import CaptionFilter
+from bagpiper_jax.corpora.assembly import CorpusError
+from bagpiper_jax.curation.captioning import CaptionConfig, caption
+from bagpiper_jax.curation.tagging import TagConfig, tag
+from bagpiper_jax.manifest import read_manifest
+
+
+def test_captions_replace_and_are_filtered(tmp_path):
+    corpus(tmp_path)
+    (tmp_path / "in/audio/2.flac").write_bytes(b"fLaC no more")
+    (tmp_path / "in/audio/3.flac").unlink()
+    long = simulated_answers.answer([{"content": []}])
+
+    def by_clip(messages):
+        data = messages[0]["content"][0]["input_audio"]
+        samples, rate = soundfile.read(io.BytesIO(base64.b64decode(data["data"])), dtype="float32")
+        assert (data["format"], rate, samples.shape) == ("wav", 16_000, (3200,))
+        first = np.random.default_rng(0).uniform(-0.5, 0.5, 3200)
+        return long if np.abs(samples - first).max() < 1e-3 else "Too short."
+
+    with endpoint(by_clip) as server:
+        config = CaptionConfig(**settings(tmp_path, server), caption_filter=CaptionFilter(min_tokens=8))
+        caption(config)
+        assert len(server.asked) == 2 and server.asked[0]["model"] == "m"
+        assert server.asked[0]["messages"][0]["content"][1]["text"].startswith("Listen to the recording")
+    clips, dropped, _ = result(tmp_path)
+    assert clips["c0"].caption == long and clips["t"].text == "A document."
+    assert dropped == {"c1": "caption_too_few_tokens", "c2": "audio_corrupt", "c3": "audio_missing"}
+
+
+def test_a_captioner_without_a_prompt_gets_audio_alone_and_is_cut_off(tmp_path):
+    corpus(tmp_path, 1)
+    with endpoint(simulated_answers.answer, lambda *_: "length") as server:
+        caption(CaptionConfig(**settings(tmp_path, server), instruct=False))
+        assert [part["type"] for part in server.asked[0]["messages"][0]["content"]] == ["input_audio"]
+    assert result(tmp_path)[1] == {"c0": "cut_caption"}
+
+
+@pytest.mark.parametrize(
+    "answered, reason",
+    [
+        (json.dumps(TAGS), None),
+        (f"Sure! {json.dumps(TAGS)} Anything else?", None),
+        ("I cannot tell.", "unreadable_tags"),
+        (json.dumps(TAGS)[:-1], "unreadable_tags"),
+        (json.dumps({**TAGS, "audio_type": "noise"}), "unreadable_tags"),
+        (json.dumps({**TAGS, "is_pure_english": "yes"}), "unreadable_tags"),
+        (json.dumps({**TAGS, "complexity": 6}), "unreadable_tags"),
+        (json.dumps({**TAGS, "complexity": True}), "unreadable_tags"),
+        (json.dumps([TAGS]), None),
+        ("[" * 100_000, "unreadable_tags"),
+        ('{"a":' * 100_000, "unreadable_tags"),
+        ("{} \x07 bell", "unprintable_tags"),
+    ],
+)
+def test_tags_become_metrics_or_a_counted_drop(tmp_path, answered, reason):
+    corpus(tmp_path, 1, metrics={"clap_similarity": 0.5})
+    with endpoint(lambda _: answered) as server:
+        tag(TagConfig(**settings(tmp_path, server)))
+    clips, dropped, _ = result(tmp_path)
+    assert dropped == ({"c0": reason} if reason else {})
+    assert reason or clips["c0"].metrics == {"clap_similarity": 0.5, **TAGS}
+
+
+def test_a_spent_budget_is_counted_and_raised_later(tmp_path):
+    corpus(tmp_path, 4)
+    with endpoint(simulated_answers.answer) as server:
+        tag(TagConfig(**settings(tmp_path, server, request_budget=3)))
+        assert result(tmp_path)[2]["rejects"] == {"budget_spent": 1} and len(server.asked) == 3
+        with pytest.raises(CorpusError, match="budget_spent 1"):
+            tag(TagConfig(**{**settings(tmp_path, server, request_budget=3), "max_reject_frac": 0.1}))
+        tag(TagConfig(**settings(tmp_path, server, request_budget=4)))
+        assert result(tmp_path)[2]["rejects"] == {} and len(server.asked) == 4
+        assert (
+            json.loads((tmp_path / "out/corpus.json").read_text())["settings"]["endpoint"]["request_budget"]
+            == 4
+        )
+    assert USAGE["total_tokens"] == 42 and all(text_of(b["messages"]) for b in server.asked)
+
+
+def test_shards_share_the_clips_and_repeated_ids_are_asked_once(tmp_path):
+    corpus(tmp_path, 5)
+    found = []
+    with endpoint(simulated_answers.answer) as server:
+        for shard in range(2):
+            here = {**settings(tmp_path, server), "output": str(tmp_path / f"out{shard}")}
+            tag(TagConfig(**here, shard=shard, num_shards=2))
+            found += [clip.id for clip in read_manifest(tmp_path / f"out{shard}")]
+        assert sorted(found) == ["c0", "c1", "c2", "c3", "c4", "t"]
+        here = settings(tmp_path, server)
+        tag(TagConfig(**{**here, "corpora": here["corpora"] * 2}))
+        assert result(tmp_path)[2]["rejects"] == {"repeated_id": 6} and len(server.asked) == 10
+
+
+def test_own_prompts_stand_in_for_ours(tmp_path):
+    corpus(tmp_path, 1)
+    (tmp_path / "prompts").mkdir()
+    with endpoint(simulated_answers.answer) as server:
+        here = {**settings(tmp_path, server), "prompts": str(tmp_path / "prompts")}
+        with pytest.raises(CorpusError, match="tag.txt cannot be read"):
+            tag(TagConfig(**here))
+        (tmp_path / "prompts/tag.txt").write_text("Below is the description: $captoin")
+        with pytest.raises(CorpusError, match=r"may use \$caption"):
+            tag(TagConfig(**here))
+        (tmp_path / "prompts/tag.txt").write_text("Below is the description: $caption, for 5 $$.")
+        tag(TagConfig(**here))
+        assert (
+            server.asked[0]["messages"][0]["content"]
+            == f"Below is the description: {SAID} Number 0., for 5 $."
+        )
+
+
+def test_jobs_explain_their_faults(tmp_path):
+    corpus(tmp_path, 40)
+    with endpoint(manner=lambda *_: "server_error") as server:
+        flags = [f"--gin.TagConfig.corpora=('{tmp_path}/in',)", f"--gin.TagConfig.output={tmp_path}/out"]
+        asked = [
+            f"--gin.Endpoint.url={server.url}",
+            "--gin.TagConfig.endpoint=@Endpoint()",
+            "--gin.Endpoint.attempts=1",
+        ]
+        with pytest.raises(SystemExit, match="tag_captions: .* is down"):
+            tag_captions.main([*flags, *asked, "--gin.Endpoint.model=m"])
+    assert not (tmp_path / "out/manifest.jsonl").exists()
+    with pytest.raises(SystemExit, match="simulate_dialogues: .*nowhere"):
+        simulate_dialogues.main(
+            ["--gin.SimulateConfig.corpora=('nowhere',)", f"--gin.SimulateConfig.output={tmp_path}/x"]
+        )

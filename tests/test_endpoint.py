@@ -1,0 +1,167 @@
+"""Asking an endpoint that misbehaves in every way: nothing hangs, nothing is lost, nothing is paid twice."""
+
+import asyncio
+import json
+import time
+
+import pytest
+from misbehaving_endpoint import GOOD, endpoint
+
+from bagpiper_jax.corpora.assembly import CorpusError, RecordError
+from bagpiper_jax.curation.endpoint import Client, Endpoint, EndpointError, text_question
+from bagpiper_jax.curation.journal import Journal
+from bagpiper_jax.curation.responses import _retry_after
+
+QUICK = dict(model="m", seconds=0.3, first_wait=0.01, longest_wait=0.1, attempts=3, concurrency=8)
+
+
+def ask(folder, server, prompts, environment=None, **settings) -> list:
+    """Answers' texts, or the reasons of failures, in order."""
+
+    async def all_of() -> list:
+        journal = Journal(folder / "answers.jsonl")
+        try:
+            settings_of = Endpoint(**{"url": server.url, **QUICK, **settings})
+            async with Client(settings_of, journal, environment or {}) as client:
+                questions = [
+                    text_question("s", f"c{i}", prompt, 0.0, 100) for i, prompt in enumerate(prompts)
+                ]
+                return await asyncio.gather(*map(client.ask, questions), return_exceptions=True)
+        finally:
+            journal.close()
+
+    results = asyncio.run(all_of())
+    for result in results:
+        if isinstance(result, BaseException) and not isinstance(result, RecordError | EndpointError):
+            raise result
+    return [
+        r.reason if isinstance(r, RecordError) else r if isinstance(r, Exception) else r.text for r in results
+    ]
+
+
+def lines(folder) -> list[dict]:
+    return [json.loads(line) for line in (folder / "answers.jsonl").read_text().splitlines()]
+
+
+ONCE_WRONG = {
+    "hang": "timeout", "trickle": "timeout", "too_many": "status_429", "too_many_untold": "status_429",
+    "server_error": "status_500", "broken_json": "broken_json", "not_text": "broken_json", "no_choices": "no_choices",
+    "empty_answer": "empty_answer", "surrogate": "broken_text", "cut": "cut", "flood": "too_long",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", ONCE_WRONG)
+def test_a_fault_is_tried_again_and_journaled(tmp_path, fault):
+    with endpoint(manner=lambda number, _: fault if number == 0 else GOOD) as server:
+        assert ask(tmp_path, server, ["a"], seconds=1.0 if fault == "flood" else 0.3) == ["Fine."]
+        first, second = lines(tmp_path)
+        assert first["error"] == ONCE_WRONG[fault] and "answer" in second and second["tokens"] == 42
+        assert first["key"] == second["key"] == server.headers[1]["Idempotency-Key"]
+        assert ask(tmp_path, server, ["a"]) == ["Fine."] and len(server.asked) == 2, "the answer was kept"
+
+
+@pytest.mark.parametrize(
+    "fault", ["hang", "trickle", "server_error", "broken_json", "cut", "too_many_untold"]
+)
+def test_a_lasting_fault_ends_in_a_counted_rejection(tmp_path, fault):
+    with endpoint(manner=lambda *_: fault) as server:
+        started = time.monotonic()
+        assert ask(tmp_path, server, ["a", "b"], seconds=0.2) == [f"endpoint_{ONCE_WRONG[fault]}"] * 2
+        assert len(server.asked) == 6 == len(lines(tmp_path)) and time.monotonic() - started < 3
+
+
+def test_nothing_listens(tmp_path):
+    with endpoint() as server:
+        pass
+    assert ask(tmp_path, server, ["a"]) == ["endpoint_unreachable"]
+
+
+def test_retry_after_holds_everyone_back_and_costs_no_attempt(tmp_path):
+    times = []
+
+    def manner(number, _):
+        times.append(time.monotonic())
+        return "too_many" if number < 5 else GOOD
+
+    with endpoint(manner=manner) as server:
+        assert ask(tmp_path, server, ["a", "b"], attempts=1, concurrency=1) == ["Fine.", "Fine."]
+    assert all(later - earlier >= 0.05 for earlier, later in zip(times[:5], times[1:6], strict=True))
+
+
+def test_retry_after_is_read_and_bounded(tmp_path):
+    assert _retry_after("7") == 7.0 and _retry_after(None) is _retry_after("soon") is None
+    assert _retry_after("Wed, 21 Oct 2015 07:28:00 GMT") == 0.0
+    assert _retry_after("Wed, 21 Oct 2115 07:28:00 GMT") > 1e9
+    with endpoint(manner=lambda number, _: "too_many" if number == 0 else GOOD) as server:
+        started = time.monotonic()
+        assert ask(tmp_path, server, ["a"], longest_wait=0.01) == ["Fine."]
+    assert time.monotonic() - started < 1
+
+
+@pytest.mark.parametrize(
+    "fault, reason", [("refused", "endpoint_status_400"), ("redirect", "endpoint_status_307")]
+)
+def test_what_will_not_mend_is_not_tried_again(tmp_path, fault, reason):
+    with endpoint(manner=lambda *_: fault) as server:
+        assert ask(tmp_path, server, ["a"]) == [reason] and len(server.asked) == 1
+
+
+def test_a_wrong_key_stops_everything_and_is_shown_nowhere(tmp_path):
+    with endpoint(manner=lambda *_: "bad_key") as server:
+        results = ask(
+            tmp_path, server, ["a"] * 20, {"MY_KEY": "sk-secret"}, key_variable="MY_KEY", concurrency=2
+        )
+        assert all(isinstance(r, EndpointError) and "key is not accepted" in str(r) for r in results)
+        assert len(server.asked) <= 2 and server.headers[0]["Authorization"] == "Bearer sk-secret"
+    assert "secret" not in "".join(map(str, results)) + (tmp_path / "answers.jsonl").read_text()
+
+
+def test_an_endpoint_that_is_down_ends_the_job(tmp_path):
+    with endpoint(manner=lambda *_: "server_error") as server:
+        results = ask(tmp_path, server, ["a"] * 200, attempts=1)
+        assert isinstance(results[-1], EndpointError) and "is down" in str(results[-1])
+        assert len(server.asked) < 40
+
+
+def test_concurrency_is_used_and_kept(tmp_path):
+    with endpoint(answer=lambda _: time.sleep(0.02) or "Fine.") as server:
+        assert ask(tmp_path, server, ["a"] * 40) == ["Fine."] * 40
+        assert 4 <= server.most_under_way <= 8
+
+
+def test_budgets_hold_across_runs(tmp_path):
+    with endpoint() as server:
+        first = ask(tmp_path, server, ["a"] * 10, request_budget=4)
+        assert first.count("Fine.") == 4 == len(server.asked) and first.count("budget_spent") == 6
+        assert ask(tmp_path, server, ["a"] * 10, request_budget=4) == first and len(server.asked) == 4
+        more = ask(
+            tmp_path, server, ["a"] * 10, request_budget=None, token_budget=42 * 6 + 101, concurrency=1
+        )
+        assert more.count("Fine.") == 7 and len(server.asked) == 7, "one more fits while its reservation does"
+        assert sum(line["tokens"] for line in lines(tmp_path)) == 7 * 42 <= 42 * 6 + 101
+
+
+def test_a_timeout_costs_what_it_may_have_cost(tmp_path):
+    with endpoint(manner=lambda *_: "hang") as server:
+        ask(tmp_path, server, ["four"], attempts=1, seconds=0.05)
+    assert lines(tmp_path)[0]["tokens"] == 104
+
+
+@pytest.mark.parametrize(
+    "torn", [b'{"key": "00', b"\xff\xfe garbage\n", b"\n", b'{"key": "zz", "tokens": 1}\n', b"[1]\n"]
+)
+def test_a_torn_journal_keeps_what_is_whole(tmp_path, torn):
+    with endpoint() as server:
+        ask(tmp_path, server, ["a", "b"])
+        with open(tmp_path / "answers.jsonl", "ab") as file:
+            file.write(torn)
+        assert ask(tmp_path, server, ["a", "b", "c"]) == ["Fine."] * 3 and len(server.asked) == 3
+        assert ask(tmp_path, server, ["a", "b", "c"]) == ["Fine."] * 3 and len(server.asked) == 3
+
+
+def test_two_jobs_do_not_share_a_journal(tmp_path):
+    journal = Journal(tmp_path / "answers.jsonl")
+    with pytest.raises(CorpusError, match="in use by another process"):
+        Journal(tmp_path / "answers.jsonl")
+    journal.close()
+    Journal(tmp_path / "answers.jsonl").close()

@@ -1,0 +1,176 @@
+"""Simulated dialogues: what tuning reads comes out, each stage's drops are counted, a kill costs nothing twice."""
+
+import collections
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import simulated_answers
+from curation_helpers import corpus, result, settings
+from misbehaving_endpoint import GOOD, endpoint
+from simulated_answers import IMAGINARY, REALISTIC, REASONING, marks, stage_of
+
+from bagpiper_jax.captions import CaptionFilter
+from bagpiper_jax.corpora.assembly import CorpusError
+from bagpiper_jax.curation import judging
+from bagpiper_jax.curation.captioning import CaptionConfig
+from bagpiper_jax.curation.simulation import SimulateConfig, simulate
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def test_defaults_are_the_references():
+    config = SimulateConfig(("a",), "b")  # reference section 1.4
+    assert (config.min_words, config.max_words, config.min_heads, config.min_reasoning_chars) == (
+        15,
+        80,
+        3,
+        50,
+    )
+    assert (config.reasoning_temperature, config.reasoning_max_tokens) == (0.3, 1024)
+    assert (config.judge_temperature, config.judge_max_tokens) == (0.1, 1536)
+    kept = config.thresholds
+    assert (kept.realistic, kept.imaginary, kept.mean) == (3, 2, 3.5)
+    assert len(judging.DIMENSIONS) == 5 and sum(map(len, judging.DIMENSIONS.values())) == 22
+    assert CaptionConfig(("a",), "b").caption_filter == CaptionFilter()
+
+
+def test_dialogues_are_those_that_tuning_reads(tmp_path):
+    from tasks import settings as task_settings
+    from tasks import sft  # loads TensorFlow
+
+    corpus(tmp_path, 2)
+    with endpoint(simulated_answers.answer) as server:
+        simulate(SimulateConfig(**settings(tmp_path, server), system_prompt="You make audio."))
+        assert collections.Counter(stage_of(body["messages"]) for body in server.asked) == {
+            "requests": 2, "reasoning": 4, "judge": 4,
+        }  # fmt: skip
+    clips, dropped, summary = result(tmp_path)
+    assert sorted(clips) == ["c0.imaginary", "c0.realistic", "c1.imaginary", "c1.realistic"]
+    assert dropped == {"t.realistic": "no_caption", "t.imaginary": "no_caption"}
+    clip = clips["c0.realistic"]
+    assert clip.dialogue == [
+        ["system", "text", "You make audio."],
+        ["user", "text", REALISTIC],
+        ["assistant", "text", f"<think>\n{REASONING}\n</think>\n\n{clip.caption}"],
+        ["assistant", "audio", "c0.realistic"],
+    ]
+    assert clips["c0.imaginary"].dialogue[1][2] == IMAGINARY
+    task_settings.configure(task_settings.Settings(str(tmp_path)))
+    assert sft.generation(clip, rng=None) == clip.dialogue
+    assert clip.metrics["judge_mean"] == clip.metrics["judge_min"] == 4 and clip.metrics["persona"]
+
+
+@pytest.mark.parametrize(
+    "stage, answered, realistic, imaginary",
+    [
+        ("requests", "no JSON", "unreadable_requests", "unreadable_requests"),
+        ("requests", {"persona": 9}, "unreadable_requests", "unreadable_requests"),
+        ("requests", {"imaginary": None}, "unreadable_requests", "unreadable_requests"),
+        ("requests", {"realistic": "Make it."}, "request_length", None),
+        ("requests", {"realistic": "word " * 81}, "request_length", None),
+        ("requests", {"imaginary": IMAGINARY.replace("morning", "evening")}, None, "transcript_changed"),
+        ("requests", {"realistic": "word " * 80 + '"Good morning."'}, None, None),
+        ("reasoning", "User Intent: to hear.\n2. Audio Quality: good.\n" + "x" * 50, *["reasoning_form"] * 2),
+        ("reasoning", "1. User Intent\n2. Audio Quality\n3. Generation Plan", None, None),
+        ("judge", "All fine.", "unreadable_judgement", "unreadable_judgement"),
+        ("judge", marks().replace('"plan": 4', '"plan": "4"'), *["unreadable_judgement"] * 2),
+        ("judge", marks().replace('"plan": 4, ', ""), *["unreadable_judgement"] * 2),
+        ("judge", marks(4, reasoning__plan=2), "judged_below_minimum", None),
+        ("judge", marks(5, reasoning__plan=1), "judged_below_minimum", "judged_below_minimum"),
+        ("judge", marks(3), "judged_below_mean", "judged_below_mean"),
+        (
+            "judge",
+            marks(3, **{f"request__{n}": 5 for n in judging.DIMENSIONS["request"]}, value__language=4),
+            None,
+            None,
+        ),
+    ],
+)
+def test_each_stage_drops_what_fails_it(tmp_path, stage, answered, realistic, imaginary):
+    corpus(tmp_path, 1)
+
+    def answer(messages):
+        good = simulated_answers.answer(messages)
+        if stage_of(messages) != stage:
+            return good
+        return json.dumps({**json.loads(good), **answered}) if isinstance(answered, dict) else answered
+
+    with endpoint(answer) as server:
+        config = SimulateConfig(**{**settings(tmp_path, server), "max_reject_frac": 1.0})
+        if realistic and imaginary:
+            with pytest.raises(CorpusError, match=realistic):
+                simulate(config)
+        else:
+            simulate(config)
+    rejects = [json.loads(line) for line in (tmp_path / "out/rejects.jsonl").read_text().splitlines()]
+    reasons = {r["id"]: r["reason"] for r in rejects if r["id"].startswith("c0")}
+    expected = {"c0.realistic": realistic, "c0.imaginary": imaginary}
+    assert reasons == {id: reason for id, reason in expected.items() if reason}
+
+
+def test_transcripts_come_from_the_annotation_where_there_is_one(tmp_path):
+    turn = {"speaker": "s", "start": 0.0, "end": 0.1, "text": "Quite other words!"}
+    annotation = {"duration": 0.2, "turns": [turn], "speakers": [{"id": "s"}]}
+    corpus(tmp_path, 1, annotation=annotation)
+    with (
+        endpoint(simulated_answers.answer) as server,
+        pytest.raises(CorpusError, match="transcript_changed 2"),
+    ):
+        simulate(SimulateConfig(**{**settings(tmp_path, server), "max_reject_frac": 1.0}))
+    assert '- "Quite other words!"' in server.asked[0]["messages"][0]["content"]
+
+
+def test_faults_along_the_way_change_nothing_but_the_bill(tmp_path):
+    manners = ["hang", "cut", "broken_json", "too_many", "server_error", "no_choices", GOOD, GOOD, GOOD, GOOD]
+    outputs = []
+    for name, manner in (("calm", lambda *_: GOOD), ("stormy", lambda number, _: manners[number % 10])):
+        corpus(tmp_path / name, 6)
+        with endpoint(simulated_answers.answer, manner) as server:
+            simulate(SimulateConfig(**settings(tmp_path / name, server, seconds=0.2, attempts=20)))
+            assert set(server.paid.values()) == {1}
+        outputs.append(
+            [(tmp_path / name / "out" / f).read_bytes() for f in ("manifest.jsonl", "rejects.jsonl")]
+        )
+        journal = (tmp_path / name / "out/answers.jsonl").read_text().splitlines()
+        assert len(journal) == len(server.asked)
+    assert outputs[0][0] == outputs[1][0]
+    assert outputs[0][1].replace(b"calm", b"stormy") == outputs[1][1]
+
+
+def test_a_killed_job_pays_for_nothing_twice(tmp_path):
+    corpus(tmp_path, 8)
+    with endpoint(simulated_answers.answer, lambda number, _: GOOD if number < 13 else "hang") as server:
+        flags = {
+            "SimulateConfig.corpora": (f"{tmp_path}/in",), "SimulateConfig.output": f"{tmp_path}/out",
+            "SimulateConfig.endpoint": "@Endpoint()", "Endpoint.url": server.url, "Endpoint.model": "m",
+            "Endpoint.concurrency": 4,
+        }  # fmt: skip
+        command = [
+            sys.executable,
+            "-m",
+            "bagpiper_jax.simulate_dialogues",
+            *(f"--gin.{k}={v}" for k, v in flags.items()),
+        ]
+        job = subprocess.Popen(command, cwd=REPOSITORY, env={**os.environ, "PYTHONPATH": str(REPOSITORY)})
+        journal, deadline = tmp_path / "out/answers.jsonl", time.monotonic() + 60
+        while not (journal.exists() and journal.read_bytes().count(b"\n") == 13 and server.under_way == 4):
+            assert job.poll() is None and time.monotonic() < deadline
+            time.sleep(0.02)
+        job.send_signal(signal.SIGKILL)
+        job.wait()
+        assert not (tmp_path / "out/manifest.jsonl").exists() and sum(server.paid.values()) == 13
+        server.release.set()
+        server.manner = lambda *_: GOOD
+        assert subprocess.run(command, cwd=REPOSITORY).returncode == 0
+        assert set(server.paid.values()) == {1} and sum(server.paid.values()) == 8 * 5
+    killed = (tmp_path / "out/manifest.jsonl").read_bytes()
+    with endpoint(simulated_answers.answer) as server:
+        corpus(tmp_path / "other", 8)
+        simulate(SimulateConfig(**settings(tmp_path / "other", server, concurrency=3)))
+    assert killed == (tmp_path / "other/out/manifest.jsonl").read_bytes()
