@@ -113,7 +113,10 @@ def make_mesh(config: MeshConfig = MeshConfig(), devices: Sequence[jax.Device] |
 
 def _slices(devices: Sequence[jax.Device]) -> int:
     """Of TPUs. GPU hosts are joined by a network fast enough for fsdp."""
-    return len({device.slice_index for device in devices}) if devices[0].platform == "tpu" else 1
+    if devices[0].platform != "tpu":
+        return 1
+    # A topology of one slice leaves the attribute out.
+    return len({getattr(device, "slice_index", 0) for device in devices})
 
 
 def shards(mesh: Mesh | AbstractMesh, axis: str | None) -> int:
