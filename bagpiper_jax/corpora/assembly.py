@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
+from bagpiper_jax import files
 from bagpiper_jax.manifest import MANIFEST, REJECTS, SPLITS, Clip, write_manifest
 
 SUMMARY = "corpus.json"
@@ -107,11 +108,6 @@ def safe_id(plain: str) -> str:
     return safe if safe == plain and len(safe) <= 100 else f"{safe[:80]}-{digest(plain)[:10]}"
 
 
-def file_sha256(path: str | os.PathLike) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def hash_split(group: str, seed: int, held_out: float) -> str:
     """The split of a group: validation and test get a `held_out` share of the groups each.
 
@@ -161,11 +157,7 @@ def write_json(path: str | os.PathLike, value: object) -> None:
     """Writes JSON atomically."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(
-        json.dumps(value, ensure_ascii=False, indent=1, sort_keys=False) + "\n", encoding="utf-8"
-    )
-    os.replace(temporary, path)
+    files.replace(path, json.dumps(value, ensure_ascii=False, indent=1) + "\n")
 
 
 def require_replaceable(directory: str | os.PathLike, kind: str) -> None:

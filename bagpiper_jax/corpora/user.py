@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bagpiper_jax import files
 from bagpiper_jax.captions import AnnotationError, AudioAnnotation, CaptionFilter, describe
 from bagpiper_jax.corpora import assembly, user_records
 from bagpiper_jax.corpora.assembly import CorpusError, RecordError, Reject
@@ -82,7 +83,7 @@ def build(config: UserCorpusConfig) -> Path:
     assembly.require_replaceable(directory, "user")
     records, rejects = _read(config, source)
     facts = {
-        "corpus": "user", "source": source.name, "source_sha256": assembly.file_sha256(source),
+        "corpus": "user", "source": source.name, "source_sha256": files.sha256(source),
         "config": dataclasses.asdict(dataclasses.replace(config, source=source.name, directory="")),
     }  # fmt: skip
     return finish(config, records, rejects, source.parent, facts)
@@ -288,9 +289,13 @@ def _group(record: UserRecord) -> str:
     return record.group or record.audio or record.id
 
 
-def _clip(config: UserCorpusConfig, record: UserRecord, files: Mapping, splits: Mapping[str, str]) -> Clip:
+def _clip(
+    config: UserCorpusConfig, record: UserRecord, converted: Mapping, splits: Mapping[str, str]
+) -> Clip:
     group = _group(record)
-    seconds = files["main"]["seconds"] if "main" in files else sum(file["seconds"] for file in files.values())
+    seconds = (
+        converted["main"]["seconds"] if "main" in converted else sum(x["seconds"] for x in converted.values())
+    )
     has_audio = bool(record.audio) or any(modality == "audio" for _, modality, _ in record.dialogue)
     return Clip(
         id=record.id,
@@ -301,7 +306,7 @@ def _clip(config: UserCorpusConfig, record: UserRecord, files: Mapping, splits: 
         caption=record.caption or None,
         text=record.text or None,
         annotation=record.annotation,
-        dialogue=_dialogue(record, files) or None,
+        dialogue=_dialogue(record, converted) or None,
         source=record.source or Path(config.source).stem,
         licence=record.licence or config.default_licence,
         language=record.language or config.default_language,
@@ -310,13 +315,13 @@ def _clip(config: UserCorpusConfig, record: UserRecord, files: Mapping, splits: 
     )
 
 
-def _dialogue(record: UserRecord, files: Mapping) -> list[list[str]]:
+def _dialogue(record: UserRecord, converted: Mapping) -> list[list[str]]:
     """The dialogue with audio content as clip ids, or as paths relative to the manifest."""
     messages = []
     for index, (role, modality, content) in enumerate(record.dialogue):
         if modality == "audio" and content == record.audio:
             content = record.id
-        elif index in files:
+        elif index in converted:
             content = f"audio/messages/{record.id}-{index}.flac"
         messages.append([role, modality, content])
     return messages

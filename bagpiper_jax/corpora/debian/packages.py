@@ -7,7 +7,8 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from bagpiper_jax.corpora.assembly import CorpusError, file_sha256
+from bagpiper_jax import files
+from bagpiper_jax.corpora.assembly import CorpusError
 
 _log = logging.getLogger(__name__)
 
@@ -154,7 +155,7 @@ def _checked(name: str, downloads: Path, work: Path) -> Package:
     if not archives:
         raise CorpusError(f"apt-get did not leave an archive of {name} in {downloads}")
     version = _run(["dpkg-deb", "--field", str(archives[-1].resolve()), "Version"], downloads).strip()
-    package = Package(name, version, file_sha256(archives[-1]), work / "unpacked" / name)
+    package = Package(name, version, files.sha256(archives[-1]), work / "unpacked" / name)
     known = KNOWN.get(name)
     if known is None or version != known.version:
         _log.warning(

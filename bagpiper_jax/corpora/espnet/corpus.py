@@ -10,6 +10,7 @@ import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from bagpiper_jax import files
 from bagpiper_jax.corpora import assembly, user, user_records
 from bagpiper_jax.corpora.assembly import CorpusError, RecordError, Reject
 from bagpiper_jax.corpora.espnet import inference, recipe, samples, specifiers
@@ -132,7 +133,7 @@ class _Collected:
                 self._reject(values[0], sample, error)
         self.facts.append({
             "task": specifier.task, "name": specifier.name, "split": split, "factor": specifier.factor,
-            "sha256": assembly.file_sha256(dataset.path), "samples": len(dataset.samples), "taken": added,
+            "sha256": files.sha256(dataset.path), "samples": len(dataset.samples), "taken": added,
             "rejected": len(self.rejects) - before, "slots": sum(lengths.values()) if lengths else None,
         })  # fmt: skip
         _log.info("%s:%s: %d samples, %d taken", specifier.task, specifier.name, len(dataset.samples), added)

@@ -1,0 +1,169 @@
+"""Every bad record and every bad file of a user's JSONL is named, and the others pass."""
+
+import os
+import wave
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from user_corpus_helpers import CAPTION, build, good, tone, write_jsonl
+
+from bagpiper_jax.captions import CaptionFilter
+from bagpiper_jax.corpora import assembly, user
+from bagpiper_jax.corpora.assembly import CorpusError
+
+
+def _nan(path: Path) -> None:
+    samples = tone()
+    samples[100] = np.nan
+    soundfile.write(path, samples, 16_000, "FLOAT")
+
+
+def _half_hour(path: Path) -> None:
+    soundfile.write(path, np.zeros(30 * 60 * 8_000, np.int16), 8_000)
+
+
+def _no_samples(path: Path) -> None:
+    with wave.open(str(path), "wb") as file:
+        file.setparams((1, 2, 16_000, 0, "NONE", ""))
+
+
+BAD_AUDIO = {
+    "missing_audio": lambda path: None,
+    "corrupt_audio": lambda path: path.write_bytes(b"RIFF" + os.urandom(4000)),
+    "empty_audio": _no_samples,
+    "not_finite_audio": _nan,
+    "too_long_audio": _half_hour,
+    "too_short_audio": lambda path: soundfile.write(path, tone(0.05), 16_000),
+    "silent_audio": lambda path: soundfile.write(path, np.zeros(8_000), 16_000),
+    "out_of_range_audio": lambda path: soundfile.write(path, tone() * 32_768, 16_000, "FLOAT"),
+}
+
+
+@pytest.mark.parametrize("reason", BAD_AUDIO)
+def test_bad_audio_is_a_named_reject(tmp_path, reason):
+    (tmp_path / "source").mkdir()
+    BAD_AUDIO[reason](tmp_path / "source" / "bad.wav")
+    clips, rejects = build(tmp_path, [good(), {"id": "bad", "audio": "bad.wav", "caption": CAPTION}])
+    assert [clip.id for clip in clips] == ["good"]
+    (reject,) = rejects
+    assert (reject["reason"], reject["line"], reject["id"]) == (reason, 2, "bad")
+    assert reject["file"].endswith("records.jsonl") and "bad.wav" in reject["detail"] and reject["remedy"]
+    assert not list((tmp_path / "out").rglob("*.tmp.flac"))
+
+
+def test_a_zero_byte_file_a_folder_and_an_absurd_path_are_rejects(tmp_path):
+    (tmp_path / "source" / "folder").mkdir(parents=True)
+    (tmp_path / "source" / "nothing.wav").touch()
+    records = [good(), good("a", audio="nothing.wav"), good("b", audio="folder"), good("c", audio="x" * 5000)]
+    clips, rejects = build(tmp_path, records)
+    assert len(clips) == 1
+    assert [r["reason"] for r in rejects] == ["empty_audio", "missing_audio", "unreadable_audio"]
+
+
+BAD_RECORDS = {
+    "not json": ("{'id': 1}", "bad_json"),
+    "cut short": ('{"id": "x", "audio": "good.wav"', "bad_json"),
+    "not utf-8": (b'{"caption": "\xff\xfe"}', "bad_json"),
+    "nested too deep": ("[" * 100_000, "bad_json"),
+    "a list": ("[1, 2]", "bad_json"),
+    "not a number": ('{"id": "x", "audio": "good.wav", "caption": "a", "duration": NaN}', "bad_json"),
+    "caption of spaces": (good("x", caption=" \t\n "), "blank_caption"),
+    "caption a number": (good("x", caption=7), "wrong_type"),
+    "audio a list": (good("x", audio=["good.wav"]), "wrong_type"),
+    "id a number": (good("x", id=5), "wrong_type"),
+    "annotation a string": (good("x", annotation="loud"), "wrong_type"),
+    "id with a path": (good("../../x"), "bad_id"),
+    "id far too long": (good("x" * 500), "bad_id"),
+    "endless caption": (good("x", caption="word " * 100_000), "too_long_text"),
+    "control characters": (good("x", caption="a\x00b"), "bad_text"),
+    "half a surrogate pair": ('{"id": "x", "audio": "good.wav", "caption": "\\ud800"}', "bad_text"),
+    "unknown split": (good("x", split="dev"), "bad_split"),
+    "unknown domain": (good("x", domain="noise"), "bad_domain"),
+    "absurd language": (good("x", language="the language of birds"), "bad_language"),
+    "nothing said of the audio": ({"id": "x", "audio": "good.wav"}, "no_content"),
+    "no audio": ({"id": "x", "caption": CAPTION}, "no_audio"),
+    "nothing at all": ({}, "no_content"),
+    "null byte in the path": (good("x", audio="good\x00.wav"), "bad_text"),
+    "unknown role": (good("x", dialogue=[["narrator", "text", "Hi."]]), "unknown_role"),
+    "unknown modality": (good("x", dialogue=[["user", "smell", "Hi."]]), "bad_dialogue"),
+    "message of spaces": (good("x", dialogue=[["user", "text", "  "]]), "bad_dialogue"),
+    "message of two parts": (good("x", dialogue=[["user", "Hi."]]), "bad_dialogue"),
+    "dialogue an object": (good("x", dialogue={"user": "Hi."}), "wrong_type"),
+    "empty dialogue": (good("x", dialogue=[]), "wrong_type"),
+    "dialogue with missing audio": (good("x", dialogue=[["user", "audio", "no.wav"]]), "missing_audio"),
+    "annotation of nothing": (good("x", annotation={}), "bad_annotation"),
+    "annotation with negative duration": (good("x", annotation={"duration": -1.0}), "bad_annotation"),
+    "annotation of another clip": (good("x", annotation={"duration": 25.0}), "duration_mismatch"),
+    "event after the end": (
+        good("x", annotation={"duration": 0.5, "sounds": [{"label": "bell", "start": 3.0, "end": 4.0}]}),
+        "bad_annotation",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD_RECORDS)
+def test_a_bad_record_is_a_named_reject_and_the_others_pass(tmp_path, case):
+    record, reason = BAD_RECORDS[case]
+    clips, rejects = build(tmp_path, [good("before"), record, good("after")])
+    assert [clip.id for clip in clips] == ["before", "after"]
+    assert [(r["reason"], r["line"]) for r in rejects] == [(reason, 2)]
+    assert rejects[0]["file"].endswith("records.jsonl") and rejects[0]["detail"] and rejects[0]["remedy"]
+
+
+def test_a_repeated_id_names_the_first_line(tmp_path):
+    clips, rejects = build(tmp_path, [good("a"), good("b"), good("a", caption="Another.")])
+    assert [clip.id for clip in clips] == ["a", "b"] and clips[0].caption == CAPTION
+    assert rejects[0]["reason"] == "duplicate_id" and "line 1" in rejects[0]["detail"]
+
+
+def test_too_many_rejects_fail_the_build_and_leave_no_manifest(tmp_path):
+    build(tmp_path, [good("a")])
+    with pytest.raises(CorpusError, match=r"2 of 3 records were rejected \(blank_caption 2\).*rejects.jsonl"):
+        build(tmp_path, [good("a"), good("b", caption=" "), good("c", caption=" ")], max_reject_frac=0.5)
+    assert not (tmp_path / "out" / "manifest.jsonl").exists()
+    assert len((tmp_path / "out" / "rejects.jsonl").read_text().splitlines()) == 2
+
+
+@pytest.mark.parametrize("records", [[], ["", "  "]])
+def test_an_empty_source_fails(tmp_path, records):
+    with pytest.raises(CorpusError, match="none to read"):
+        build(tmp_path, records)
+
+
+def test_a_missing_source_and_its_own_folder_are_refused(tmp_path):
+    with pytest.raises(CorpusError, match="does not exist"):
+        user.build(user.UserCorpusConfig(str(tmp_path / "no.jsonl"), str(tmp_path / "out")))
+    source = write_jsonl(tmp_path, [good()])
+    with pytest.raises(CorpusError, match="holds the source"):
+        user.build(user.UserCorpusConfig(str(source), str(source.parent)))
+    assert source.exists()
+
+
+def test_another_corpus_is_not_overwritten(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "manifest.jsonl").write_text("{}\n")
+    with pytest.raises(CorpusError, match="holds another corpus"):
+        build(tmp_path, [good()])
+    assert (tmp_path / "out" / "manifest.jsonl").read_text() == "{}\n"
+
+
+def test_a_dialogue_that_quotes_a_rejected_record_is_rejected_too(tmp_path):
+    quoting = {"id": "q", "audio": "good.wav", "dialogue": [["assistant", "audio", "gone"]]}
+    quoting_that = {"id": "r", "audio": "good.wav", "dialogue": [["assistant", "audio", "q"]]}
+    clips, rejects = build(tmp_path, [good(), good("gone", audio="no.wav"), quoting, quoting_that])
+    assert [clip.id for clip in clips] == ["good"]
+    assert [r["reason"] for r in rejects] == ["missing_audio", "broken_reference", "broken_reference"]
+
+
+def test_the_caption_filter_counts_by_its_own_reasons(tmp_path):
+    records = [good("short"), good("long", caption="one two three four five six seven.")]
+    clips, rejects = build(tmp_path, records, caption_filter=CaptionFilter(min_tokens=7))
+    assert [clip.id for clip in clips] == ["long"]
+    assert [r["reason"] for r in rejects] == ["caption_too_few_tokens"]
+
+
+def test_a_dying_worker_ends_the_build_with_advice():
+    with pytest.raises(CorpusError, match="worker process died near .*workers=1"):
+        list(assembly.parallel_map(os._exit, [3, 4, 5], workers=2))
