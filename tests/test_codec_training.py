@@ -1,16 +1,13 @@
 """Training the codec: its losses, its codebooks, and a run that is killed and continues."""
 
 import json
-import os
-import signal
 import subprocess
-import sys
-import time
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from encoder_helpers import job, metrics, whole_and_killed, write_corpus
 
 from bagpiper_jax import train_codec
 from bagpiper_jax.manifest import Clip, write_manifest
@@ -22,24 +19,6 @@ from bagpiper_jax.training.codec_report import HeldOutClip
 from bagpiper_jax.training.tags import Tags
 from bagpiper_jax.training.waveforms import CorpusAudioError, Waveforms, prefetched
 from tests.test_codec import HOP, TINY, noise
-
-soundfile = pytest.importorskip("soundfile")
-
-
-ANNOTATION = {"duration": 1.0, "sounds": [{"label": "bell", "start": 0.2, "end": 0.6, "level": "loud"}]}
-
-
-def write_corpus(directory, clips=6, seconds=1.0, annotated=False):
-    (directory / "audio").mkdir(parents=True)
-    rows = []
-    for index in range(clips):
-        name = f"audio/{index}.wav"
-        soundfile.write(directory / name, noise(index, int(seconds * 16_000), 1)[0], 16_000)
-        split = "validation" if index == 0 else "train"
-        annotation = ANNOTATION if annotated else None
-        rows.append(Clip(id=f"clip{index}", split=split, domain="sound", audio=name, annotation=annotation))
-    write_manifest(directory, rows)
-    return directory
 
 
 class TestLosses:
@@ -252,28 +231,12 @@ CodecOptimizerConfig.semantic_steps = 5
 @pytest.mark.slow
 def test_a_killed_run_continues_bit_for_bit(tmp_path):
     corpus = write_corpus(tmp_path / "corpus", clips=24, annotated=True)
-    (tmp_path / "tiny.gin").write_text(TINY_RUN)
+    training = "bagpiper_jax.train_codec", "TrainCodecConfig"
+    whole, killed = whole_and_killed(*training, TINY_RUN, corpus, tmp_path, "codec.safetensors")
 
-    def job(output):
-        arguments = ["--gin_file", tmp_path / "tiny.gin"]
-        arguments += [f"--gin.TrainCodecConfig.output={str(output)!r}"]
-        arguments += [f"--gin.TrainCodecConfig.corpora=({str(corpus)!r},)"]
-        return [sys.executable, "-m", "bagpiper_jax.train_codec", *map(str, arguments)]
-
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    subprocess.run(job(whole), check=True)
-    process = subprocess.Popen(job(broken))
-    while not _steps(broken, "train") >= 8:
-        assert process.poll() is None
-        time.sleep(0.02)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    assert not (broken / "codec.safetensors").exists()
-    subprocess.run(job(broken), check=True)
-
-    assert (broken / "codec.safetensors").read_bytes() == (whole / "codec.safetensors").read_bytes()
-    assert _lines(broken) == _lines(whole)
-    steps = [line for line in _lines(whole) if line["kind"] == "train"]
+    assert (killed / "codec.safetensors").read_bytes() == (whole / "codec.safetensors").read_bytes()
+    assert metrics(killed) == metrics(whole)
+    steps = metrics(whole, "train")
     assert len(steps) == 24 and ["mel" in line for line in steps] == [False] * 5 + [True] * 19
     heard = [line["mel"] + line["spectral"] for line in steps[5:]]
     assert np.mean(heard[-4:]) < 0.9 * heard[0], heard
@@ -281,19 +244,6 @@ def test_a_killed_run_continues_bit_for_bit(tmp_path):
     assert report["fingerprint"] == storage.read_header(whole / "codec.safetensors")["fingerprint"]
     assert report["report"]["clips"] == 1 and len(report["report"]["used"]) == 2
 
-    refused = [*job(whole), "--gin.CodecConfig.decoder_width=32"]
+    refused = [*job(*training, tmp_path / "tiny.gin", corpus, whole), "--gin.CodecConfig.decoder_width=32"]
     failure = subprocess.run(refused, capture_output=True, text=True)
     assert failure.returncode and "belongs to a run with other settings (codec:" in failure.stderr
-
-
-def _lines(directory):
-    path = directory / "metrics.jsonl"
-    return (
-        [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")]
-        if path.exists()
-        else []
-    )
-
-
-def _steps(directory, kind):
-    return sum(line["kind"] == kind for line in _lines(directory))

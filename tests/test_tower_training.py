@@ -1,22 +1,19 @@
 """Pre-training of an audio tower: its data, a run that is killed and continues, and its way into a model."""
 
 import json
-import os
-import signal
 import subprocess
 import sys
-import time
 
 import jax
 import numpy as np
 import pytest
+from encoder_helpers import ANNOTATION, metrics, whole_and_killed, write_corpus
 
 from bagpiper_jax.manifest import Clip
 from bagpiper_jax.models.configs import AudioTowerConfig
 from bagpiper_jax.training import tower, tower_data
 from bagpiper_jax.training.tags import Tags
 from bagpiper_jax.training.waveforms import Waveforms
-from tests.test_codec_training import ANNOTATION, write_corpus
 
 TINY_RUN = """
 AudioTowerConfig.layers = 1
@@ -95,28 +92,13 @@ def _model(config):
 
 @pytest.mark.slow
 def test_a_killed_run_continues_bit_for_bit_and_its_tower_imports(corpus, tmp_path):
-    (tmp_path / "tiny.gin").write_text(TINY_RUN)
+    training = "bagpiper_jax.train_tower", "TrainTowerConfig"
+    whole, killed = whole_and_killed(*training, TINY_RUN, corpus, tmp_path, "tower.safetensors")
 
-    def job(output):
-        arguments = ["--gin_file", tmp_path / "tiny.gin"]
-        arguments += [f"--gin.TrainTowerConfig.output={str(output)!r}"]
-        arguments += [f"--gin.TrainTowerConfig.corpora=({str(corpus)!r},)"]
-        return [sys.executable, "-m", "bagpiper_jax.train_tower", *map(str, arguments)]
-
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    subprocess.run(job(whole), check=True)
-    process = subprocess.Popen(job(broken))
-    while len(_losses(broken)) < 8:
-        assert process.poll() is None
-        time.sleep(0.02)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    assert not (broken / "tower.safetensors").exists()
-    subprocess.run(job(broken), check=True)
-
-    assert (broken / "tower.safetensors").read_bytes() == (whole / "tower.safetensors").read_bytes()
-    losses = _losses(whole)
-    assert losses == _losses(broken) and len(losses) == 24
+    assert (killed / "tower.safetensors").read_bytes() == (whole / "tower.safetensors").read_bytes()
+    assert metrics(killed) == metrics(whole)
+    losses = [line["loss"] for line in metrics(whole, "train")]
+    assert len(losses) == 24
     assert np.mean(losses[-4:]) < 0.8 * losses[0]
     scores = json.loads((whole / "tower_report.json").read_text())["scores"]
     assert scores["kind"] == scores["level"] == 1.0  # one tag each: nothing to confuse
@@ -130,9 +112,3 @@ def test_a_killed_run_continues_bit_for_bit_and_its_tower_imports(corpus, tmp_pa
     (tmp_path / "small.gin").write_text("\n".join(settings))
     subprocess.run([sys.executable, "-m", "bagpiper_jax.import_checkpoint", *map(str, arguments)], check=True)
     assert (start / "config.json").exists()
-
-
-def _losses(directory):
-    path = directory / "metrics.jsonl"
-    lines = path.read_text().splitlines() if path.exists() else []
-    return [json.loads(x)["loss"] for x in lines if x.endswith("}") and '"train"' in x]

@@ -9,12 +9,10 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from jax.sharding import AxisType, NamedSharding
-from jax.sharding import PartitionSpec as P
 
 from bagpiper_jax.models.codec.storage import save_codec
 from bagpiper_jax.models.configs import CodecConfig
-from bagpiper_jax.training import codec_report
+from bagpiper_jax.training import codec_report, encoder_loop, snapshot
 from bagpiper_jax.training.codec_data import Crops, crops
 from bagpiper_jax.training.codec_step import (
     CodecOptimizerConfig,
@@ -23,15 +21,15 @@ from bagpiper_jax.training.codec_step import (
     semantic_step,
     train_step,
 )
-from bagpiper_jax.training.metrics import MetricWriter
-from bagpiper_jax.training.progress import Progress
-from bagpiper_jax.training.snapshot import restore, save
 from bagpiper_jax.training.tags import Tags
-from bagpiper_jax.training.waveforms import Waveforms, prefetched
+from bagpiper_jax.training.waveforms import Waveforms
 
 _log = logging.getLogger(__name__)
 
 FILE, REPORT = "codec.safetensors", "codec_report.json"
+_CHANGEABLE = (
+    "output", "corpora", "log_every", "validate_every", "save_every", "validation_clips", "compact",
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,39 +71,19 @@ class TrainCodecConfig:
 
 def train_codec(config: TrainCodecConfig) -> codec_report.CodecReport:
     """Trains, measures on held-out clips, and writes `codec.safetensors`; returns the last report."""
-    output = Path(config.output)
     train, held_out = Waveforms(config.corpora, "train"), Waveforms(config.corpora, "validation")
     tags = Tags(clip for _, clip in train.clips)
     _log.info("the semantic branch learns %d tags", len(tags))
-    template = initial_state(config.codec, config.optimizer, config.steps, config.seed, len(tags))
-    rows, everywhere = _shardings(config.batch_clips)
-    output.mkdir(parents=True, exist_ok=True)
-    state = jax.device_put(restore(output, template, _identity(config)), everywhere)
-    start = int(state.step)
-    make = functools.partial(_crops, config, train, tags)
-    advance = functools.partial(_advance, config)
-    writer, pending = MetricWriter(output, start), None
-    with Progress(start, config.steps) as progress:
-        for step, batch in prefetched(make, range(start, config.steps)):
-            state, metrics = advance(state, jax.device_put(batch, rows), step)
-            progress.step()
-            done = step + 1
-            if pending is not None:  # metrics are fetched one step late, when they are ready
-                _publish(*pending, writer, progress)
-                pending = None
-            if done % config.log_every == 0:
-                pending = done, metrics
-            if done % config.validate_every == 0 and config.optimizer.semantic_steps < done < config.steps:
-                report, _ = _measure(state, config, held_out, config.validation_clips)
-                writer.write(done, codec_report.scalars(report), "validation")
-            if done % config.save_every == 0 or done == config.steps:
-                save(output, state, _identity(config))
-    if pending is not None:
-        _publish(*pending, writer, progress)
-    report, decoded = _measure(state, config, held_out, len(held_out))
-    writer.write(config.steps, codec_report.scalars(report), "validation")
-    writer.close()
-    _finish(output, state, config, report)
+    state, report = encoder_loop.train(
+        config,
+        initial_state(config.codec, config.optimizer, config.steps, config.seed, len(tags)),
+        snapshot.identity(config, _CHANGEABLE),
+        make=functools.partial(_crops, config, train, tags),
+        advance=functools.partial(_advance, config),
+        measure=functools.partial(_measure, config, held_out),
+        scalars=codec_report.scalars,
+    )
+    _finish(state, config, report)
     return report
 
 
@@ -116,29 +94,31 @@ def _crops(config: TrainCodecConfig, train: Waveforms, tags: Tags, step: int) ->
     return crops(train, tags, config.seed, step, count, frames, config.codec.hop)
 
 
-def _advance(config: TrainCodecConfig, state: CodecState, batch: Crops, step: int):
+def _advance(
+    config: TrainCodecConfig, state: CodecState, batch: Crops, step: int
+) -> tuple[CodecState, dict[str, jax.Array]]:
     settings = {"codec": config.codec, "config": config.optimizer, "steps": config.steps}
     if step < config.optimizer.semantic_steps:
         return semantic_step(state, batch, **settings)
     return train_step(state, batch, **settings, seed=config.seed)
 
 
-def _publish(step: int, metrics: dict[str, jax.Array], writer: MetricWriter, progress: Progress) -> None:
-    numbers = {name: float(value) for name, value in metrics.items()}
-    if not np.isfinite(numbers["loss"]):
-        raise FloatingPointError(f"the loss is {numbers['loss']} at step {step}; lower the learning rate")
-    writer.write(step, numbers)
-    progress.report(step, numbers)
-
-
-def _measure(state, config: TrainCodecConfig, held_out: Waveforms, count: int):
-    chosen = np.linspace(0, len(held_out) - 1, min(count, len(held_out))).astype(int)
+def _measure(
+    config: TrainCodecConfig, held_out: Waveforms, state: CodecState, done: int
+) -> codec_report.CodecReport | None:
+    """A sample of the held-out clips on the way, all of them at the end; none while nothing can be decoded."""
+    if done <= config.optimizer.semantic_steps and done < config.steps:
+        return None
+    count = min(config.validation_clips, len(held_out)) if done < config.steps else len(held_out)
+    chosen = np.linspace(0, len(held_out) - 1, count).astype(int)
     read = [(held_out.clips[i][1], held_out.read(i)) for i in chosen]
     clips = [codec_report.HeldOutClip.of(clip, waveform) for clip, waveform in read if waveform is not None]
-    return codec_report.measure(state.parameters, config.codec, clips)
+    report, _ = codec_report.measure(state.parameters, config.codec, clips)
+    return report
 
 
-def _finish(output: Path, state, config: TrainCodecConfig, report: codec_report.CodecReport) -> None:
+def _finish(state: CodecState, config: TrainCodecConfig, report: codec_report.CodecReport) -> None:
+    output = Path(config.output)
     provenance = {
         "corpora": [os.path.basename(corpus) for corpus in config.corpora],
         "report": dataclasses.asdict(report),
@@ -149,25 +129,3 @@ def _finish(output: Path, state, config: TrainCodecConfig, report: codec_report.
     text = json.dumps({"fingerprint": name, **provenance}, indent=1, sort_keys=True)
     (output / REPORT).write_text(text + "\n", encoding="utf-8")
     _log.info("codec %s: mel %s, STOI %s, %s", name, report.mel, report.stoi, output / FILE)
-
-
-def _shardings(batch_clips: int) -> tuple[NamedSharding, NamedSharding]:
-    """Data parallel over as many devices as divide the batch."""
-    count = max(n for n in range(1, len(jax.devices()) + 1) if batch_clips % n == 0)
-    mesh = jax.make_mesh((count,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:count])
-    return NamedSharding(mesh, P("data")), NamedSharding(mesh, P())
-
-
-def _identity(config: TrainCodecConfig) -> dict:
-    """What a checkpoint must agree on for a run to continue from it."""
-    changeable = (
-        "output",
-        "corpora",
-        "log_every",
-        "validate_every",
-        "save_every",
-        "validation_clips",
-        "compact",
-    )
-    settings = dataclasses.asdict(config)
-    return {name: value for name, value in settings.items() if name not in changeable}

@@ -10,13 +10,10 @@ from jaxtyping import Array, Float
 
 from bagpiper_jax.models.codec import functional
 from bagpiper_jax.models.configs import CodecConfig
+from bagpiper_jax.training import tagger
 from bagpiper_jax.training.codebooks import CodebookConfig, quantize
 from bagpiper_jax.training.codec_data import Crops
 from bagpiper_jax.training.codec_losses import spectral_losses
-
-_TAGGER = "tagger."
-_RARE = -3.0
-"""Initial logit of every tag: most hold in few frames."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +43,7 @@ class CodecOptimizerConfig:
 class CodecState:
     """Everything training changes: `weights` take gradients, `books` follow the data.
 
-    Among the weights are those of `tagger.`, which tags frames (`tags`) and is no part of the codec.
+    Among the weights are those of `tagger`, which is no part of the codec.
     """
 
     step: Array
@@ -61,8 +58,7 @@ class CodecState:
 
 
 def _codec_parameters(weights, books):
-    kept = {name: value for name, value in weights.items() if not name.startswith(_TAGGER)}
-    return kept | {f"quantizer.{name}": value for name, value in books.items()}
+    return tagger.strip(weights) | {f"quantizer.{name}": value for name, value in books.items()}
 
 
 def optimizer(config: CodecOptimizerConfig, steps: int) -> optax.GradientTransformation:
@@ -85,8 +81,7 @@ def initial_state(
     parameters = functional.initialize(codec, seed)
     books = {name.split(".")[1]: parameters[name] for name in parameters if name.startswith("quantizer.")}
     weights = {name: value for name, value in parameters.items() if not name.startswith("quantizer.")}
-    weights |= {_TAGGER + "kernel": jnp.zeros((codec.semantic.width, num_tags))}
-    weights |= {_TAGGER + "bias": jnp.full(num_tags, _RARE)}
+    weights |= tagger.initialize(codec.semantic.width, num_tags)
     return CodecState(jnp.zeros((), jnp.int32), weights, books, optimizer(config, steps).init(weights))
 
 
@@ -116,9 +111,8 @@ def semantic_losses(weights, books, batch: Crops, codec: CodecConfig):
 
 
 def _tag_loss(weights, features: Float[Array, "B N D"], batch: Crops) -> Float[Array, ""]:
-    """Binary cross-entropy, summed over tags, of the frames whose tags are known."""
-    logits = features @ weights[_TAGGER + "kernel"] + weights[_TAGGER + "bias"]
-    loss = optax.sigmoid_binary_cross_entropy(logits, batch.tags.astype(logits.dtype)).sum(-1).mean(-1)
+    """The tagger's loss, averaged over the clips whose tags are known."""
+    loss = tagger.frame_losses(tagger.logits(weights, features), batch.tags).mean(-1)
     return jnp.where(batch.tagged, loss, 0).sum() / jnp.maximum(batch.tagged.sum(), 1)
 
 

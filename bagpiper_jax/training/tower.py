@@ -20,19 +20,17 @@ from jaxtyping import Array, Float
 from bagpiper_jax.models.audio_tower import AudioTower
 from bagpiper_jax.models.codec.storage import load_codec
 from bagpiper_jax.models.configs import AudioTowerConfig, BagpiperConfig
-from bagpiper_jax.training import snapshot, tower_data
+from bagpiper_jax.training import encoder_loop, snapshot, tagger, tower_data
 from bagpiper_jax.training.codec_report import reconstruct
-from bagpiper_jax.training.metrics import MetricWriter
-from bagpiper_jax.training.progress import Progress
 from bagpiper_jax.training.state import flatten, unflatten
 from bagpiper_jax.training.tags import Tags
 from bagpiper_jax.training.tower_data import TaggedClips
-from bagpiper_jax.training.waveforms import Waveforms, prefetched
+from bagpiper_jax.training.waveforms import Waveforms
 
 _log = logging.getLogger(__name__)
 
 REPORT = "tower_report.json"
-_RARE = -3.0  # first logit of every tag: most hold in few frames
+_CHANGEABLE = ("output", "corpora", "log_every", "validate_every", "save_every")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +69,7 @@ class TrainTowerConfig:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class TowerState:
-    """Everything training changes; `weights` are the tower's parameters by path and those of `tagger/`."""
+    """Everything training changes; `weights` are the tower's parameters by path and those of `tagger`."""
 
     step: Array
     weights: dict[str, Array]
@@ -80,58 +78,38 @@ class TowerState:
 
 def train_tower(config: TrainTowerConfig) -> tuple[dict[str, Array], dict[str, float]]:
     """Trains, and returns the tower's parameters by path, e.g. `conv1/kernel`, and its held-out scores."""
-    output = Path(config.output)
-    output.mkdir(parents=True, exist_ok=True)
     train, held_out = (Waveforms(config.corpora, split, annotated=True) for split in ("train", "validation"))
     tags = Tags(clip for _, clip in train.clips)
     copy = _codec_copies(config.codec) if config.codec else None
-    state = snapshot.restore(output, initial_state(config, len(tags)), _identity(config))
-    start = int(state.step)
     validation = _validation(held_out, tags, copy, config.chunks)
 
-    def make(step: int) -> TaggedClips:
-        return tower_data.draw(train, tags, copy, config.seed, step, config.batch_clips, config.chunks)
+    def measure(state: TowerState, done: int) -> dict[str, float]:
+        scores = _score(state, config, tags, validation)
+        _log.info("step %d, held out: %s", done, _shown(scores))
+        return scores
 
-    writer, pending, scores = MetricWriter(output, start), None, {}
-    with Progress(start, config.steps) as progress:
-        for step, batch in prefetched(make, range(start, config.steps)):
-            state, loss = train_step(state, batch, config)
-            progress.step()
-            done = step + 1
-            if pending is not None:  # fetched one step late, when it is ready
-                _publish(*pending, writer, progress)
-            pending = (done, loss) if done % config.log_every == 0 else None
-            if done % config.validate_every == 0 or done == config.steps:
-                scores = _score(state, config, tags, validation)
-                writer.write(done, scores, "validation")
-                _log.info("step %d, held out: %s", done, _shown(scores))
-            if done % config.save_every == 0 or done == config.steps:
-                snapshot.save(output, state, _identity(config))
-    if pending is not None:
-        _publish(*pending, writer, progress)
-    writer.close()
-    scores = scores or _score(state, config, tags, validation)
+    state, scores = encoder_loop.train(
+        config,
+        initial_state(config, len(tags)),
+        snapshot.identity(config, _CHANGEABLE),
+        make=lambda step: tower_data.draw(
+            train, tags, copy, config.seed, step, config.batch_clips, config.chunks
+        ),
+        advance=lambda state, batch, step: train_step(state, batch, config),
+        measure=measure,
+        scalars=dict,
+    )
     report = {"scores": scores, "tags": tags.names, "steps": config.steps, "seed": config.seed}
-    (output / REPORT).write_text(json.dumps(report, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    return _tower_parameters(state.weights), scores
-
-
-def _publish(step: int, loss: Array, writer: MetricWriter, progress: Progress) -> None:
-    numbers = {"loss": float(loss)}
-    if not np.isfinite(numbers["loss"]):
-        raise FloatingPointError(f"the loss is {numbers['loss']} at step {step}; lower the learning rate")
-    writer.write(step, numbers)
-    progress.report(step, numbers)
+    path = Path(config.output) / REPORT
+    path.write_text(json.dumps(report, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    return tagger.strip(state.weights), scores
 
 
 def initial_state(config: TrainTowerConfig, num_tags: int) -> TowerState:
     weights = flatten(
         nnx.to_pure_dict(nnx.state(AudioTower(config.model.tower, rngs=nnx.Rngs(config.seed)), nnx.Param))
     )
-    weights |= {
-        "tagger/kernel": jnp.zeros((config.model.tower.output_width, num_tags)),
-        "tagger/bias": jnp.full(num_tags, _RARE),
-    }
+    weights |= tagger.initialize(config.model.tower.output_width, num_tags)
     return TowerState(jnp.zeros((), jnp.int32), weights, _optimizer(config).init(weights))
 
 
@@ -140,26 +118,25 @@ def tag_logits(
 ) -> Float[Array, "B N K"]:
     """Logits of every tag at every token; each row is one clip and one attention window."""
     graph = nnx.graphdef(nnx.eval_shape(lambda: AudioTower(config, rngs=nnx.Rngs(0))))
-    tower = nnx.merge(graph, unflatten(_tower_parameters(weights)))
+    tower = nnx.merge(graph, unflatten(tagger.strip(weights)))
     present = (batch.chunk_frames > 0).astype(jnp.int32)
     features = tower(batch.mel, batch.chunk_frames, present, present)
-    return features @ weights["tagger/kernel"] + weights["tagger/bias"]
+    return tagger.logits(weights, features)
 
 
 def tag_loss(weights: dict[str, Array], config: AudioTowerConfig, batch: TaggedClips) -> Float[Array, ""]:
-    """Binary cross-entropy, summed over tags, averaged over valid tokens."""
-    logits = tag_logits(weights, config, batch)
-    loss = optax.sigmoid_binary_cross_entropy(logits, batch.tags.astype(logits.dtype)).sum(-1)
+    """The tagger's loss, averaged over valid tokens."""
+    loss = tagger.frame_losses(tag_logits(weights, config, batch), batch.tags)
     return jnp.where(batch.valid, loss, 0).sum() / batch.valid.sum()
 
 
 @functools.partial(jax.jit, static_argnames="config", donate_argnums=0)
 def train_step(
     state: TowerState, batch: TaggedClips, config: TrainTowerConfig
-) -> tuple[TowerState, Float[Array, ""]]:
+) -> tuple[TowerState, dict[str, Array]]:
     loss, gradient = jax.value_and_grad(tag_loss)(state.weights, config.model.tower, batch)
     updates, moments = _optimizer(config).update(gradient, state.moments, state.weights)
-    return TowerState(state.step + 1, optax.apply_updates(state.weights, updates), moments), loss
+    return TowerState(state.step + 1, optax.apply_updates(state.weights, updates), moments), {"loss": loss}
 
 
 def _optimizer(config: TrainTowerConfig) -> optax.GradientTransformation:
@@ -168,10 +145,6 @@ def _optimizer(config: TrainTowerConfig) -> optax.GradientTransformation:
     return optax.chain(
         optax.clip_by_global_norm(1.0), optax.adamw(schedule, b2=0.98, weight_decay=config.weight_decay)
     )
-
-
-def _tower_parameters(weights: dict[str, Array]) -> dict[str, Array]:
-    return {name: x for name, x in weights.items() if not name.startswith("tagger/")}
 
 
 def _codec_copies(path: str) -> tower_data.Copy:
@@ -220,9 +193,3 @@ def _score(state: TowerState, config: TrainTowerConfig, tags: Tags, batches: dic
 
 def _shown(scores: dict[str, float]) -> str:
     return ", ".join(f"{name} {value:.3f}" for name, value in scores.items())
-
-
-def _identity(config: TrainTowerConfig) -> dict:
-    """What a snapshot must agree on for a run to continue from it."""
-    changeable = ("output", "corpora", "log_every", "validate_every", "save_every")
-    return {name: value for name, value in dataclasses.asdict(config).items() if name not in changeable}
