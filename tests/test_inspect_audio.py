@@ -2,30 +2,19 @@
 
 import numpy as np
 import pytest
+from inspection_helpers import CODEC, random_codec
 from synthetic_cache import CODES, STREAMS, example, write_mixture_of
 
 from bagpiper_jax import audio, inspect_data
 from bagpiper_jax.data.batch import BatchShape
 from bagpiper_jax.data.cache import CacheError
 from bagpiper_jax.generation.replies import decode_clips
-from bagpiper_jax.models.codec import functional
-from bagpiper_jax.models.codec.storage import save_codec
-from bagpiper_jax.models.configs import CodecConfig, SemanticEncoderConfig
-
-CODEC = CodecConfig(
-    encoder_width=4, decoder_width=16, acoustic_width=8, codebook_size=CODES, codebook_width=16,
-    num_codebooks=STREAMS,
-    semantic=SemanticEncoderConfig(8, 1, 2, 16, conv_widths=(8,) * 7, positional_kernel=4, positional_groups=2),
-)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def codec(tmp_path_factory):
     """(path, parameters, fingerprint) of a random codec."""
-    path, parameters = tmp_path_factory.mktemp("codec") / "codec.safetensors", functional.initialize(CODEC)
-    shape = parameters["quantizer.embed"].shape
-    parameters["quantizer.embed"] = np.random.default_rng(0).normal(size=shape).astype(np.float32)
-    return path, parameters, save_codec(path, parameters, CODEC)
+    return random_codec(tmp_path_factory.mktemp("codec") / "codec.safetensors")
 
 
 def test_codes_are_decoded_into_files(tmp_path, codec):
@@ -41,7 +30,7 @@ def test_codes_are_decoded_into_files(tmp_path, codec):
     def show(**fields) -> str:
         shape = BatchShape(1, 256, 8)
         config = {"lock": str(lock), "shape": shape, "audio_dir": str(tmp_path / "out"), **fields}
-        return inspect_data.inspect(inspect_data.InspectConfig(**config))
+        return inspect_data.inspect(inspect_data.InspectConfig(**config)).said
 
     assert "wrote" not in show(task="task", index=0), "codes without a codec"
     assert f"wrote {tmp_path}/out/task_0_codes0.wav" in show(task="task", index=0, codec=str(path))

@@ -187,7 +187,7 @@ def test_inspecting_shows_examples_rows_rejects_and_shares(lock_path):
     shape = BatchShape(2, 256, 8)
 
     def show(**fields) -> str:
-        return inspect_data.inspect(inspect_data.InspectConfig(lock=str(lock_path), shape=shape, **fields))
+        return inspect_data.inspect(inspect_data.InspectConfig(lock=str(lock_path), shape=shape, **fields)).said
 
     summary = show(contents=True)
     assert "user_audio_to_caption" in summary and "packing: " in summary and "of slots" in summary

@@ -19,14 +19,18 @@ _TICKS = 4
 _COLOURS = 8  # in report.css
 
 
-def png(pixels: UInt8[np.ndarray, "height width"]) -> bytes:
-    """Palette indices to a PNG file, dark to bright."""
+def png(
+    pixels: UInt8[np.ndarray, "height width"], palette: UInt8[np.ndarray, "256 3"] | None = None
+) -> bytes:
+    """Palette indices to a PNG file, dark to bright; with a palette of its own, index 0 is transparent."""
     height, width = pixels.shape
     raw = np.zeros((height, width + 1), np.uint8)  # a leading 0 per line: no filter
     raw[:, 1:] = pixels
     header = struct.pack(">IIBBBBB", width, height, 8, 3, 0, 0, 0)
     body = zlib.compress(raw.tobytes(), 9)
-    chunks = [(b"IHDR", header), (b"PLTE", _palette().tobytes()), (b"IDAT", body), (b"IEND", b"")]
+    colours = heat_palette() if palette is None else palette
+    clear = [] if palette is None else [(b"tRNS", b"\0")]
+    chunks = [(b"IHDR", header), (b"PLTE", colours.tobytes()), *clear, (b"IDAT", body), (b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(kind, data) for kind, data in chunks)
 
 
@@ -34,7 +38,8 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
-def _palette() -> UInt8[np.ndarray, "256 3"]:
+def heat_palette() -> UInt8[np.ndarray, "256 3"]:
+    """From black over red to light yellow."""
     stops, at = np.array(_PALETTE_STOPS, np.float64), np.linspace(0, 1, len(_PALETTE_STOPS))
     grid = np.linspace(0, 1, 256)
     return np.stack([np.interp(grid, at, stops[:, c]) for c in range(3)], axis=1).round().astype(np.uint8)
@@ -60,12 +65,14 @@ def figure(samples: Float32[np.ndarray, "samples"], label: str, audible: bool = 
     picture = data_uri(spectrogram(samples), "image/png")
     name = escape(label, quote=True)
     return (
-        f'<figure><img src="{picture}" alt="Spectrogram: {name}">{_player(samples, name) if audible else ""}'
+        f'<figure><img src="{picture}" alt="Spectrogram: {name}">{player(samples, label) if audible else ""}'
         f"<figcaption>{escape(label)} <small>{len(samples) / 16000:.1f} s</small></figcaption></figure>"
     )
 
 
-def _player(samples: Float32[np.ndarray, "samples"], name: str) -> str:
+def player(samples: Float32[np.ndarray, "samples"], label: str) -> str:
+    """An audio player with a 16 kHz waveform in it, as FLAC."""
+    name = escape(label, quote=True)
     sound = data_uri(encode_flac(np.clip(samples, -1, 1).astype(np.float32)), "audio/flac")
     return f'<audio controls preload="metadata" src="{sound}" aria-label="{name}"></audio>'
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
+from bagpiper_jax.evaluation.page import write_page
 from bagpiper_jax.evaluation.pictures import figure, line_chart
 from bagpiper_jax.evaluation.scores import Score
 
-_STYLE = Path(__file__).with_name("report.css")
 _LOSS_CHART = (
     "loss",
     "loss_audio_to_caption",
@@ -95,19 +95,7 @@ def write_report(
         _exhibits(exhibits, show),
         *(_settings(run) for run in runs if run.config),
     ]
-    page = (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        '<meta name="color-scheme" content="light dark">'
-        f"<title>{escape(title)}</title><style>{_STYLE.read_text(encoding='utf-8')}</style></head>"
-        f"<body><main>{''.join(body)}</main></body></html>\n"
-    )
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(page, encoding="utf-8")
-    os.replace(temporary, path)
-    return path
+    return write_page(path, title, body)
 
 
 def _facts(runs: Sequence[Run]) -> str:

@@ -1,8 +1,11 @@
 """Everything that inspection finds, as text for a terminal."""
 
 import collections
+from collections.abc import Sequence
 
 from bagpiper_jax.data.cache import TaskCache
+from bagpiper_jax.inspection.comparison import Difference, TaskDifference
+from bagpiper_jax.inspection.finding import Fate
 from bagpiper_jax.inspection.shown import Said, Shown, ShownRow
 from bagpiper_jax.inspection.survey import QUANTILES, Survey, TaskSurvey
 from bagpiper_jax.inspection.validation import Validation
@@ -134,3 +137,34 @@ def some_rejects(cache: TaskCache, limit: int) -> list[dict]:
         if shown[reject["reason"]] <= limit:
             found.append(reject)
     return found
+
+
+def describe_absence(fate: Fate) -> str:
+    """A clip that has no example in a task."""
+    if fate.reject is None:
+        return f"{fate.task}: no example; the task skipped the clip, or its corpus does not hold it"
+    return f"{fate.task}: rejected as {fate.reject['reason']}: {fate.reject['detail']}"
+
+
+def describe_difference(found: Difference, most: int = 5) -> str:
+    """What differs between two caches; of every kind of clip the first `most`."""
+    lines = [f"first   {found.first}", f"second  {found.second}", *found.settings]
+    for task in found.tasks:
+        lines += _task_difference(task, most)
+    return "\n".join([*lines, "equal" if found.is_equal else "DIFFERENT"])
+
+
+def _task_difference(task: TaskDifference, most: int) -> list[str]:
+    lines = [
+        f"{task.task}: {task.records[0]} → {task.records[1]} records; {task.same} the same, "
+        f"{len(task.changed)} changed, {len(task.removed)} removed, {len(task.added)} added"
+    ]
+    lines += [f"  made from {line}" for line in task.made_from]
+    lines += _listed("removed", task.removed, most) + _listed("added", task.added, most)
+    changed = [f"{c.id} ({', '.join(c.parts)})" for c in task.changed]
+    return lines + _listed("changed", changed, most) + _listed("damaged", task.damaged, most)
+
+
+def _listed(kind: str, names: Sequence[str], most: int) -> list[str]:
+    more = [f"  {kind}: … and {len(names) - most} more"] if len(names) > most else []
+    return [f"  {kind}: {name}" for name in names[:most]] + more

@@ -106,16 +106,19 @@ def _unplannable(name: str, cache: TaskCache, mixture: ServedMixture):
 def _stale(
     caches: dict[str, TaskCache], limits: MixtureLimits, data_root: str
 ) -> tuple[tuple[Violation, ...], tuple[str, ...]]:
-    """Violations, and notes, each said once for all tasks that share it."""
-    violations, notes = [], {}
+    """Violations and notes, each said once for all tasks that share it."""
+    changed, notes = {}, {}
     for name, cache in caches.items():
         state: Staleness = staleness(cache, data_root)
         for note in (*state.unchecked, *state.versions):
             notes.setdefault(note, []).append(name)
         if state.changed and not limits.allow_stale:
-            found = f"changed since it was cached: {_some(state.changed)}"
-            remedy = "run cache_tasks again, or set MixtureLimits.allow_stale"
-            violations.append(Violation("allow_stale", name, found, remedy))
+            changed.setdefault(state.changed, []).append(name)
+    remedy = "run cache_tasks again, or set MixtureLimits.allow_stale"
+    violations = [
+        Violation("allow_stale", _some(tasks), f"changed since it was cached: {_some(what)}", remedy)
+        for what, tasks in changed.items()
+    ]
     said = tuple(f"{note} ({_some(tasks)})" for note, tasks in notes.items())
     return tuple(violations), said
 

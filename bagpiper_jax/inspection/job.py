@@ -1,0 +1,221 @@
+"""The job `inspect_data`: one view of a cached mixture, as text and, if asked for, as a page and as sound files."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from pathlib import Path
+
+from bagpiper_jax.data.batch import BatchShape
+from bagpiper_jax.data.cache import CacheError
+from bagpiper_jax.data.loader import Loader
+from bagpiper_jax.inspection import page, sound, text
+from bagpiper_jax.inspection.comparison import compare
+from bagpiper_jax.inspection.finding import find
+from bagpiper_jax.inspection.limits import MixtureLimits
+from bagpiper_jax.inspection.served import ServedMixture, cache_of
+from bagpiper_jax.inspection.shown import Shown, show_record, show_row
+from bagpiper_jax.inspection.survey import sample_rows, survey
+from bagpiper_jax.inspection.validation import validate
+from bagpiper_jax.text import TextTokenizer
+from bagpiper_jax.training.config import TrainConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class InspectConfig:
+    """Shows a cached mixture: its summary, or one example, row, clip, list of rejects or difference.
+
+    Attributes:
+        lock: `<mixture>.lock.json` of the cache job.
+        train: a run whose mixture and settings are taken, in place of `lock` to `steps`.
+        tokenizer: the one the mixture was cached with.
+        split: of the mixture.
+        shape, seed, cfg_dropout, steps: those of the run, so that rows are the run's.
+        validate: checks the mixture against `limits`.
+        limits: what it must keep to.
+        data_root: holds the corpora, where caches are compared with what they were made from.
+        task, index: shows this example; index -1 for none.
+        id: shows what became of this clip in every task.
+        step, row: shows this row; step -1 for none.
+        rejects: shows so many rejects of each reason.
+        compare: another lock; shows what differs in it.
+        html: also writes what is shown to this page.
+        audio_dir: where the clips of shown examples are written; "" for nowhere.
+        codec: file of the codec that made the codes: clips of codes are decoded too.
+        contents: True compares every shard with its hash.
+    """
+
+    lock: str = ""
+    train: TrainConfig | None = None
+    tokenizer: str = "byte"
+    split: str = "train"
+    shape: BatchShape = BatchShape(rows=8, slots=8192, chunks=128)
+    seed: int = 0
+    cfg_dropout: float = 0.0
+    steps: int = 1000
+    validate: bool = False
+    limits: MixtureLimits = MixtureLimits()
+    data_root: str = "corpora"
+    task: str = ""
+    index: int = -1
+    id: str = ""
+    step: int = -1
+    row: int = 0
+    rejects: int = 0
+    compare: str = ""
+    html: str = ""
+    audio_dir: str = ""
+    codec: str = ""
+    contents: bool = False
+
+    def __post_init__(self):
+        if bool(self.lock) == bool(self.train):
+            raise ValueError("give either a lock (--lock=FILE) or a run (--run=GIN_FILE)")
+
+    def served(self) -> ServedMixture:
+        """The mixture with the settings of its run."""
+        if self.train:
+            return dataclasses.replace(ServedMixture.of_training(self.train), split=self.split)
+        return ServedMixture(
+            self.lock, self.tokenizer, self.codec, self.split, self.shape, None, self.seed, self.cfg_dropout,
+            self.steps,
+        )  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class View:
+    """One thing to show.
+
+    Attributes:
+        title: of the page.
+        said: for a terminal.
+        parts: makes the page's parts, given the codec's decoder or None.
+        examples: stem of file names → example whose clips can be written.
+        violated: a limit is violated.
+    """
+
+    title: str
+    said: str
+    parts: Callable[[sound.Decode | None], list[str]]
+    examples: dict[str, Shown] = dataclasses.field(default_factory=dict)
+    violated: bool = False
+
+
+def inspect(config: InspectConfig) -> View:
+    """Makes the view that the configuration asks for, and writes its page and its clips if it names a place.
+
+    Raises:
+        CacheError, CodeStoreError, PlanError, RecordError, TokenizerError: what is asked for cannot be shown.
+    """
+    mixture = config.served()
+    view = _view(config, mixture)
+    written = []
+    decode = sound.decoder(mixture.codec) if mixture.codec and (config.html or config.audio_dir) else None
+    if config.audio_dir:
+        directory = Path(config.audio_dir)
+        written += [
+            p for stem, e in view.examples.items() for p in sound.write_clips(e, directory, stem, decode)
+        ]
+    if config.html:
+        written.append(page.write(config.html, view.title, _facts(mixture), view.parts(decode)))
+    return dataclasses.replace(view, said=view.said + "".join(f"\nwrote {path}" for path in written))
+
+
+def _facts(mixture: ServedMixture) -> str:
+    shape = mixture.shape
+    return (
+        f"{mixture.lock} · {mixture.split} · {shape.rows} rows of {shape.slots} slots · seed {mixture.seed}"
+    )
+
+
+def _view(config: InspectConfig, mixture: ServedMixture) -> View:
+    if config.validate:
+        return _validation(config, mixture)
+    if config.compare:
+        return _difference(config, mixture)
+    if faults := mixture.mismatches():
+        raise CacheError("; ".join(faults))
+    loader, tokenizer = mixture.open(), mixture.load_tokenizer()
+    if config.contents:
+        for cache in loader.caches:
+            cache.check_files(contents=True)
+    if config.rejects:
+        return _rejects(config, loader)
+    if config.id:
+        return _clip(config, loader, tokenizer)
+    if config.index >= 0:
+        return _example(config, loader, tokenizer)
+    if config.step >= 0:
+        return _row(config, loader, tokenizer)
+    found = survey(loader, mixture.steps, mixture.split, sample_rows(loader, mixture.steps))
+    return View(found.mixture, text.describe_survey(found), lambda _: page.survey_parts(found))
+
+
+def _validation(config: InspectConfig, mixture: ServedMixture) -> View:
+    found = validate(mixture, config.limits, config.data_root)
+    vocabulary = mixture.open().vocabulary if found.rows else None
+    title = f"Validation of {found.survey.mixture if found.survey else mixture.lock}"
+    parts = functools.partial(page.validation_parts, found, vocabulary)
+    return View(title, text.describe_validation(found), lambda _: parts(), violated=bool(found.violations))
+
+
+def _difference(config: InspectConfig, mixture: ServedMixture) -> View:
+    found = compare(mixture.lock, config.compare, mixture.split)
+    title = f"{Path(mixture.lock).name} and {Path(config.compare).name}"
+    return View(title, text.describe_difference(found), lambda _: page.difference_parts(found))
+
+
+def _rejects(config: InspectConfig, loader: Loader) -> View:
+    said = "\n".join(text.describe_rejects(cache, config.rejects) for cache in loader.caches)
+    parts = functools.partial(page.reject_parts, loader.task_names, loader.caches, config.rejects)
+    return View(f"Rejects of {loader.lock.mixture}", said, lambda _: parts())
+
+
+def _clip(config: InspectConfig, loader: Loader, tokenizer: TextTokenizer) -> View:
+    fates = find(loader, config.id)
+    if not any(fate.record or fate.reject for fate in fates):
+        raise CacheError(f"no task of {loader.lock.mixture} knows a clip {config.id!r} in this split")
+    shown = {
+        f"{f.task}_{f.index}": show_record(f.record, f.task, f.index, tokenizer, loader.vocabulary)
+        for f in fates
+        if f.record
+    }
+    absent = [fate for fate in fates if not fate.record]
+    said = [f"[{e.task} record {e.index}] {text.describe_example(e)}" for e in shown.values()]
+    return View(
+        config.id,
+        "\n".join([*said, *map(text.describe_absence, absent)]),
+        lambda decode: [
+            *page.absence_parts(absent),
+            *page.example_parts(list(shown.values()), loader.vocabulary, decode),
+        ],
+        shown,
+    )
+
+
+def _example(config: InspectConfig, loader: Loader, tokenizer: TextTokenizer) -> View:
+    cache = cache_of(loader, config.task)
+    if config.index >= len(cache):
+        raise CacheError(f"{config.task} has {len(cache)} records, there is no record {config.index}")
+    record = cache.read(config.index)
+    shown = show_record(record, config.task, config.index, tokenizer, loader.vocabulary)
+    return View(
+        f"{config.task}, record {config.index}",
+        text.describe_example(shown),
+        lambda decode: page.example_parts([shown], loader.vocabulary, decode),
+        {f"{config.task}_{config.index}": shown},
+    )
+
+
+def _row(config: InspectConfig, loader: Loader, tokenizer: TextTokenizer) -> View:
+    if config.row >= loader.shape.rows:
+        raise CacheError(f"a step has {loader.shape.rows} rows, there is no row {config.row}")
+    title = f"step {config.step} row {config.row}"
+    planned = loader.plan.row(config.step * loader.shape.rows + config.row)
+    row = show_row(loader, planned, title, tokenizer)
+    stem = title.replace("step ", "step").replace(" row ", "_row")
+    return View(
+        title.capitalize(),
+        text.describe_row(row),
+        lambda decode: page.row_parts(row, loader.vocabulary, decode),
+        {f"{stem}_{place:02d}_{e.task}": e for place, e in enumerate(row.examples)},
+    )
