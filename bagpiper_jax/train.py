@@ -1,7 +1,8 @@
 """Trains a model. `python -m bagpiper_jax.train --gin_file=gin/runs/nano_pretrain.gin`
 
-The same command continues a run that was interrupted. Exit codes: 0 done, 75 stopped by SIGTERM with everything
-saved (run it again to continue), 2 wrong configuration, 1 any other failure.
+The same command continues a run that was interrupted. Exit codes: 0 done, 75 ended early by SIGTERM (with everything
+saved), by a stall, or by storage that failed a pod: run it again to continue; 2 a fault that the message explains,
+1 any other. `<output>/crash.txt` says why a run ended. docs/running.md has every fault.
 """
 
 import logging
@@ -11,6 +12,7 @@ import sys
 # Mel features are many small products; BLAS threads would only spin beside those that feed the devices.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
+import jax  # noqa: E402
 import numpy as np  # noqa: E402
 
 from bagpiper_jax import configuration, parallel  # noqa: E402
@@ -20,13 +22,14 @@ from bagpiper_jax.data.codes import CodeStoreError, codec_fingerprint  # noqa: E
 from bagpiper_jax.data.loader import Loader, ResumeError  # noqa: E402
 from bagpiper_jax.data.planner import PlanError  # noqa: E402
 from bagpiper_jax.parallel import MeshError  # noqa: E402
-from bagpiper_jax.processes import join_pod  # noqa: E402
+from bagpiper_jax.processes import PodError, join_pod  # noqa: E402
 from bagpiper_jax.text import TokenizerError, load_tokenizer  # noqa: E402
-from bagpiper_jax.training.checkpoints import CheckpointError  # noqa: E402
+from bagpiper_jax.training import faults  # noqa: E402
+from bagpiper_jax.training.checkpoints import CheckpointError, SaveError  # noqa: E402
 from bagpiper_jax.training.config import TrainConfig  # noqa: E402
-from bagpiper_jax.training.loop import TrainingError, train  # noqa: E402
-
-EXIT_PREEMPTED = 75  # EX_TEMPFAIL: try again
+from bagpiper_jax.training.faults import EXIT_TRY_AGAIN, TrainingError  # noqa: E402
+from bagpiper_jax.training.ledger import Ledger  # noqa: E402
+from bagpiper_jax.training.loop import train  # noqa: E402
 
 # Their messages name file and remedy; a traceback would only hide them.
 _EXPLAINED = (
@@ -35,6 +38,7 @@ _EXPLAINED = (
     CodeStoreError,
     MeshError,
     PlanError,
+    PodError,
     ResumeError,
     TokenizerError,
     TrainingError,
@@ -44,21 +48,25 @@ _log = logging.getLogger(__name__)
 
 
 def main(argv: list[str] | None = None) -> int:
+    ledger = Ledger()
     config = configuration.load(TrainConfig, argv)
-    join_pod()
     try:
-        data = open_loader(
-            config,
-            config.train_lock,
-            seed=config.seed,
-            cfg_dropout=config.cfg_dropout,
-            feature_cache_mb=config.feature_cache_mb,
-        )
-        extras = {"system_prompt": data.lock.system_prompt}
-        done = train(config, data, validation_batches(config), configuration.operative_config(), extras)
+        with faults.reported(config.output, ledger):
+            join_pod()
+            data = open_loader(
+                config,
+                config.train_lock,
+                seed=config.seed,
+                cfg_dropout=config.cfg_dropout,
+                feature_cache_mb=config.feature_cache_mb,
+            )
+            extras = {"system_prompt": data.lock.system_prompt}
+            gin = configuration.operative_config()
+            done = train(config, data, validation_batches(config), gin, extras, ledger)
     except _EXPLAINED as error:
-        sys.exit(f"train: {error}")
-    return 0 if done else EXIT_PREEMPTED
+        is_storage_of_a_pod = isinstance(error, SaveError) and jax.process_count() > 1
+        sys.exit(EXIT_TRY_AGAIN if is_storage_of_a_pod else f"train: {error}")
+    return 0 if done else EXIT_TRY_AGAIN
 
 
 def open_loader(config: TrainConfig, lock: str, **settings) -> Loader:
@@ -89,4 +97,4 @@ def validation_batches(config: TrainConfig) -> list[Batch]:
 
 
 if __name__ == "__main__":
-    configuration.run_job(lambda: sys.exit(main()))
+    configuration.run_job(lambda: faults.run(main))

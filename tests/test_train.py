@@ -12,9 +12,10 @@ from training_helpers import CONFIG, SHAPE, TINY_FLAGS, VOCABULARY, SyntheticLoa
 from bagpiper_jax import train as job
 from bagpiper_jax.models.config_json import load_model_config
 from bagpiper_jax.parallel import MeshConfig
+from bagpiper_jax.training import checkpoints
 from bagpiper_jax.training.checkpoints import CheckpointError
 from bagpiper_jax.training.config import TrainConfig
-from bagpiper_jax.training.loop import UNIGRAM_BATCHES, TrainingError, train
+from bagpiper_jax.training.loop import UNIGRAM_BATCHES, train
 from bagpiper_jax.training.metrics import MetricWriter, Unigram
 
 # Orbax leaves a coroutine behind when a save fails.
@@ -120,19 +121,9 @@ def test_init_from_takes_parameters_only(trained, tmp_path):
     assert first["loss"] == pytest.approx(last["loss"], rel=1e-5), "rate 0 at step 0: the same parameters"
 
 
-def test_loss_that_is_not_finite_stops_the_run(tmp_path):
-    class Broken(SyntheticLoader):
-        def batch(self, step):
-            batch = super().batch(step)
-            batch.loss_weights[batch.loss_weights != 0] *= np.nan if step == 2 else 1
-            return batch
+def test_full_disk_stops_the_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoints, "RETRY_SECONDS", (0.1, 0.1))
 
-    with pytest.raises(TrainingError, match="the loss is nan at step 3"):
-        train(with_(CONFIG8, output=str(tmp_path)), Broken())
-    assert not list((tmp_path / "checkpoints").iterdir())
-
-
-def test_full_disk_stops_the_run(tmp_path):
     class DiskFillsUp(SyntheticLoader):
         def batch(self, step):
             if step == 3:

@@ -119,6 +119,9 @@ class SyntheticLoader:
             yield self.batch(step)
             step += 1
 
+    def contents(self, step: int) -> list[list[str]]:
+        return [[f"synthetic:{SHAPE.rows * step + row}"] for row in range(SHAPE.rows)]
+
     def state(self, step: int) -> dict:
         return {"seed": self.seed, "step": step}
 

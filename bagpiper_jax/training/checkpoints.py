@@ -1,7 +1,7 @@
 """Checkpoints through Orbax: everything a run needs to continue, saved in the background.
 
     <directory>/<step>/parameters   every parameter of the model, by its path
-                       optimizer    optimizer state of the trainable ones, and the step
+                       optimizer    optimizer state of the trainable ones, the step, and the guard's memory
                        data         position of the loader, JSON
                        provenance   operative gin and environment, JSON
 
@@ -10,8 +10,10 @@ start. Trees are stored as nested dicts named like the parameters, so files need
 """
 
 import contextlib
+import dataclasses
 import logging
 import os
+import time
 from typing import Any
 
 import jax
@@ -20,6 +22,7 @@ from etils import epath
 
 from bagpiper_jax.parallel import parameter_path
 from bagpiper_jax.training.freezing import Parameters
+from bagpiper_jax.training.guard import Guard
 from bagpiper_jax.training.state import TrainState, flatten, unflatten
 
 _log = logging.getLogger(__name__)
@@ -29,6 +32,14 @@ _MOST_NAMES = 12
 
 class CheckpointError(RuntimeError):
     """A checkpoint that cannot be written or does not fit; the message names directory and remedy."""
+
+
+class SaveError(CheckpointError):
+    """A checkpoint could not be written. Nothing is wrong with the run; it can go on once the storage works again."""
+
+
+RETRY_SECONDS = (2.0, 15.0, 60.0)
+"""Pauses before a failed save is repeated, in a run of one process."""
 
 
 class Checkpoints:
@@ -45,39 +56,80 @@ class Checkpoints:
         with self._explained("open"):
             self._remove_torn()
             self._manager = ocp.CheckpointManager(self.directory, options=options)
+        self._begun, self._failures, self._retry_at = -1, 0, None
 
     def latest(self) -> int | None:
         """The step of the newest complete checkpoint."""
         return self._manager.latest_step()
 
-    def save(self, state: TrainState, data: dict, provenance: dict) -> None:
+    def save(self, state: TrainState, data: dict, provenance: dict, wait: bool = False) -> None:
         """Starts saving; returns when the state is copied to the host, so its buffers may be donated.
 
-        Raises:
-            CheckpointError: this or the previous save failed.
-        """
-        with self._explained("write"):
-            self._manager.save(
-                int(state.step),
-                args=ocp.args.Composite(
-                    parameters=ocp.args.StandardSave(unflatten(state.parameters)),
-                    optimizer=ocp.args.StandardSave(_optimizer_tree(state)),
-                    data=ocp.args.JsonSave(data),
-                    provenance=ocp.args.JsonSave(provenance),
-                ),
-                force=True,
-            )
+        A save that fails is repeated after a pause: here if `wait`, else when the caller saves because of `failed`.
 
-    def check(self) -> None:
-        """Raises CheckpointError if a save in the background has failed."""
-        with self._explained("write"):
+        Args:
+            state, data, provenance: what is saved.
+            wait: returns when the checkpoint is complete.
+
+        Raises:
+            SaveError: this save and its repetitions failed.
+        """
+        while True:
+            try:
+                self._retry_at = None
+                self._begin(state, data, provenance)
+                if wait:
+                    self._manager.wait_until_finished()
+                    self._manager.check_for_errors()
+                return
+            except Exception as error:  # TensorStore reports a full disk as ValueError or XlaRuntimeError too
+                pause = self._note_failure(error)
+                if not wait:
+                    return
+                time.sleep(pause)
+
+    def failed(self) -> bool:
+        """Whether the last save failed and it is time to repeat it. Raises SaveError if that was its last chance."""
+        try:
             self._manager.check_for_errors()
+        except Exception as error:
+            self._note_failure(error)
+        if self._failures and self._manager.latest_step() == self._begun:
+            self._failures = 0
+        return self._retry_at is not None and time.monotonic() >= self._retry_at
 
     def wait(self) -> None:
-        """Waits for the save in the background. Raises CheckpointError if it failed."""
-        with self._explained("write"):
+        """Waits for the save in the background. Raises SaveError if it failed."""
+        try:
             self._manager.wait_until_finished()
             self._manager.check_for_errors()
+        except Exception as error:
+            raise SaveError(self._explain("write", error)) from error
+
+    def _begin(self, state: TrainState, data: dict, provenance: dict) -> None:
+        self._begun = int(state.step)
+        self._manager.save(
+            self._begun,
+            args=ocp.args.Composite(
+                parameters=ocp.args.StandardSave(unflatten(state.parameters)),
+                optimizer=ocp.args.StandardSave(_optimizer_tree(state)),
+                data=ocp.args.JsonSave(data),
+                provenance=ocp.args.JsonSave(provenance),
+            ),
+            force=True,
+        )
+
+    def _note_failure(self, error: Exception) -> float:
+        """Seconds until the next try. Raises SaveError when there is none."""
+        # Among several processes each one sees another failure, or none; a restart of all is what agrees them.
+        pauses = RETRY_SECONDS if jax.process_count() == 1 else ()
+        if self._failures >= len(pauses):
+            raise SaveError(self._explain("write", error)) from error
+        pause = pauses[self._failures]
+        self._failures += 1
+        self._retry_at = time.monotonic() + pause
+        _log.warning("saving step %d failed, next try in %g s: %s", self._begun, pause, error)
+        return pause
 
     def restore(self, step: int, like: TrainState) -> tuple[TrainState, dict]:
         """(state, loader position) of a checkpoint, laid out as `like`, on whatever mesh that is.
@@ -107,10 +159,23 @@ class Checkpoints:
         opt_state = structure.unflatten([moments[f"state/{parameter_path(path)}"] for path, _ in paths])
         trainable = {name: parameters[name] for name in like.trainable}
         frozen = {name: parameters[name] for name in like.frozen}
-        return TrainState(moments["step"], trainable, frozen, opt_state), items.data
+        guard = Guard(**{field.name: moments[f"guard/{field.name}"] for field in dataclasses.fields(Guard)})
+        return TrainState(moments["step"], trainable, frozen, opt_state, guard), items.data
 
     def close(self) -> None:
+        """Ends the manager, after the save in the background."""
         self._manager.close()
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, kind: type | None, *_) -> None:
+        """A save that was begun is completed also when training fails; what then fails with it is no news."""
+        try:
+            self.close()
+        except Exception as error:
+            if kind is None:
+                raise SaveError(self._explain("write", error)) from error
 
     def _remove_torn(self) -> None:
         if not self.directory.exists() or jax.process_index():
@@ -124,13 +189,16 @@ class Checkpoints:
     def _explained(self, verb: str):
         try:
             yield
-        except Exception as error:  # TensorStore reports a full disk as ValueError or XlaRuntimeError too
-            complete = getattr(self, "_manager", None) and self._manager.latest_step()
-            raise CheckpointError(
-                f"cannot {verb} checkpoint in {self.directory}: {error}. Last complete checkpoint: "
-                f"{'none' if complete is None else f'step {complete}'}. Free space or permissions there, or "
-                "choose another output directory, and run the same command again to continue"
-            ) from error
+        except Exception as error:
+            raise CheckpointError(self._explain(verb, error)) from error
+
+    def _explain(self, verb: str, error: Exception) -> str:
+        complete = getattr(self, "_manager", None) and self._manager.latest_step()
+        return (
+            f"cannot {verb} checkpoint in {self.directory}: {error}. Last complete checkpoint: "
+            f"{'none' if complete is None else f'step {complete}'}. Free space or permissions there, or "
+            "choose another output directory, and run the same command again to continue"
+        )
 
 
 def restore_parameters(path: str | os.PathLike, like: Parameters) -> Parameters:
@@ -171,7 +239,8 @@ def _absolute(path: str | os.PathLike) -> epath.Path:
 
 def _optimizer_tree(state: TrainState) -> dict[str, Any]:
     leaves = jax.tree_util.tree_leaves_with_path(state.opt_state)
-    return unflatten({"step": state.step} | {f"state/{parameter_path(p)}": leaf for p, leaf in leaves})
+    guard = {f"guard/{name}": x for name, x in vars(state.guard).items()}
+    return unflatten({"step": state.step} | guard | {f"state/{parameter_path(p)}": x for p, x in leaves})
 
 
 def _stored(where: epath.Path) -> dict:

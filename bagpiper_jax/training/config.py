@@ -7,6 +7,8 @@ from bagpiper_jax.dialogue import RenderConfig
 from bagpiper_jax.models.configs import BagpiperConfig
 from bagpiper_jax.parallel import MeshConfig
 from bagpiper_jax.training.freezing import STAGES
+from bagpiper_jax.training.guard import GuardConfig
+from bagpiper_jax.training.heartbeat import WatchConfig
 from bagpiper_jax.training.losses import LossConfig
 from bagpiper_jax.training.optimizer import OptimizerConfig
 
@@ -20,7 +22,7 @@ class TrainConfig:
         train_lock, validation_lock: lock files of the mixtures; the latter's validation split is evaluated,
             and nothing without it.
         tokenizer, codec: what generation loads beside this model; recorded in the run's config.json.
-        model, optimizer, loss, mesh, batch, render: settings of the parts.
+        model, optimizer, loss, mesh, batch, render, guard, watch: settings of the parts.
         slice: the chips that the run is sized for, see `chips.SLICES`; `plan` compiles for them. Training does not
             look at it.
         stage: which parameters train, see `freezing.STAGES`.
@@ -48,6 +50,8 @@ class TrainConfig:
     mesh: MeshConfig = MeshConfig()
     batch: BatchShape = BatchShape(rows=8, slots=8192, chunks=64)
     render: RenderConfig = RenderConfig()
+    guard: GuardConfig = GuardConfig()
+    watch: WatchConfig = WatchConfig()
     slice: str = ""
     stage: str = "pretrain"
     init_from: str | None = None

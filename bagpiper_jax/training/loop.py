@@ -4,9 +4,7 @@ import contextlib
 import functools
 import itertools
 import logging
-import math
 import signal
-import time
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,14 +18,21 @@ from jax.sharding import Mesh
 from bagpiper_jax import parallel
 from bagpiper_jax.data.batch import Batch
 from bagpiper_jax.models.config_json import save_model_config
-from bagpiper_jax.training import provenance
-from bagpiper_jax.training.checkpoints import Checkpoints, restore_parameters
+from bagpiper_jax.training import faults, provenance
+from bagpiper_jax.training.checkpoints import Checkpoints
 from bagpiper_jax.training.config import TrainConfig
+from bagpiper_jax.training.flops import step_flops
+from bagpiper_jax.training.heartbeat import Heartbeat
+from bagpiper_jax.training.ledger import Ledger
 from bagpiper_jax.training.losses import LossSums
-from bagpiper_jax.training.metrics import MetricWriter, Unigram, loss_scalars, write_summary
+from bagpiper_jax.training.metrics import MetricWriter, Unigram, loss_scalars
+from bagpiper_jax.training.profiling import Profile
 from bagpiper_jax.training.progress import Progress
-from bagpiper_jax.training.state import TrainState, abstract_parameters, abstract_state, create_state
-from bagpiper_jax.training.step import StepMetrics, compile_step, make_eval_step, make_train_step
+from bagpiper_jax.training.report import Report
+from bagpiper_jax.training.skips import SkipReport
+from bagpiper_jax.training.state import TrainState, abstract_state, create_state
+from bagpiper_jax.training.step import compile_step, make_eval_step, make_train_step, trace_step
+from bagpiper_jax.training.tables import starting_parameters
 
 _log = logging.getLogger(__name__)
 
@@ -35,15 +40,12 @@ UNIGRAM_BATCHES = 16
 """Training batches that the unigram model counts."""
 
 
-class TrainingError(RuntimeError):
-    """Training cannot go on; the message says at which step and why."""
-
-
 class Data(Protocol):
     """What the loop asks of a loader (`data.loader.Loader`)."""
 
     def batch(self, step: int) -> Batch: ...
     def iterate(self, start_step: int) -> Iterator[Batch]: ...
+    def contents(self, step: int) -> list[list[str]]: ...
     def state(self, step: int) -> dict: ...
     def check(self, state: dict) -> int: ...
 
@@ -54,6 +56,7 @@ def train(
     validation: Sequence[Batch] = (),
     operative_config: str = "",
     extras: Mapping[str, object] = types.MappingProxyType({}),
+    ledger: Ledger | None = None,
 ) -> bool:
     """Trains to `config.steps`, continuing from the newest checkpoint in `config.output`.
 
@@ -63,20 +66,22 @@ def train(
         validation: this process's rows of the validation batches.
         operative_config: gin text, saved with every checkpoint.
         extras: JSON values for generation to know, kept in the run's config.json.
+        ledger: begun when the process began; by default it begins here.
 
     Returns:
         True when all steps are done; False when SIGTERM ended the run early, with everything saved.
 
     Raises:
-        CheckpointError: a save failed, or what is there does not fit this run.
+        CheckpointError: a save failed repeatedly, or what is there does not fit this run.
         ResumeError: the data changed since the checkpoint.
-        TrainingError: the loss is not finite.
+        TrainingError: too many steps in a row had no usable loss or gradient.
     """
-    output, first = Path(config.output), jax.process_index() == 0
+    output, first, ledger = Path(config.output), jax.process_index() == 0, ledger or Ledger()
     mesh = parallel.make_mesh(config.mesh)
     _log.info("mesh %s, attention kernel %s", dict(mesh.shape), config.model.decoder.attention)
 
     # Where to start, in this order: the newest checkpoint of this run, another run's parameters, at random.
+    ledger.enter("restore")
     checkpoints = Checkpoints(output / "checkpoints", config.keep)
     state, start = _start(config, mesh, checkpoints, data)
     if start >= config.steps:
@@ -86,42 +91,62 @@ def train(
         save_model_config(
             output, config.model, tokenizer=config.tokenizer, codec=config.codec, stage=config.stage, **extras
         )
+        faults.set_aside(output)
+    ledger.open(output, start, active=first)
     origin = provenance.record(output, operative_config, start)
 
     # Compiled ahead for fixed shapes: these can fail on another shape, but never compile again.
-    train_step = compile_step(make_train_step(config, mesh), config, mesh)
+    ledger.enter("compile")
+    with jax.set_mesh(mesh):
+        traced = trace_step(make_train_step(config, mesh), config, mesh)
+        train_step = traced.lower().compile()
+    if first:
+        provenance.record_program(output, traced, train_step)
     validate = _make_validate(config, mesh, data, validation)
 
+    ledger.enter("step")
     writer = MetricWriter(output, start, active=first)
-    report = _Report(config, writer, start)
-    step, pending = start, None
-    with _termination() as terminated, Progress(start, config.steps, active=first) as progress:
-        for batch in itertools.islice(_on_mesh(data.iterate(start), mesh), config.steps - start):
-            with jax.transfer_guard("disallow"):
+    writer.text("gin", operative_config, start)
+    profile = Profile(output / "profile", config.watch.profile)
+    skips = SkipReport(output, config.guard, data.contents, active=first)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(checkpoints)
+        terminated = stack.enter_context(_termination())
+        progress = stack.enter_context(Progress(start, config.steps, active=first))
+        stack.enter_context(Heartbeat(output, ledger, config.watch, jax.process_index(), jax.process_count()))
+        stack.callback(profile.close)
+        report = Report(config, writer, progress, ledger, step_flops(config).full)
+        step, before = start, None
+        batches = itertools.islice(_on_mesh(data.iterate(start), mesh), config.steps - start)
+        for batch in ledger.waits(batches):
+            with jax.transfer_guard("disallow"), profile.before(step + 1):
                 state, metrics = train_step(state, batch)
             step += 1
-            progress.step()
-            last = terminated(step) or step == config.steps
 
-            # Metrics are read one step late, while the device is busy with the next step.
-            if pending:
-                progress.report(pending[0], report(*pending))
-            pending = (step, metrics) if last or step % config.log_every == 0 else None
+            # Of the step before, read while the device is busy with this one; so the host is one step ahead at most.
+            if before:
+                skips(step - 1, before)
+                if _due(step - 1, config.log_every):
+                    report.training(step - 1, before)
+            before, ledger.step = metrics, step
+            progress.step()
+            profile.after(step, metrics)
+            last = terminated(step) or step == config.steps
+            if last:
+                skips(step, metrics)
+                report.training(step, metrics)
 
             if validate and (step == config.steps or _due(step, config.validate_every)):
-                progress.report(step, report.validation(step, validate(state)))
-            if last or _due(step, config.save_every):
-                _require_finite(step, float(jax.device_get(metrics.sums.total)))
-                checkpoints.save(state, data.state(step), origin)
-            checkpoints.check()
+                with ledger.during("eval"):
+                    report.validation(step, validate(state))
+            with ledger.during("checkpoint"):
+                if last or _due(step, config.save_every) or checkpoints.failed():
+                    checkpoints.save(state, data.state(step), origin, wait=last)
             if last:
                 break
-        progress.report(step, report(*pending))
-    checkpoints.wait()
-    checkpoints.close()
-    writer.close()
-    if first:
-        write_summary(output, report.summary())
+    ledger.end = "done" if step == config.steps else "preempted"
+    ledger.save()
+    report.close(output)
     return step == config.steps
 
 
@@ -135,7 +160,7 @@ def _start(config: TrainConfig, mesh: Mesh, checkpoints: Checkpoints, data: Data
         return state, step
     if config.init_from:
         _log.info("starting from the parameters of %s", config.init_from)
-        parameters = restore_parameters(config.init_from, abstract_parameters(config.model, mesh))
+        parameters = starting_parameters(config.init_from, config.model, mesh)
         return create_state(config, mesh, parameters), 0
     return create_state(config, mesh), 0
 
@@ -173,44 +198,6 @@ def _make_validate(config: TrainConfig, mesh: Mesh, data: Data, batches: Sequenc
     return validate
 
 
-class _Report:
-    """Turns step metrics into scalars, writes them, and remembers the newest for the summary."""
-
-    def __init__(self, config: TrainConfig, writer: MetricWriter, start: int):
-        self._slots = config.batch.rows * config.batch.slots
-        self._writer = writer
-        self._newest: dict[str, dict] = {}
-        self._began = self._since = time.monotonic()
-        self._start = self._step = start
-
-    def __call__(self, step: int, metrics: StepMetrics) -> dict[str, float]:
-        metrics = jax.device_get(metrics)
-        _require_finite(step, float(metrics.sums.total))
-        now, tokens = time.monotonic(), int(metrics.tokens)
-        rate = (step - self._step) / max(now - self._since, 1e-9)
-        self._since, self._step = now, step
-        scalars = loss_scalars(metrics.sums) | {
-            "learning_rate": float(metrics.learning_rate),
-            "gradient_norm": float(metrics.gradient_norm),
-            "padding_share": 1 - tokens / self._slots,
-            "tokens_per_second": tokens * rate,
-            "steps_per_second": rate,
-        }
-        return self._write(step, scalars, "train")
-
-    def validation(self, step: int, scalars: dict[str, float]) -> dict[str, float]:
-        return self._write(step, scalars, "validation")
-
-    def summary(self) -> dict:
-        seconds = time.monotonic() - self._began
-        return {"step": self._step, "start_step": self._start, "seconds": seconds, **self._newest}
-
-    def _write(self, step: int, scalars: dict[str, float], kind: str) -> dict[str, float]:
-        self._writer.write(step, scalars, kind)
-        self._newest[kind] = {"step": step, **scalars}
-        return scalars
-
-
 @contextlib.contextmanager
 def _termination():
     """Gives a function step → whether SIGTERM asks all processes to stop after this step."""
@@ -227,11 +214,3 @@ def _termination():
 
 def _due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
-
-
-def _require_finite(step: int, loss: float) -> None:
-    if not math.isfinite(loss):
-        raise TrainingError(
-            f"the loss is {loss} at step {step}; nothing was saved since. Lower OptimizerConfig.peak_rate or look "
-            "at the batch with inspect_data, then run again to continue from the last checkpoint"
-        )

@@ -89,6 +89,7 @@ class MetricWriter:
 
     def __init__(self, directory: Path, step: int, active: bool = True):
         self._file = self._board = None
+        self.active = active
         if not active:
             return
         path = directory / "metrics.jsonl"
@@ -105,6 +106,11 @@ class MetricWriter:
         self._file.flush()
         for name, value in scalars.items() if self._board else ():
             self._board.add_scalar(f"{prefix}/{name}", value, step)
+
+    def text(self, name: str, text: str, step: int) -> None:
+        """A text for TensorBoard, shown as it is."""
+        if self._board:
+            self._board.add_text(name, "\n".join(f"    {line}" for line in text.splitlines()), step)
 
     def close(self) -> None:
         for sink in (self._file, self._board):

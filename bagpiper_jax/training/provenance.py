@@ -39,6 +39,12 @@ def record(output: Path, operative_config: str, start: int) -> dict:
     return provenance
 
 
+def record_program(output: Path, traced: jax.stages.Traced, compiled: jax.stages.Compiled) -> None:
+    """Keeps the train step as `step.jaxpr.txt`, and as `step.hlo.txt` what the compiler made of it for one device."""
+    for name, text in (("jaxpr", str(traced.jaxpr)), ("hlo", compiled.as_text())):
+        (output / f"step.{name}.txt").write_text(text, encoding="utf-8")
+
+
 def _version(package: str) -> str | None:
     try:
         return metadata.version(package)

@@ -15,8 +15,12 @@ from bagpiper_jax.models.bagpiper import Bagpiper
 from bagpiper_jax.models.configs import BagpiperConfig
 from bagpiper_jax.training import freezing
 from bagpiper_jax.training.config import TrainConfig
-from bagpiper_jax.training.freezing import Parameters
+from bagpiper_jax.training.freezing import EMBEDDING, Parameters
+from bagpiper_jax.training.guard import Guard
 from bagpiper_jax.training.optimizer import make_optimizer
+
+TABLES = (EMBEDDING, "lm_head")
+"""The parameters with one row for each id."""
 
 
 @jax.tree_util.register_dataclass
@@ -28,12 +32,14 @@ class TrainState:
         step: int32 [], steps done.
         trainable, frozen: disjoint, together the whole model.
         opt_state: of `optimizer.make_optimizer`.
+        guard: what tells a step that cannot be trusted.
     """
 
     step: Any
     trainable: Parameters
     frozen: Parameters
     opt_state: Any
+    guard: Guard
 
     @property
     def parameters(self) -> Parameters:
@@ -65,9 +71,17 @@ def model_definition(config: BagpiperConfig) -> nnx.GraphDef:
 
 
 def start_state(config: TrainConfig, parameters: Parameters) -> TrainState:
-    """Step 0 from given parameters."""
+    """Step 0 from given parameters, whose tables may have other rows beyond the vocabulary than the model's."""
+    parameters = parameters | {name: _with_rows(parameters[name], config.model) for name in TABLES}
     trainable, frozen = freezing.split(parameters, config.stage)
-    return TrainState(jnp.int32(0), trainable, frozen, make_optimizer(config.optimizer).init(trainable))
+    return TrainState(
+        jnp.int32(0), trainable, frozen, make_optimizer(config.optimizer).init(trainable), Guard.new()
+    )
+
+
+def _with_rows(table: jax.Array, config: BagpiperConfig) -> jax.Array:
+    missing = max(config.table_rows - len(table), 0)
+    return jnp.pad(table[: config.table_rows], ((0, missing), (0, 0)))
 
 
 def initial_state(config: TrainConfig) -> TrainState:

@@ -4,7 +4,6 @@
 """
 
 import dataclasses
-import math
 from collections.abc import Callable
 
 import jax
@@ -20,6 +19,7 @@ from bagpiper_jax.data.records import DIRECTIONS
 from bagpiper_jax.training import freezing
 from bagpiper_jax.training.config import TrainConfig
 from bagpiper_jax.training.freezing import EMBEDDING, Parameters
+from bagpiper_jax.training.guard import Guard, judge, keep_unless
 from bagpiper_jax.training.losses import LossSums, loss_sums
 from bagpiper_jax.training.optimizer import learning_rate, make_optimizer
 from bagpiper_jax.training.state import TrainState, abstract_state, model_definition, unflatten
@@ -35,12 +35,14 @@ class StepMetrics:
         tokens: [] slots that are no padding.
         gradient_norm: [] before clipping.
         learning_rate: [] of this step.
+        guard: what is known after this step; `guard.in_a_row` is not 0 if it was skipped.
     """
 
     sums: LossSums
     tokens: jax.Array
     gradient_norm: jax.Array
     learning_rate: jax.Array
+    guard: Guard
 
 
 def make_loss(config: TrainConfig) -> Callable[[Parameters, Batch], LossSums]:
@@ -80,14 +82,18 @@ def make_train_step(config: TrainConfig, mesh: Mesh):
             gradients[EMBEDDING], config.stage, config.model.vocabulary
         )
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.trainable)
+        norm = optax.tree.norm(gradients)
+        good, guard = judge(state.guard, config.guard, sums.total, norm)
         metrics = StepMetrics(
             sums=sums,
             tokens=jnp.sum(batch.segment_ids != 0),
-            gradient_norm=optax.tree.norm(gradients),
+            gradient_norm=norm,
             learning_rate=learning_rate(config.optimizer, state.step),
+            guard=guard,
         )
-        trainable = optax.apply_updates(state.trainable, updates)
-        return TrainState(state.step + 1, trainable, state.frozen, opt_state), metrics
+        trainable = keep_unless(good, optax.apply_updates(state.trainable, updates), state.trainable)
+        opt_state = keep_unless(good, opt_state, state.opt_state)
+        return TrainState(state.step + 1, trainable, state.frozen, opt_state, guard), metrics
 
     shardings = jax.tree.map(lambda x: x.sharding, abstract_state(config, mesh))
     whole = NamedSharding(mesh, P())
@@ -114,7 +120,12 @@ def make_eval_step(config: TrainConfig, mesh: Mesh):
 def compile_step(step, config: TrainConfig, mesh: Mesh) -> jax.stages.Compiled:
     """Compiles a step ahead of time. The result never recompiles: other shapes or shardings are errors."""
     with jax.set_mesh(mesh):
-        return step.lower(abstract_state(config, mesh), abstract_batch(config, mesh)).compile()
+        return trace_step(step, config, mesh).lower().compile()
+
+
+def trace_step(step, config: TrainConfig, mesh: Mesh) -> jax.stages.Traced:
+    """A step with the shapes of a run, before it is lowered. Call it under `jax.set_mesh(mesh)`."""
+    return step.trace(abstract_state(config, mesh), abstract_batch(config, mesh))
 
 
 def abstract_batch(config: TrainConfig, mesh: Mesh) -> Batch:
@@ -161,7 +172,7 @@ def _accumulate(gradient, trainable: Parameters, batch: Batch, config: TrainConf
 
 
 def _check_rows(config: TrainConfig, mesh: Mesh) -> None:
-    shards = math.prod(mesh.shape[axis] for axis in parallel.RULES["batch"])
+    shards = parallel.shards(mesh, "batch")
     rows = config.batch.rows // config.accumulation
     if rows % shards:
         raise parallel.MeshError(

@@ -1,0 +1,145 @@
+"""The roll call of a pod: who is there, who is missing, and whether all run the same versions. Plain sockets."""
+
+import json
+import os
+import platform
+import selectors
+import socket
+import time
+from collections.abc import Mapping
+from typing import Protocol
+
+_LONGEST_LINE = 65536
+_FIELDS = {True: {"fault"}, False: {"process", "count", "host", "pid", "versions"}}
+
+
+class PodError(RuntimeError):
+    """The pod cannot be assembled; the message names the processes at fault."""
+
+
+class Place(Protocol):
+    """See `processes.Place`."""
+
+    coordinator: str
+    count: int
+    index: int
+    hosts: tuple[str, ...]
+
+
+def call_roll(place: Place, timeout_seconds: float, versions: Mapping[str, str]) -> None:
+    """Returns in every process once all of them have come.
+
+    Args:
+        place: of this process.
+        timeout_seconds: after which those who came are told who did not.
+        versions: that must be equal everywhere.
+
+    Raises:
+        PodError: somebody is missing, two processes have one number, or versions differ.
+    """
+    host, _, port = place.coordinator.rpartition(":")
+    me = {"process": place.index, "count": place.count, "host": socket.gethostname(), "pid": os.getpid(),
+          "versions": {"python": platform.python_version(), **versions}}  # fmt: skip
+    deadline = time.monotonic() + timeout_seconds
+    if place.index == 0:
+        fault = _preside(place, int(port) + 1, me, deadline, timeout_seconds)
+    else:
+        fault = _answer(place, (host, int(port) + 1), me, deadline, timeout_seconds)
+    if fault:
+        raise PodError(fault)
+
+
+def _preside(place: Place, port: int, me: dict, deadline: float, timeout: float) -> str:
+    """The first process: collects the others' names, and tells them the result. Returns the fault or ""."""
+    present, twice, open_lines = {0: me}, [], []
+    with socket.create_server(("", port), backlog=1024) as server, selectors.DefaultSelector() as waiting:
+        waiting.register(server, selectors.EVENT_READ)
+        while len(present) < place.count and (left := deadline - time.monotonic()) > 0:
+            for key, _ in waiting.select(left):
+                if key.fileobj is server:
+                    line, _ = server.accept()
+                    waiting.register(line, selectors.EVENT_READ)
+                    continue
+                waiting.unregister(key.fileobj)
+                open_lines.append(key.fileobj)
+                other = _receive(key.fileobj)
+                if other and not _same(other, present.setdefault(other.get("process"), other)):
+                    twice.append(other)
+        fault = _fault(place, present, twice, timeout)
+        for line in open_lines:
+            _send(line, {"fault": fault})
+            line.close()
+    return fault
+
+
+def _answer(place: Place, address: tuple[str, int], me: dict, deadline: float, timeout: float) -> str:
+    """Any other process: says that it is there, and waits for the result."""
+    while True:
+        try:
+            with socket.create_connection(address, timeout=max(1.0, deadline - time.monotonic())) as line:
+                _send(line, me)
+                line.settimeout(max(1.0, deadline - time.monotonic()) + 5)
+                result = _receive(line)
+            if result:
+                return result["fault"]
+            reason = "it hung up"
+        except OSError as error:
+            reason = str(error)
+        if time.monotonic() >= deadline:
+            return (
+                f"process {place.index} ({me['host']}) could not reach process 0 at {address[0]}:{address[1]} within "
+                f"{timeout:g} s: {reason}. Is process 0 running there, and does the firewall let this port and the "
+                "one before it through?"
+            )
+        time.sleep(min(0.5, timeout / 10))
+
+
+def _fault(place: Place, present: dict[int, dict], twice: list[dict], timeout: float) -> str:
+    if twice:
+        other = twice[0]
+        return (
+            f"two processes have number {other['process']}: process {other['pid']} on {other['host']}, and process "
+            f"{present[other['process']]['pid']} on {present[other['process']]['host']}. Is an older run still alive?"
+        )
+    missing = [index for index in range(place.count) if index not in present]
+    if missing:
+        names = [f"{i} ({place.hosts[i]})" if i < len(place.hosts) else str(i) for i in missing]
+        came = ", ".join(f"{i} ({present[i]['host']})" for i in sorted(present))
+        return (
+            f"{len(missing)} of {place.count} processes did not come within {timeout:g} s: process "
+            f"{', '.join(names)}. There are {came}. Look at the logs of the missing ones, then start all again"
+        )
+    wrong = [
+        f"process {i} ({other['host']}): {_shown(other)}"
+        for i, other in sorted(present.items())
+        if (other["count"], other["versions"]) != (place.count, present[0]["versions"])
+    ]
+    if wrong:
+        return f"the processes differ: process 0 has {_shown(present[0])}, but {'; '.join(wrong)}. Install the same"
+    return ""
+
+
+def _same(one: dict, other: dict) -> bool:
+    return (one["host"], one["pid"]) == (other["host"], other["pid"])
+
+
+def _shown(process: dict) -> str:
+    return ", ".join([f"{process['count']} processes", *(f"{k} {v}" for k, v in process["versions"].items())])
+
+
+def _send(line: socket.socket, message: dict) -> None:
+    try:
+        line.sendall(json.dumps(message).encode() + b"\n")
+    except OSError:
+        pass  # who hung up calls again, or is missing
+
+
+def _receive(line: socket.socket) -> dict | None:
+    """One message; None if the other side hung up, or is no process of ours."""
+    line.settimeout(5) if line.gettimeout() is None else None
+    try:
+        with line.makefile("rb") as file:
+            message = json.loads(file.readline(_LONGEST_LINE))
+        return message if isinstance(message, dict) and _FIELDS[len(message) == 1] <= message.keys() else None
+    except (OSError, ValueError):
+        return None

@@ -1,0 +1,122 @@
+"""How a run ends when it cannot go on: one file that says why, and an exit code that says what to do."""
+
+import contextlib
+import logging
+import math
+import os
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NoReturn
+
+import jax
+
+from bagpiper_jax.training.ledger import Ledger
+
+_log = logging.getLogger(__name__)
+
+FILE = "crash.txt"
+EXIT_FAULT = 2
+EXIT_TRY_AGAIN = 75  # EX_TEMPFAIL: the same command continues
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on; the message says at which step and why."""
+
+
+def run(main: Callable[[], int]) -> NoReturn:
+    """Ends the process with the exit code that `main` returns.
+
+    In a pod, a process that fails ends at once: an orderly exit would wait for the others, which wait for it.
+    """
+    try:
+        code = main()
+    except BaseException as error:
+        if not jax.distributed.is_initialized():
+            raise
+        code = error.code if isinstance(error, SystemExit) else 1
+        if isinstance(code, str):
+            print(code, file=sys.stderr)
+            code = EXIT_FAULT
+        elif not isinstance(error, SystemExit):
+            traceback.print_exc()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code or 0)
+    sys.exit(code)
+
+
+@contextlib.contextmanager
+def reported(output: str | os.PathLike, ledger: Ledger) -> Iterator[None]:
+    """Writes what ends this process early to `<output>/crash.txt`, and closes its account.
+
+    `crash.txt` is written by the process that fails first; those that fall with it write `crash.<process>.txt`.
+    """
+    try:
+        yield
+    except BaseException as error:
+        ledger.end = f"{type(error).__name__}: {error}"
+        write_crash(Path(output), ledger, error)
+        with contextlib.suppress(OSError):
+            ledger.save()
+        raise
+
+
+def write_crash(output: Path, ledger: Ledger, error: BaseException) -> None:
+    """The report of one process; does not raise."""
+    text = "".join(traceback.format_exception(error))
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        where = _write_new(output, crash_text(ledger, error, text), ledger.began)
+        _log.error("%s; the report is %s", where_and_when(ledger), where)
+    except OSError as second:
+        _log.error(
+            "%s; no report could be written to %s: %s\n%s", where_and_when(ledger), output, second, text
+        )
+
+
+def crash_text(ledger: Ledger, error: BaseException, trace: str) -> str:
+    message = f"{type(error).__name__}: {error}"
+    seconds = ", ".join(f"{phase} {n:.1f}" for phase, n in ledger.seconds.items() if n)
+    return (
+        f"{time.strftime('%Y-%m-%d %H:%M:%S %z')}\n{where_and_when(ledger)}\n\n{message}\n\n"
+        f"command: {' '.join(sys.argv)}\nseconds: {seconds}\n\n{trace}"
+    )
+
+
+def where_and_when(ledger: Ledger) -> str:
+    return f"{process_name()} failed during {ledger.phase} at step {ledger.step}"
+
+
+def process_name() -> str:
+    """`process 3 (host-a)`."""
+    return f"process {process_index()} ({socket.gethostname()})"
+
+
+def process_index() -> int:
+    """Of this process, without starting a backend that was not in use."""
+    return (
+        jax.process_index() if jax.distributed.is_initialized() else int(os.environ.get("JAX_PROCESS_ID", 0))
+    )
+
+
+def set_aside(output: Path, before: float = math.inf) -> None:
+    """Gives the report of an earlier attempt the time of its crash as a name."""
+    path = output / FILE
+    if path.exists() and path.stat().st_mtime < before:
+        path.rename(output / time.strftime("crash.%Y%m%d-%H%M%S.txt", time.localtime(path.stat().st_mtime)))
+
+
+def _write_new(output: Path, text: str, began: float) -> Path:
+    set_aside(output, began)
+    try:
+        with open(output / FILE, "x", encoding="utf-8") as file:
+            file.write(text)
+        return output / FILE
+    except FileExistsError:  # another process of this attempt failed first
+        path = output / f"crash.{process_index()}.txt"
+        path.write_text(text, encoding="utf-8")
+        return path

@@ -1,0 +1,179 @@
+"""Every process says what it is doing, so that a run that stands still has a name to it.
+
+A thread of each process writes `hosts/<process>.json` in the run's directory. A process that waits long for its own
+batches says so; the first process compares all files when no step ends, and names who keeps the others waiting.
+"""
+
+import dataclasses
+import faulthandler
+import json
+import logging
+import os
+import socket
+import threading
+import time
+from pathlib import Path
+
+from bagpiper_jax.training.faults import EXIT_TRY_AGAIN, TrainingError, process_name, write_crash
+from bagpiper_jax.training.ledger import Ledger
+
+_log = logging.getLogger(__name__)
+
+DIRECTORY = "hosts"
+WATCHED = ("data", "step", "checkpoint")
+"""Phases that can stand still for reasons outside this program."""
+SLOW_SHARE = 0.2
+
+
+@dataclasses.dataclass(frozen=True)
+class WatchConfig:
+    """How a run is watched.
+
+    Attributes:
+        beat_seconds: between two signs of life.
+        stall_seconds: without a step after which the hosts are compared, and the culprit named.
+        give_up_seconds: without a step after which the process ends with exit code 75, to be started again.
+        profile: first and last step to trace into `<output>/profile`; none without.
+    """
+
+    beat_seconds: float = 10.0
+    stall_seconds: float = 120.0
+    give_up_seconds: float = 3600.0
+    profile: tuple[int, ...] = ()
+
+    def __post_init__(self):
+        if not 0 < self.beat_seconds <= self.stall_seconds < self.give_up_seconds:
+            raise ValueError(
+                f"beat_seconds ≤ stall_seconds < give_up_seconds must hold and be positive: {self}"
+            )
+        if self.profile and (len(self.profile) != 2 or not 1 <= self.profile[0] <= self.profile[1]):
+            raise ValueError(f"profile must be (first step, last step), got {self.profile}")
+
+
+class Heartbeat:
+    """The thread; use it as a context manager.
+
+    Args:
+        output: of the run, seen by all hosts.
+        ledger: of this process.
+        config: how often, how long.
+        index, count: of the processes.
+    """
+
+    def __init__(self, output: Path, ledger: Ledger, config: WatchConfig, index: int, count: int):
+        self._output, self._directory = output, output / DIRECTORY
+        self._ledger, self._config, self._index, self._count = ledger, config, index, count
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._reported_at = (-1, "")
+        self._waited = (time.time(), 0.0)
+
+    def __enter__(self) -> "Heartbeat":
+        self._directory.mkdir(parents=True, exist_ok=True)
+        self._stacks = open(self._directory / f"{self._index}.stack.txt", "w", encoding="utf-8")
+        faulthandler.enable(self._stacks)  # a crash in native code leaves the Python stacks there
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._done.set()
+        self._thread.join()
+        faulthandler.enable()
+        self._stacks.close()
+
+    def _run(self) -> None:
+        while not self._done.wait(self._config.beat_seconds):
+            try:
+                self._beat()
+            except OSError as error:
+                _log.warning(
+                    "%s cannot leave a sign of life in %s: %s", process_name(), self._directory, error
+                )
+
+    def _beat(self) -> None:
+        now, phase, since, step = time.time(), self._ledger.phase, self._ledger.entered, self._ledger.step
+        sign = {"host": socket.gethostname(), "pid": os.getpid(), "time": now, "step": step, "phase": phase,
+                "since": since}  # fmt: skip
+        _write(self._directory / f"{self._index}.json", sign)
+        self._report_slow_data(now)
+        stalled = now - since if phase in WATCHED else 0.0
+        if stalled > self._config.stall_seconds and self._reported_at != (step, phase):
+            self._reported_at = (step, phase)
+            self._report_stall(phase, stalled, now)
+        if stalled > self._config.give_up_seconds:
+            self._give_up(phase, stalled)
+
+    def _report_slow_data(self, now: float) -> None:
+        """Once per stall time: this host's share of time without a batch."""
+        (then, before), waited = self._waited, self._ledger.waited
+        if now - then < self._config.stall_seconds:
+            return
+        self._waited = now, waited
+        share = (waited - before) / (now - then)
+        if share > SLOW_SHARE:
+            _log.warning(
+                "%s waited for data %.0f %% of the last %.0f s; its disk, network or processor is the straggler",
+                process_name(), 100 * share, now - then,
+            )  # fmt: skip
+
+    def _report_stall(self, phase: str, stalled: float, now: float) -> None:
+        faulthandler.dump_traceback(self._stacks)
+        _log.warning(
+            "%s is in %s at step %d for %.0f s; the stacks of its threads are in %s",
+            process_name(), phase, self._ledger.step, stalled, self._stacks.name,
+        )  # fmt: skip
+        if self._index == 0 and self._count > 1:
+            for line in compare(self._signs(), now, self._config.stall_seconds):
+                _log.warning("%s", line)
+
+    def _signs(self) -> dict[int, dict]:
+        return {i: _read(self._directory / f"{i}.json") for i in range(self._count)}
+
+    def _give_up(self, phase: str, stalled: float) -> None:
+        error = TrainingError(
+            f"no progress in {phase} for {stalled:.0f} s; see the warnings above for the host at fault, and "
+            f"{self._stacks.name} for what this process was doing. Run again to continue from the last checkpoint"
+        )
+        self._ledger.end = f"gave up: {error}"
+        write_crash(self._output, self._ledger, error)
+        os._exit(EXIT_TRY_AGAIN)  # the main thread is stuck in native code, and no exception reaches it there
+
+
+def compare(signs: dict[int, dict], now: float, limit: float) -> list[str]:
+    """Who keeps the others waiting: one line per process that is silent, behind, or without data.
+
+    Args:
+        signs: process → its last sign of life, {} if it left none.
+        now, limit: seconds.
+    """
+    furthest = max((s["step"] for s in signs.values() if s), default=0)
+    lines = []
+    for index, sign in sorted(signs.items()):
+        name = f"process {index} ({sign.get('host', 'unknown host')})"
+        if not sign:
+            lines.append(
+                f"{name} left no sign of life: not started, or it cannot write to the run's directory"
+            )
+        elif now - sign["time"] > limit:
+            lines.append(f"{name} is silent for {now - sign['time']:.0f} s: dead, frozen or cut off")
+        elif sign["phase"] == "data" and sign["step"] <= furthest:
+            lines.append(
+                f"{name} waits for the batch of step {sign['step'] + 1} for {now - sign['since']:.0f} s: look at "
+                "its disk, network and data workers"
+            )
+        elif sign["step"] < furthest - 1:
+            lines.append(f"{name} is at step {sign['step']} in {sign['phase']}, others at {furthest}")
+    return lines or ["all processes are alive and wait in the same step: look at the network between them"]
+
+
+def _write(path: Path, sign: dict) -> None:
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(sign), encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def _read(path: Path) -> dict:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}

@@ -1,0 +1,143 @@
+"""Where the wall time of a run went. Every second is in exactly one phase, over all attempts of the run.
+
+setup       imports, joining the pod, opening caches
+restore     reading a checkpoint, or making the first state
+compile     tracing and compiling the steps
+step        training steps that were kept
+data        waiting for a batch
+checkpoint  copying the state for a save, and waiting for the last one
+eval        validation
+lost        steps that a later attempt had to repeat
+down        between the end of an attempt and the beginning of the next
+"""
+
+import contextlib
+import json
+import logging
+import os
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+_log = logging.getLogger(__name__)
+
+FILE = "goodput.json"
+PHASES = ("setup", "restore", "compile", "step", "data", "checkpoint", "eval", "lost", "down")
+
+
+class Ledger:
+    """Counts seconds per phase of this attempt, and keeps those of earlier ones.
+
+    Args:
+        clock: of wall time, in seconds since 1970.
+    """
+
+    def __init__(self, clock=time.time):
+        self._clock = clock
+        self.began = self.entered = clock()
+        self._seconds = dict.fromkeys(PHASES, 0.0)
+        self._past: list[dict] = []
+        self._path: Path | None = None
+        self.phase, self.step, self._start, self.end = "setup", 0, 0, "running"
+
+    def open(self, directory: Path, start: int, active: bool = True) -> None:
+        """Reads the attempts before this one, which begins at step `start`, and from now on writes beside them."""
+        self.step = self._start = start
+        path = directory / FILE
+        self._past = [_without_lost(a, start) for a in _attempts(path)]
+        self._path = path if active else None
+        for attempt in self._past[-1:]:
+            if attempt["end"] == "running":
+                _log.warning(
+                    "the attempt before this one ended at step %d without a word: killed, out of memory, or its "
+                    "machine was lost", attempt["to_step"],
+                )  # fmt: skip
+                attempt["end"] = "killed"
+        self.save()
+
+    def enter(self, phase: str) -> None:
+        """Books the time since the last change to the phase that ends."""
+        now = self._clock()
+        self._seconds[self.phase] += now - self.entered
+        self.phase, self.entered = phase, now
+
+    @contextlib.contextmanager
+    def during(self, phase: str) -> Iterator[None]:
+        """A phase inside another one."""
+        outer = self.phase
+        self.enter(phase)
+        try:
+            yield
+        finally:
+            self.enter(outer)
+
+    def waits(self, batches: Iterable) -> Iterator:
+        """The batches; the time until each one comes is `data`."""
+        iterator = iter(batches)
+        while True:
+            with self.during("data"):
+                batch = next(iterator, None)
+            if batch is None:
+                return
+            yield batch
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Seconds per phase of this attempt, up to now."""
+        self.enter(self.phase)
+        return dict(self._seconds)
+
+    @property
+    def waited(self) -> float:
+        """Seconds that this attempt waited for data; may be read by another thread."""
+        return self._seconds["data"] + (self._clock() - self.entered if self.phase == "data" else 0.0)
+
+    def attempt(self) -> dict:
+        """This attempt, as it is kept."""
+        seconds = self.seconds
+        return {
+            "began": self.began, "ended": self.entered, "from_step": self._start, "to_step": self.step,
+            "end": self.end, "seconds": seconds,
+        }  # fmt: skip
+
+    def total(self) -> dict:
+        """All attempts together: wall seconds since the first began, seconds per phase, and the share of `step`."""
+        attempts = [*self._past, self.attempt()]
+        seconds = {phase: sum(a["seconds"][phase] for a in attempts) for phase in PHASES}
+        seconds["down"] = sum(b["began"] - a["ended"] for a, b in zip(attempts, attempts[1:], strict=False))
+        wall = attempts[-1]["ended"] - attempts[0]["began"]
+        return {"wall_seconds": wall, "seconds": seconds, "goodput": seconds["step"] / max(wall, 1e-9)}
+
+    def save(self) -> None:
+        """Writes the account in one stroke. An attempt that is killed is known up to its last interval."""
+        if self._path is None:
+            return
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self._path.with_suffix(".tmp")
+        content = {**self.total(), "attempts": [*self._past, self.attempt()]}
+        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        os.replace(temporary, self._path)
+
+
+def _attempts(path: Path) -> list[dict]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))["attempts"]
+    except FileNotFoundError:
+        return []
+    except (ValueError, KeyError) as error:
+        _log.warning("%s is damaged (%s); the account of this run begins anew", path, error)
+        return []
+
+
+def _without_lost(attempt: dict, start: int) -> dict:
+    """Time of steps after `start`, which are done again, becomes lost."""
+    done = attempt["to_step"] - attempt["from_step"]
+    again = min(done, max(0, attempt["to_step"] - start))
+    seconds = dict(attempt["seconds"])
+    if again:
+        for phase in ("step", "data"):
+            moved = seconds[phase] * again / done
+            seconds[phase] -= moved
+            seconds["lost"] += moved
+    return {**attempt, "to_step": attempt["to_step"] - again, "seconds": seconds,
+            "lost_steps": attempt.get("lost_steps", 0) + again}  # fmt: skip
