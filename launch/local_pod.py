@@ -4,17 +4,19 @@
 
 Every line of output carries its process's number. When one process ends with an error the others are stopped, and
 the pod ends with that process's exit code. SIGTERM and SIGINT go to every process, as a preempted pod's would.
+`--restarts=3` starts all again that often when they end with exit code 75, as launch/tpu_pod.py does.
 """
 
 import argparse
 import os
 import signal
 import socket
-import subprocess
 import sys
-import threading
+from pathlib import Path
 
-GRACE_SECONDS = 30
+from relay import Relay, say, shell_code, signals_to
+
+EXIT_TRY_AGAIN = 75
 
 
 def main() -> int:
@@ -23,75 +25,48 @@ def main() -> int:
     parser.add_argument(
         "--devices_per_process", type=int, default=1, help="virtual CPU devices of each process"
     )
+    parser.add_argument("--restarts", type=int, default=0, help="at most, after exit code 75")
+    parser.add_argument("--logs", type=Path, help="directory for the output of each process")
     parser.add_argument("command", nargs=argparse.REMAINDER)
     flags = parser.parse_args()
     command = flags.command[1:] if flags.command[:1] == ["--"] else flags.command
     if not command or flags.processes < 1:
         parser.error("give --processes N (at least 1) and a command after --")
-    return run_pod(command, flags.processes, flags.devices_per_process)
+    for left in range(flags.restarts, -1, -1):
+        code, asked_to_stop = run_pod(command, flags.processes, flags.devices_per_process, flags.logs)
+        if code != EXIT_TRY_AGAIN or asked_to_stop or not left:
+            return code
+        say(f"exit code {code}: starting all processes again")
 
 
-def run_pod(command: list[str], processes: int, devices_per_process: int) -> int:
-    """Starts the pod and waits; returns the exit code of the first process that failed, or 0."""
-    address = f"localhost:{_free_port()}"
-    pod = [_start(command, address, processes, index, devices_per_process) for index in range(processes)]
-    relays = [threading.Thread(target=_relay, args=(index, p)) for index, p in enumerate(pod)]
-    for relay in relays:
-        relay.start()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda received, _: [p.send_signal(received) for p in pod if p.poll() is None])
-    code = _wait(pod)
-    for relay in relays:
-        relay.join()
-    return code
+def run_pod(command: list[str], processes: int, devices: int, logs: Path | None = None) -> tuple[int, bool]:
+    """Starts the pod and waits: the exit code of the process that failed first, or 0, and whether it was told to."""
+    pod = Relay([command] * processes, _environments(processes, devices), logs)
+    with signals_to(pod, signal.SIGTERM, signal.SIGINT) as received:
+        pod.wait(grace=5)
+    return shell_code(pod.first_failure or 0), bool(received)
 
 
-def _start(command, address, processes, index, devices) -> subprocess.Popen:
-    environment = os.environ | {
-        "JAX_COORDINATOR_ADDRESS": address,
+def _environments(processes: int, devices: int) -> list[dict[str, str]]:
+    shared = os.environ | {
+        "JAX_COORDINATOR_ADDRESS": f"localhost:{_free_ports()}",
         "JAX_NUM_PROCESSES": str(processes),
-        "JAX_PROCESS_ID": str(index),
         "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}",
     }
-    return subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, bufsize=1
-    )
+    return [shared | {"JAX_PROCESS_ID": str(index)} for index in range(processes)]
 
 
-def _relay(index: int, process: subprocess.Popen) -> None:
-    for line in process.stdout:
-        print(f"[{index}] {line}", end="", flush=True)
-
-
-def _wait(pod: list[subprocess.Popen]) -> int:
-    """Waits for all; the first failure stops the rest, politely at first."""
-    ended = threading.Semaphore(0)
-    for process in pod:
-        threading.Thread(target=lambda p=process: (p.wait(), ended.release()), daemon=True).start()
-    first_failure = 0
-    for _ in pod:
-        ended.acquire()
-        failed = [p.returncode for p in pod if p.returncode not in (None, 0)]
-        if failed and not first_failure:
-            first_failure = failed[0]
-            _stop([p for p in pod if p.poll() is None])
-    return first_failure if first_failure >= 0 else 128 - first_failure
-
-
-def _stop(running: list[subprocess.Popen]) -> None:
-    for process in running:
-        process.terminate()
-    for process in running:
-        try:
-            process.wait(GRACE_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("localhost", 0))
-        return listener.getsockname()[1]
+def _free_ports() -> int:
+    """A free port whose successor, which the roll call takes, is free too."""
+    while True:
+        with socket.socket() as one, socket.socket() as other:
+            one.bind(("localhost", 0))
+            port = one.getsockname()[1]
+            try:
+                other.bind(("localhost", port + 1))
+                return port
+            except (OSError, OverflowError):
+                continue
 
 
 if __name__ == "__main__":

@@ -1,0 +1,66 @@
+"""Runs the commands of a launcher, or only prints them."""
+
+import shlex
+import subprocess
+import time
+
+from gcloud import PodError
+from relay import say
+
+TRANSIENT = (
+    "UNAVAILABLE",
+    "INTERNAL",
+    "DEADLINE_EXCEEDED",
+    "ABORTED",
+    "Connection reset",
+    "Temporary failure",
+)
+PAUSES = (5, 15, 60)
+
+
+class Commands:
+    """Runs argument lists; no shell is involved.
+
+    Args:
+        dry_run: only prints them, ready to be pasted into a shell.
+        pauses: seconds before what failed for a passing reason is tried again.
+    """
+
+    def __init__(self, dry_run: bool = False, pauses: tuple[float, ...] = PAUSES):
+        self.dry_run, self._pauses = dry_run, pauses
+
+    def show(self, command: list[str]) -> None:
+        print(shlex.join(command), flush=True)
+
+    def run(self, command: list[str], doing: str) -> str:
+        """Output of a command; "" in a dry run. Raises PodError with what the command said."""
+        if self.dry_run:
+            self.show(command)
+            return ""
+        for pause in (*self._pauses, None):
+            try:
+                done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+            except FileNotFoundError:
+                raise PodError(f"{command[0]} is not installed; see docs/running.md") from None
+            if done.returncode == 0:
+                return done.stdout
+            if pause is None or not any(word in done.stderr for word in TRANSIENT):
+                raise PodError(f"{doing} failed: {_explained(done.stderr)}\n  command: {shlex.join(command)}")
+            say(f"{doing} failed for now, next try in {pause} s: {done.stderr.strip().splitlines()[-1]}")
+            time.sleep(pause)
+
+
+def _explained(message: str) -> str:
+    """gcloud's words, and a remedy where the fault is a common one."""
+    message = message.strip()[-2000:]
+    for words, remedy in (
+        (("Quota", "quota", "RESOURCE_EXHAUSTED"),
+         "The project may not have that many chips of this kind in this zone: ask for quota, or change --type, --zone "
+         "or --spot."),
+        (("PERMISSION_DENIED", "not logged in", "credentials"),
+         "Log in with `gcloud auth login`, and check --project."),
+        (("NOT_FOUND",), "Check --name, --zone and --project."),
+    ):  # fmt: skip
+        if any(word in message for word in words):
+            return f"{message}\n  {remedy}"
+    return message
