@@ -53,7 +53,10 @@ OUTPUT_FEATURES = {
 def dialogue_preprocessor(
     dataset: tf.data.Dataset, author: Author, corpus: str, task: str
 ) -> tf.data.Dataset:
-    """Turns clips into the output features, plus `id` and `outcome` ("" or why there is no dialogue)."""
+    """Turns clips into the output features, plus `id`, `outcome` ("" or why there is no dialogue) and `record`.
+
+    The last is the clip as the source gave it, for the list of rejects.
+    """
     encode = functools.partial(encode_example, author=author, corpus=corpus, task=task)
     names = [*OUTPUT_FEATURES, "id", "outcome"]
     dtypes = [feature.dtype for feature in OUTPUT_FEATURES.values()] + [tf.string, tf.string]
@@ -66,7 +69,7 @@ def dialogue_preprocessor(
             features[name].set_shape([None] * feature.rank)
         features["id"].set_shape([])
         features["outcome"].set_shape([])
-        return features
+        return features | {"record": example["clip"]}
 
     # Not parallel: the work is Python's, and one call at a time keeps memory flat.
     dataset = dataset.map(to_features)
@@ -220,17 +223,9 @@ def _flac(waveforms: list[np.ndarray], first: Path | bytes) -> bytes:
     """One FLAC stream of all clips. A single file that is such a stream already is taken over: encoding costs most."""
     if len(waveforms) == 1 and (isinstance(first, bytes) or first.suffix == ".flac"):
         data = first if isinstance(first, bytes) else first.read_bytes()
-        if _is_our_flac(data, len(waveforms[0])):
+        if audio.flac_samples(data) == len(waveforms[0]):
             return data
     return audio.encode_flac(np.concatenate(waveforms))
-
-
-def _is_our_flac(data: bytes, samples: int) -> bool:
-    """Whether FLAC's STREAMINFO says 16 kHz, mono, 16 bits and so many samples."""
-    packed = int.from_bytes(data[18:26], "big")
-    rate, channels, bits = packed >> 44, (packed >> 41 & 7) + 1, (packed >> 36 & 31) + 1
-    found = (data[:4], rate, channels, bits, packed & (1 << 36) - 1)
-    return found == (b"fLaC", audio.SAMPLE_RATE, 1, 16, samples)
 
 
 def _no_features() -> dict:

@@ -7,7 +7,7 @@ import numpy as np
 from bagpiper_jax import audio
 from bagpiper_jax.data import shards
 from bagpiper_jax.data.cache import TaskCache
-from bagpiper_jax.data.export import finish
+from bagpiper_jax.data.joining import finish
 from bagpiper_jax.data.lock import Lock, LockedTask, write_lock
 from bagpiper_jax.dialogue import MODALITIES, ROLES
 from bagpiper_jax.text import ByteTokenizer

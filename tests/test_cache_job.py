@@ -1,5 +1,6 @@
 """The cache job as users run it: gin files, one-line errors, and kill -9 in the middle of a real mixture."""
 
+import dataclasses
 import hashlib
 import os
 import signal
@@ -10,9 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from task_helpers import caches, config
 
 from bagpiper_jax import audio, configuration
-from bagpiper_jax.data.export import CacheConfig
+from bagpiper_jax.data.export import CacheConfig, cache_mixtures
+from bagpiper_jax.data.shards import ExportError
 from bagpiper_jax.manifest import Clip, write_manifest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -60,16 +63,65 @@ def digest(directory: Path) -> dict[str, str]:
     return {str(p.relative_to(directory)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
 
 
-@pytest.mark.slow
-def test_a_killed_job_continues_to_the_same_cache(tmp_path):
-    directory, rng = tmp_path / "user", np.random.default_rng(0)
+def write_clips(root: Path, count: int) -> None:
+    directory, rng = root / "user", np.random.default_rng(0)
     (directory / "audio").mkdir(parents=True)
     clips = []
-    for i in range(200):
+    for i in range(count):
         path = f"audio/{i}.flac"
         audio.write(directory / path, (0.1 * rng.normal(size=20_000)).astype(np.float32))
         clips.append(Clip(f"c{i}", "train", "sound", path, 1.25, caption=f"Noise number {i}."))
+    clips[3] = dataclasses.replace(clips[3], audio="audio/absent.flac")
     write_manifest(directory, clips)
+
+
+def test_machines_write_their_parts_and_one_joins_them(tmp_path):
+    """Parts in any order, one of them twice, give the cache that one machine makes."""
+    write_clips(tmp_path, 23)
+    settings = {"shard_inputs": 4, "max_reject_frac": 0.5, "splits": ("train",)}
+    for shard in ("2/3", "0/3", "0/3"):
+        assert (
+            cache_mixtures(config(tmp_path, cache_dir=str(tmp_path / "parts"), shard=shard, **settings)) == []
+        )
+    assert not list((tmp_path / "parts").rglob("COMPLETE")), "a third is missing"
+    assert len(list((tmp_path / "parts").rglob("part-*.json"))) == 2 * 4  # shards 0, 2, 3 and 5 of two tasks
+    (lock,) = cache_mixtures(config(tmp_path, cache_dir=str(tmp_path / "parts"), **settings))
+    assert lock.name == "user_pretraining.lock.json"
+    cache_mixtures(config(tmp_path, cache_dir=str(tmp_path / "whole"), **settings))
+    assert digest(tmp_path / "parts") == digest(tmp_path / "whole")
+
+
+def test_rejects_carry_the_record_they_were(tmp_path):
+    write_clips(tmp_path, 8)
+    (lock,) = cache_mixtures(config(tmp_path, max_reject_frac=0.5))
+    (reject,) = caches(lock)["user_audio_to_caption"].rejects()
+    assert (reject["id"], reject["reason"]) == ("c3", "audio_missing")
+    assert (
+        reject["record"]["audio"] == "audio/absent.flac" and reject["record"]["caption"] == "Noise number 3."
+    )
+
+
+@pytest.mark.parametrize("shard", ["3/3", "-1/2", "1", "a/b"])
+def test_a_shard_that_is_none_is_refused(tmp_path, shard):
+    with pytest.raises(ExportError, match=f"must be 'i/n'.*{shard}"):
+        cache_mixtures(config(tmp_path, shard=shard))
+
+
+@pytest.mark.slow
+def test_a_pool_of_processes_makes_the_same_cache(tmp_path):
+    write_clips(tmp_path, 60)
+    command = [sys.executable, "-m", "bagpiper_jax.cache_tasks"]
+    for name, workers in (("one", 1), ("pool", 2)):
+        flags = arguments(
+            tmp_path, tmp_path / name, workers=str(workers), shard_inputs="10", max_reject_frac="0.5"
+        )
+        subprocess.run([*command, *flags], cwd=REPOSITORY, check=True)
+    assert digest(tmp_path / "pool") == digest(tmp_path / "one")
+
+
+@pytest.mark.slow
+def test_a_killed_job_continues_to_the_same_cache(tmp_path):
+    write_clips(tmp_path, 200)
     command = [sys.executable, "-m", "bagpiper_jax.cache_tasks"]
 
     killed = tmp_path / "killed"

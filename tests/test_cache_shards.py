@@ -13,7 +13,7 @@ from synthetic_cache import LIMITS, dialogue_of, example, write_cache
 
 from bagpiper_jax.data import cache, shards
 from bagpiper_jax.data.cache import CacheError, TaskCache
-from bagpiper_jax.data.export import finish
+from bagpiper_jax.data.joining import finish
 from bagpiper_jax.data.lock import Lock, read_lock
 from bagpiper_jax.data.records import DIRECTIONS
 from bagpiper_jax.data.shards import ExportError
@@ -22,6 +22,13 @@ from bagpiper_jax.data.shards import ExportError
 def examples(count: int) -> list[dict]:
     rng = np.random.default_rng(0)
     return [example(dialogue_of(DIRECTIONS[i % 5], rng), f"clip{i}") for i in range(count)]
+
+
+def write_missing(directory: Path, items, limits=LIMITS) -> None:
+    """Four shards, of which `items(shard)` are the examples; those that are whole stay."""
+    directory.mkdir(exist_ok=True)
+    for shard in shards.missing(directory, 4):
+        shards.write_shard(items(shard), 10, limits, directory, shard, 4)
 
 
 def digest(directory: Path) -> dict[str, str]:
@@ -42,7 +49,7 @@ def slowly(items):
         served += 1
         yield item
 everything = examples(40)
-shards.write_missing(directory, 4, lambda s: (slowly(everything[s::4]), 10), LIMITS)
+write_missing(directory, lambda s: slowly(everything[s::4]))
 if kill_after == 41: os.kill(os.getpid(), signal.SIGKILL)
 finish(directory, {"seed": 0}, 4, 1.0)
 """
@@ -54,7 +61,7 @@ def test_a_full_disk_is_named_and_the_same_command_finishes(tmp_path, limit):
     everything = examples(40)
 
     def export(directory):
-        shards.write_missing(directory, 4, lambda s: (iter(everything[s::4]), 10), LIMITS)
+        write_missing(directory, lambda s: iter(everything[s::4]))
         finish(directory, {"seed": 0}, 4, 1.0)
 
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -82,7 +89,7 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path, kills):
         assert code == (-9 if kill_after < 10_000 else 0)
     everything = examples(40)
     whole = tmp_path / "whole"
-    shards.write_missing(whole, 4, lambda s: (iter(everything[s::4]), 10), LIMITS)
+    write_missing(whole, lambda s: iter(everything[s::4]))
     finish(whole, {"seed": 0}, 4, 1.0)
     assert digest(tmp_path / "resumed") == digest(whole)
 

@@ -3,7 +3,8 @@
 <cache_dir>/<task>/<split>/<fingerprint>/
     core.array_record-00000-of-00002     messages, text ids, codes    (data.records.encode)
     audio.array_record-00000-of-00002    FLAC of the same records; absent if no record has audio
-    index.npz  rejects.jsonl  manifest.json  COMPLETE
+    index_length.npy  index_chunks.npy  …      a column of lengths each, and one of hashes; mapped, not read
+    rejects.jsonl  manifest.json  COMPLETE
 """
 
 import dataclasses
@@ -19,13 +20,18 @@ from bagpiper_jax import files
 from bagpiper_jax.data import records
 from bagpiper_jax.data.records import Record, RecordError
 
-FORMAT = 1
-INDEX, REJECTS, MANIFEST, COMPLETE = "index.npz", "rejects.jsonl", "manifest.json", "COMPLETE"
-INDEX_COLUMNS = ("length", "chunks", "direction", "n_text", "n_frames", "n_audio")
+FORMAT = 2
+REJECTS, MANIFEST, COMPLETE = "rejects.jsonl", "manifest.json", "COMPLETE"
+LENGTH_COLUMNS = ("length", "chunks", "direction", "n_text", "n_frames", "n_audio")
+INDEX_COLUMNS = (*LENGTH_COLUMNS, "hash")
 
 
 class CacheError(ValueError):
     """A cache that cannot be served; names the file and the remedy."""
+
+
+def index_path(directory: Path, column: str) -> Path:
+    return Path(directory) / f"index_{column}.npy"
 
 
 def shard_name(family: str, shard: int, shards: int) -> str:
@@ -53,28 +59,48 @@ class TaskCache:
 
     @functools.cached_property
     def index(self) -> dict[str, np.ndarray]:
-        """Columns of `INDEX_COLUMNS`, each int32 [records]."""
-        path = self.directory / INDEX
-        with np.load(path, allow_pickle=False) as columns:
-            index = {name: columns[name] for name in INDEX_COLUMNS}
-        wrong = {name: len(c) for name, c in index.items() if len(c) != len(self)}
-        if wrong:
-            raise CacheError(
-                f"{path} has columns of {wrong} rows, the manifest says {len(self)}; cache again"
-            )
-        return index
+        """Columns of `INDEX_COLUMNS`, each [records], of the narrowest unsigned type that holds it.
+
+        They are mapped from disk: what is looked at comes into memory, and the processes of a host share it.
+        """
+        found = {}
+        for name in INDEX_COLUMNS:
+            path = index_path(self.directory, name)
+            try:
+                found[name] = (
+                    np.load(path, mmap_mode="r", allow_pickle=False) if len(self) else np.zeros(0, int)
+                )
+            except (OSError, ValueError) as error:
+                raise CacheError(f"{path} is missing or damaged ({error}); cache again") from error
+            found[name] = np.asarray(found[name])  # an array like others, over the same pages
+            if len(found[name]) != len(self):
+                raise CacheError(
+                    f"{path} has {len(found[name])} rows, the manifest says {len(self)}; cache again"
+                )
+        return found
+
+    @property
+    def largest(self) -> tuple[int, int]:
+        """The longest length and the most chunks of a record."""
+        columns = self.manifest["index"]
+        return columns["length"]["max"], columns["chunks"]["max"]
+
+    @property
+    def mean_length(self) -> float:
+        """Mean slots of a record."""
+        return self.manifest["index"]["length"]["sum"] / max(1, len(self))
 
     def __len__(self) -> int:
         return self.manifest["records"]
 
     def read(self, index: int) -> Record:
         """Reads one record. Raises RecordError: its bytes are damaged; the file is named."""
-        shard, row = self.locate(index)
         try:
             core = self._read("core", index)
-            audio = self._read("audio", index) if "audio" in self.manifest["families"] else b""
+            audio = self._read("audio", index) if self.index["n_audio"][index] else b""
             return records.decode(core, audio)
         except (RecordError, ValueError, RuntimeError, IndexError) as error:
+            shard, row = self.locate(index)
             place = self.directory / shard_name("core", shard, len(self.manifest["shards"]))
             raise RecordError("corrupt_record", f"{place} record {row}: {error}") from error
 
@@ -89,7 +115,13 @@ class TaskCache:
             yield from map(json.loads, file)
 
     def check_files(self, contents: bool = False) -> None:
-        """Checks every shard's presence and size, and its hash if `contents`. Raises CacheError."""
+        """Checks every shard's presence and size, and all hashes if `contents`. Raises CacheError."""
+        for column, expected in self.manifest["index"].items() if contents else ():
+            if files.sha256(index_path(self.directory, column)) != expected["sha256"]:
+                raise CacheError(
+                    f"{index_path(self.directory, column)} is damaged: its hash differs; delete "
+                    f"{self.directory} and cache again"
+                )
         for number, shard in enumerate(self.manifest["shards"]):
             for family, expected in shard["files"].items():
                 path = self.directory / shard_name(family, number, len(self.manifest["shards"]))

@@ -10,9 +10,9 @@ import numpy as np
 
 from bagpiper_jax.audio import MEL_BINS
 from bagpiper_jax.data.batch import Batch, BatchShape
-from bagpiper_jax.data.cache import CacheError
+from bagpiper_jax.data.cache import CacheError, TaskCache
 from bagpiper_jax.data.codes import codec_fingerprint
-from bagpiper_jax.data.lock import open_caches, read_lock
+from bagpiper_jax.data.lock import LockedTask, open_caches, read_lock
 from bagpiper_jax.data.placing import WINDOW_CHUNKS, empty_batch
 from bagpiper_jax.data.planner import PLAN_VERSION, FinitePlan, Plan, PlanError, TaskLengths
 from bagpiper_jax.data.records import DIRECTIONS
@@ -89,10 +89,7 @@ class Loader:
         locked = self.lock.tasks(split)
         self.caches = open_caches(lock_path, self.lock, split)
         self.task_names = tuple(task.task for task in locked)
-        lengths = [
-            TaskLengths(t.task, t.rate, *(c.index[k] for k in ("length", "chunks", "direction")))
-            for t, c in zip(locked, self.caches, strict=True)
-        ]
+        lengths = [task_lengths(*both) for both in zip(locked, self.caches, strict=True)]
         if finite:
             self.plan = FinitePlan(lengths, shape.slots, shape.chunks, window)
         else:
@@ -216,6 +213,12 @@ def batch_counters(batch: Batch) -> dict[str, float]:
     }
     slots = np.bincount(batch.direction[used], minlength=len(DIRECTIONS))
     return counters | {f"slots_{name}": int(n) for name, n in zip(DIRECTIONS, slots, strict=True)}
+
+
+def task_lengths(task: LockedTask, cache: TaskCache) -> TaskLengths:
+    """What the plan needs of a locked task; its columns stay on disk."""
+    columns = (cache.index[name] for name in ("length", "chunks", "direction"))
+    return TaskLengths(task.task, task.rate, *columns, cache.largest, cache.mean_length)
 
 
 def _share(rows: int, index: int, count: int) -> tuple[int, int]:

@@ -3,12 +3,13 @@
 import collections
 import contextlib
 import dataclasses
+import hashlib
 import io
 import json
 import logging
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from bagpiper_jax.data.records import Record, RecordError
 _log = logging.getLogger(__name__)
 _WRITER = {"core": "group_size:1,uncompressed", "audio": "group_size:1,uncompressed"}
 _MAX_CONSECUTIVE_ERRORS = 100
+_TEXT_SHOWN = 200  # text ids of a reject that are kept
 
 
 class ExportError(RuntimeError):
@@ -48,16 +50,9 @@ def part_path(directory: Path, shard: int) -> Path:
     return directory / f"part-{shard:05d}.json"
 
 
-def write_missing(
-    directory: Path, shards: int, open_shard: Callable[[int], tuple[Iterator[dict], int]], limits: Limits
-) -> None:
-    """Writes the shards that no earlier attempt finished; `open_shard(n)` gives examples and input count."""
-    with writing(directory):
-        directory.mkdir(parents=True, exist_ok=True)
-    for shard in range(shards):
-        if not part_path(directory, shard).exists():
-            examples, inputs = open_shard(shard)
-            write_shard(examples, inputs, limits, directory, shard, shards)
+def missing(directory: Path, shards: int) -> list[int]:
+    """The shards that no earlier attempt finished."""
+    return [shard for shard in range(shards) if not part_path(directory, shard).exists()]
 
 
 def write_shard(
@@ -66,7 +61,8 @@ def write_shard(
     """Writes shard files, then its part file; a kill at any moment leaves either the whole part or none.
 
     Args:
-        examples: a task's examples as numpy, with or without the features `id` and `outcome`; `next` may raise.
+        examples: a task's examples as numpy, with or without the features `id`, `outcome` and `record` (what it
+            was made from, for the list of rejects); `next` may raise.
         inputs: how many examples the source had for this shard.
 
     Raises:
@@ -80,27 +76,32 @@ def write_shard(
         temporary = {family: f"{path}.tmp-{os.getpid()}" for family, path in paths.items()}
         writers = {f: array_record_module.ArrayRecordWriter(temporary[f], _WRITER[f]) for f in families}
         columns, rejects, counts = [], [], collections.Counter()
-        for record, name, outcome in _outcomes(examples, limits):
+        for number, (record, name, outcome, source) in enumerate(_outcomes(examples, limits)):
             if record is None:
                 counts[outcome.split(":", 1)[0]] += 1
                 if outcome.startswith("rejected "):
-                    rejects.append({"id": name, "reason": outcome.split(": ", 1)[0][9:], "detail": outcome})
+                    reason = outcome.split(": ", 1)[0][9:]
+                    place = {"shard": shard, "number": number, "record": source}
+                    rejects.append({"id": name, "reason": reason, "detail": outcome, **place})
                 continue
-            measure = records.measure(record, limits.num_streams)
-            columns.append([getattr(measure, column) for column in cache.INDEX_COLUMNS])
-            writers["core"].write(records.encode(record))
+            measure, core = records.measure(record, limits.num_streams), records.encode(record)
+            lengths = [getattr(measure, column) for column in cache.LENGTH_COLUMNS]
+            columns.append([*lengths, _hash(core, record.audio)])
+            writers["core"].write(core)
             writers["audio"].write(record.audio)
         for writer in writers.values():
             writer.close()
         _count_filtered(counts, len(columns), inputs)
+        table = np.asarray(columns, np.uint64).reshape(-1, len(cache.INDEX_COLUMNS))
         part = {
             "inputs": inputs,
             "records": len(columns),
             "counts": {"ok": len(columns), **dict(sorted(counts.items()))},
+            "max": table.max(axis=0, initial=0).tolist(),
+            "sum": table[:, :-1].sum(axis=0).tolist(),
             "rejects": rejects,
             "files": {f: _describe(temporary[f]) for f in families},
         }
-        table = np.asarray(columns, np.int32).reshape(-1, len(cache.INDEX_COLUMNS))
         for family in families:
             os.replace(temporary[family], paths[family])
         files.replace(directory / f"part-{shard:05d}.npy", _npy(table))
@@ -121,8 +122,8 @@ def writing(directory: Path):
         ) from error
 
 
-def _outcomes(examples: Iterator[dict], limits: Limits) -> Iterator[tuple[Record | None, str, str]]:
-    """(record, id, outcome) per example that the pipeline delivers; exceptions become rejections."""
+def _outcomes(examples: Iterator[dict], limits: Limits) -> Iterator[tuple[Record | None, str, str, object]]:
+    """(record, id, outcome, source) per example that the pipeline delivers; exceptions become rejections."""
     consecutive = 0
     while True:
         try:
@@ -135,19 +136,33 @@ def _outcomes(examples: Iterator[dict], limits: Limits) -> Iterator[tuple[Record
                 raise ExportError(
                     f"{consecutive} examples in a row failed; the last one with: {_cause(error)}"
                 ) from error
-            yield None, "", f"rejected error_{_cause(error)}"
+            yield None, "", f"rejected error_{_cause(error)}", None
             continue
         consecutive = 0
         name, outcome = _text(example.get("id", b"")), _text(example.get("outcome", b""))
         if outcome.startswith("fatal "):
             raise ExportError(outcome.removeprefix("fatal "))
         if outcome:
-            yield None, name, outcome
+            yield None, name, outcome, _source(example)
             continue
         try:
-            yield _checked(example, name, limits), name, ""
+            yield _checked(example, name, limits), name, "", None
         except RecordError as error:
-            yield None, name, f"rejected {error.reason}: {error}"
+            yield None, name, f"rejected {error.reason}: {error}", _source(example)
+
+
+def _source(example: dict) -> object:
+    """What a rejected example was made from, as far as its task tells; else what it became, in short."""
+    source = _text(example.get("record", b""))
+    if source:
+        try:
+            return json.loads(source)
+        except ValueError:
+            return source
+    table = {
+        k: np.asarray(example[k]).tolist() for k in ("msg_role", "msg_modality", "msg_len") if k in example
+    }
+    return table | {"text": np.asarray(example.get("text", ())).ravel()[:_TEXT_SHOWN].tolist()}
 
 
 def _checked(example: dict, name: str, limits: Limits) -> Record:
@@ -186,6 +201,13 @@ def _count_filtered(counts: collections.Counter, records_: int, inputs: int) -> 
 
 def _describe(path: str) -> dict:
     return {"bytes": os.path.getsize(path), "sha256": files.sha256(path)}
+
+
+def _hash(core: bytes, audio: bytes) -> int:
+    """64 bits over a record's contents, to compare caches by."""
+    digest = hashlib.blake2b(core, digest_size=8)
+    digest.update(audio)
+    return int.from_bytes(digest.digest(), "little")
 
 
 def _npy(table: np.ndarray) -> bytes:

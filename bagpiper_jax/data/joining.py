@@ -1,0 +1,109 @@
+"""Joining a cache's shards: rejects, index, manifest, and COMPLETE last. Needs neither SeqIO nor much memory."""
+
+import collections
+import json
+from pathlib import Path
+
+import numpy as np
+
+from bagpiper_jax import files
+from bagpiper_jax.data import cache, provenance
+from bagpiper_jax.data.cache import TaskCache
+from bagpiper_jax.data.shards import ExportError, missing, part_path
+
+
+def finish(directory: Path, described: dict, shards: int, max_reject_frac: float) -> dict:
+    """Joins the parts of all shards and returns the manifest.
+
+    Args:
+        described: what the records were made from, see `data.export`.
+        max_reject_frac: largest share of the inputs that may be rejected.
+
+    Raises:
+        ExportError: a shard is missing, or too many inputs were rejected.
+    """
+    if unwritten := missing(directory, shards):
+        raise ExportError(
+            f"{len(unwritten)} of {shards} shards of {directory} are not written, the first is {unwritten[0]}; "
+            "run cache_tasks for the missing parts"
+        )
+    parts = [_Part(directory, shard) for shard in range(shards)]
+    counts = sum((collections.Counter(part.counts) for part in parts), collections.Counter())
+    with open(directory / cache.REJECTS, "w", encoding="utf-8") as file:
+        for part in parts:
+            file.writelines(json.dumps(reject, ensure_ascii=False) + "\n" for reject in part.rejects())
+    inputs = sum(part.inputs for part in parts)
+    _refuse_many_rejects(directory, counts, inputs, max_reject_frac)
+    index = _write_index(directory, parts)
+    families = ["core", "audio"] if index["n_audio"]["max"] else ["core"]
+    manifest = {
+        "inputs": inputs,
+        "records": sum(part.records for part in parts),
+        "counts": dict(sorted({"ok": 0, **counts}.items())),
+        "families": families,
+        "shards": [{"records": p.records, "files": {f: p.files[f] for f in families}} for p in parts],
+        "index": index,
+        "provenance": {**described, "versions": provenance.library_versions()},
+    }
+    (directory / cache.MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n")
+    (directory / cache.COMPLETE).touch()
+    remove_leftovers(directory)
+    return manifest
+
+
+class _Part:
+    """What a shard's writer left beside it; rejects and lengths are read when they are wanted."""
+
+    def __init__(self, directory: Path, shard: int):
+        self._json, self._table = part_path(directory, shard), directory / f"part-{shard:05d}.npy"
+        part = self._read()
+        self.inputs, self.records, self.counts = part["inputs"], part["records"], part["counts"]
+        self.largest, self.sums, self.files = part["max"], part["sum"], part["files"]
+
+    def _read(self) -> dict:
+        return json.loads(self._json.read_text(encoding="utf-8"))
+
+    def rejects(self) -> list[dict]:
+        return self._read()["rejects"]
+
+    def column(self, number: int) -> np.ndarray:
+        return np.load(self._table, mmap_mode="r", allow_pickle=False)[:, number]
+
+
+def _write_index(directory: Path, parts: list[_Part]) -> dict[str, dict]:
+    """Writes each column part by part; returns its largest value, sum and checksum."""
+    described, records = {}, sum(part.records for part in parts)
+    for number, name in enumerate(cache.INDEX_COLUMNS):
+        path, largest = cache.index_path(directory, name), max(part.largest[number] for part in parts)
+        kind = np.uint64 if name == "hash" else np.min_scalar_type(largest)
+        if records:
+            column, begin = np.lib.format.open_memmap(path, mode="w+", dtype=kind, shape=(records,)), 0
+            for part in parts:
+                column[begin : begin + part.records] = part.column(number) if part.records else ()
+                begin += part.records
+            column.flush()
+        else:
+            np.save(path, np.zeros(0, kind))
+        described[name] = {"sha256": files.sha256(path)}
+        if name != "hash":
+            described[name] |= {"max": largest, "sum": sum(part.sums[number] for part in parts)}
+    return described
+
+
+def _refuse_many_rejects(directory: Path, counts: collections.Counter, inputs: int, limit: float) -> None:
+    rejected = {k: v for k, v in counts.items() if k.startswith("rejected ")}
+    share = sum(rejected.values()) / max(1, inputs)
+    if share > limit:
+        raise ExportError(
+            f"{sum(rejected.values())} of {inputs} clips rejected ({share:.1%}, the limit is {limit:.1%}): "
+            f"{rejected}; see {directory / cache.REJECTS}, repair the corpus or raise max_reject_frac"
+        )
+
+
+def remove_leftovers(directory: Path) -> None:
+    """Parts, files of killed attempts, and audio shards without audio."""
+    unwanted = [*directory.glob("part-*"), *directory.glob("*.tmp-*")]
+    if "audio" not in TaskCache(directory).manifest["families"]:
+        unwanted += directory.glob("audio.array_record-*")
+    for path in unwanted:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,127 @@
+"""Shards of SeqIO tasks, written by this process or by a pool of them. Each process loads TensorFlow once."""
+
+import importlib
+import json
+import logging
+import multiprocessing
+import os
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bagpiper_jax.data.codes import MANIFEST as CODES_MANIFEST
+from bagpiper_jax.data.codes import codec_fingerprint
+from bagpiper_jax.data.shards import ExportError, Limits, write_shard
+from bagpiper_jax.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from bagpiper_jax.data.export import CacheConfig
+
+_log = logging.getLogger(__name__)
+
+
+def configure_tasks(config: "CacheConfig") -> None:
+    """Registers the tasks of a job and tells them its settings. Raises TokenizerError, CodeStoreError."""
+    for module in config.task_modules:
+        importlib.import_module(module)
+    from tasks import settings
+
+    codec = codec_fingerprint(config.codec) if Path(config.codec).suffix else config.codec
+    codebook_size, num_streams = _codec_sizes(config.data_root, codec)
+    settings.configure(
+        settings.Settings(
+            data_root=config.data_root,
+            tokenizer=config.tokenizer,
+            codec=codec,
+            codebook_size=codebook_size,
+            num_streams=num_streams,
+            max_seconds=config.max_seconds,
+            system_prompt=config.system_prompt,
+            seed=config.seed,
+            report_rejects=True,
+        )
+    )
+    _ = settings.current().text_tokenizer  # a missing tokenizer ends the job before it starts
+
+
+def _codec_sizes(data_root: str, codec: str) -> tuple[int, int]:
+    """Codes per codebook and streams of a codec, as its code stores tell; the release's where there is none."""
+    for path in sorted(Path(data_root).glob(f"*/codes/{codec}/{CODES_MANIFEST}")) if codec else ():
+        made_by = json.loads(path.read_text(encoding="utf-8"))["config"]
+        return made_by["codebook_size"], made_by["num_codebooks"]
+    release = Vocabulary()
+    return release.codebook_size, release.num_streams
+
+
+class ShardWriters:
+    """Writes shards in this process, or in `config.workers` others that start when there is enough to do."""
+
+    def __init__(self, config: "CacheConfig"):
+        self._config = config
+        self._pool: ProcessPoolExecutor | None = None
+
+    def __enter__(self) -> "ShardWriters":
+        return self
+
+    def __exit__(self, *_) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+
+    def write(self, task: str, split: str, directory: Path, missing: Sequence[int], shards: int) -> None:
+        """Writes the shards `missing` of `shards`. Raises ExportError; what was finished stays."""
+        arguments = [(self._config, task, split, directory, shard, shards) for shard in missing]
+        if self._config.workers < 2 or len(missing) < 2:
+            for each in arguments:
+                _write(*each)
+            return
+        if self._pool is None:
+            # Not forked: TensorFlow's threads would be missing in the copies.
+            self._pool = ProcessPoolExecutor(
+                self._config.workers, multiprocessing.get_context("spawn"), _start_worker, (self._config,)
+            )
+        try:
+            for written in as_completed([self._pool.submit(_write, *each) for each in arguments]):
+                written.result()
+        except BrokenProcessPool as error:
+            raise ExportError(
+                f"a worker process died while caching {task} {split}, most likely for lack of memory; give "
+                "CacheConfig.workers or shard_inputs a smaller number and run cache_tasks again: finished shards "
+                "are kept"
+            ) from error
+
+
+def _start_worker(config: "CacheConfig") -> None:
+    os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    configure_tasks(config)
+
+
+def _write(config: "CacheConfig", name: str, split: str, directory: Path, shard: int, shards: int) -> None:
+    import seqio
+
+    from tasks import settings
+
+    task, current = seqio.get_mixture_or_task(name), settings.current()
+    limits = Limits(
+        current.text_tokenizer.size, current.codebook_size, current.num_streams, config.max_slots,
+        config.max_chunks,
+    )  # fmt: skip
+    info = seqio.ShardInfo(shard, shards) if shards > 1 else None
+    dataset = task.get_dataset(
+        sequence_length=None, split=split, use_cached=False, shuffle=False, shard_info=info
+    )
+    total = count_inputs(task, split)
+    inputs = total // shards + (shard < total % shards)
+    write_shard(dataset.as_numpy_iterator(), inputs, limits, directory, shard, shards)
+
+
+def count_inputs(task, split: str) -> int:
+    """Examples of a task's source, before any preprocessor."""
+    dataset = task.source.get_dataset(split, shuffle=False)
+    known = int(dataset.cardinality().numpy())
+    return known if known >= 0 else sum(1 for _ in dataset)
