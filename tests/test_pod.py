@@ -13,7 +13,7 @@ from synthetic_cache import write_mixture
 from training_helpers import TINY_FLAGS
 
 from bagpiper_jax import train as job
-from bagpiper_jax.train import EXIT_PREEMPTED
+from bagpiper_jax.training.faults import EXIT_TRY_AGAIN
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 MIXTURE = {"caption_to_audio": (30, 1.0), "audio_to_caption": (30, 1.0), "understanding": (10, 1.0)}
@@ -90,7 +90,7 @@ def preempted(tmp_path_factory, flags):
     """(output, steps reached) of two processes that SIGTERM ended."""
     output = tmp_path_factory.mktemp("pod") / "run"
     code, text = run_pod(*flags(output, 10_000), stop_at="step 2/")
-    assert code == EXIT_PREEMPTED, text
+    assert code == EXIT_TRY_AGAIN, text
     (saved,) = (int(path.name) for path in (output / "checkpoints").iterdir())
     assert sorted(scalars(output)) == [("train", step) for step in range(1, saved + 1)]
     return output, saved

@@ -15,8 +15,8 @@ import pytest
 from training_helpers import CONFIG, MODEL
 
 from bagpiper_jax import parallel
-from bagpiper_jax.train import EXIT_PREEMPTED
 from bagpiper_jax.training.checkpoints import restore_parameters
+from bagpiper_jax.training.faults import EXIT_TRY_AGAIN
 from bagpiper_jax.training.state import abstract_parameters
 
 JOB = Path(__file__).with_name("training_job.py")
@@ -106,7 +106,7 @@ def test_kill_while_a_checkpoint_is_written(tmp_path, uninterrupted, seed):
 @pytest.mark.slow
 def test_sigterm_saves_and_exits_with_its_code(tmp_path, uninterrupted):
     code, lines = run(tmp_path, lambda line: line.startswith("BATCH 4 "), signal.SIGTERM)
-    assert code == EXIT_PREEMPTED, "\n".join(lines)
+    assert code == EXIT_TRY_AGAIN, "\n".join(lines)
     reached = max(losses(tmp_path))
     assert reached < CONFIG.steps
     assert [int(p.name) for p in (tmp_path / "checkpoints").iterdir()].count(reached) == 1

@@ -10,7 +10,7 @@ import zlib
 def main(output: str, *bindings: str) -> int:
     from training_helpers import CONFIG, SyntheticLoader
 
-    from bagpiper_jax.train import EXIT_PREEMPTED
+    from bagpiper_jax.training.faults import EXIT_TRY_AGAIN
     from bagpiper_jax.training.loop import train
 
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
@@ -25,7 +25,7 @@ def main(output: str, *bindings: str) -> int:
                 print(f"BATCH {step} {zlib.crc32(batch.tokens.tobytes())}", flush=True)
                 yield batch
 
-    return 0 if train(config, Watched()) else EXIT_PREEMPTED
+    return 0 if train(config, Watched()) else EXIT_TRY_AGAIN
 
 
 if __name__ == "__main__":
