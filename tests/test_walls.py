@@ -51,6 +51,7 @@ def test_training_core_imports_with_only_the_numeric_core():
         "training",
         "generation",
         "inspection",
+        "planning",
         "parallel.py",
         "dialogue.py",
         "vocabulary.py",
