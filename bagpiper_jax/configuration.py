@@ -3,55 +3,22 @@
 A job calls `load(JobConfig, argv)`. The dataclasses that `JobConfig` reaches through its field annotations are
 the only names that gin can bind; the code underneath never sees gin. Every binding is checked against the
 field's annotation before anything is built, and all faults are reported at once with file, line and the nearest
-valid name. A binding that nothing uses is a fault too.
+valid name. A binding or macro that nothing uses is a fault too, as is one that replaces another by accident.
 """
 
 import argparse
 import dataclasses
-import difflib
-import io
 import logging
 import sys
 import tokenize
-import types
 import typing
-from collections.abc import Iterator
-from pathlib import Path
 
 import gin
-from gin import config_parser
-
-_REPOSITORY = Path(__file__).resolve().parent.parent
-_log = logging.getLogger(__name__)
+from bagpiper_jax import gin_bindings, gin_checks
 
 
 class ConfigurationError(ValueError):
     """One or more faults in gin files or flags; the message lists each with its place and a remedy."""
-
-
-@dataclasses.dataclass(frozen=True)
-class _Binding:
-    name: str
-    field: str
-    value: typing.Any
-    place: str
-
-
-@dataclasses.dataclass(frozen=True)
-class _Reference:
-    """`@Name()` or `%MACRO` as written in a gin file."""
-
-    name: str
-    is_macro: bool
-    is_call: bool
-
-
-class _Delegate(config_parser.ParserDelegate):
-    def configurable_reference(self, scoped_name, evaluate):
-        return _Reference(scoped_name.split("/")[-1], False, evaluate)
-
-    def macro(self, macro_name):
-        return _Reference(macro_name, True, True)
 
 
 def load(root: type, argv: list[str] | None = None, description: str | None = None):
@@ -106,16 +73,14 @@ def build(root: type, files: list[str], bindings: list[str] = ()):
     for name, cls in classes.items():
         _register(name, cls)
     quoted = [_quote(binding, classes) for binding in bindings]
-    found = list(_read_files(files)) + list(_read_text("\n".join(quoted), "flag --gin."))
-    _raise_if(_faults(found, classes))
+    found, faults = gin_bindings.read(files, quoted)
+    _raise_if(faults + gin_checks.faults(root, found, classes, is_whole=not faults))
     # One text with every include in place: gin's own search for files logs an error for each path it tries.
-    gin.parse_config("\n".join([*(_inlined(file) for file in files), *quoted]))
+    gin.parse_config("\n".join([*(gin_bindings.inlined(file) for file in files), *quoted]))
     try:
-        built = _registered[root]()
+        return _registered[root]()
     except (TypeError, ValueError) as error:
         raise ConfigurationError(f"{root.__name__} cannot be built: {error}") from error
-    _raise_if(_unused(found))
-    return built
 
 
 def operative_config() -> str:
@@ -157,160 +122,22 @@ def _reachable(root: type) -> dict[str, type]:
             continue
         found[cls.__name__] = cls
         for annotation in typing.get_type_hints(cls).values():
-            waiting += [t for t in _leaves(annotation) if dataclasses.is_dataclass(t)]
+            waiting += [t for t in gin_checks.leaves(annotation) if dataclasses.is_dataclass(t)]
     return found
-
-
-def _leaves(annotation) -> Iterator[typing.Any]:
-    arguments = typing.get_args(annotation)
-    if not arguments:
-        yield annotation
-    for argument in arguments:
-        yield from _leaves(argument)
 
 
 def _quote(binding: str, classes: dict[str, type]) -> str:
     """Lets `--gin.X.path=some/file` stand for a string, as a shell user expects."""
     target, _, value = binding.partition("=")
     try:
-        _parse_value(value)
+        gin_bindings.parse_value(value)
     except (SyntaxError, ValueError, tokenize.TokenError):
         return f"{target} = {value!r}"
-    name, _, field = target.rpartition(".")
+    name, _, field = target.rpartition("/")[2].rpartition(".")
     hints = typing.get_type_hints(classes[name]) if name in classes else {}
     if hints.get(field) is str and not value.startswith(("'", '"', "%", "@")):
         return f"{target} = {value!r}"
     return f"{target} = {value}"
-
-
-def _parse_value(text: str):
-    (statement,) = config_parser.ConfigParser(io.StringIO(f"x.y = {text}"), _Delegate())
-    return statement.value
-
-
-def _read_files(files: list[str]) -> Iterator[_Binding]:
-    for file in files:
-        yield from _read_text(_find(file).read_text(), file)
-
-
-def _inlined(file: str) -> str:
-    """The text of a gin file with its includes in place of their lines."""
-    lines = _find(file).read_text().splitlines()
-    return "\n".join(
-        _inlined(line.split(None, 1)[1].strip().strip("'\"")) if line.startswith("include ") else line
-        for line in lines
-    )
-
-
-def _find(file: str) -> Path:
-    """A gin file relative to the working directory or to the repository."""
-    path = next((p for p in (Path(file), _REPOSITORY / file) if p.is_file()), None)
-    if path is None:
-        raise ConfigurationError(f"gin file {file!r} does not exist{_nearest_file(file)}")
-    return path
-
-
-def _nearest_file(file: str) -> str:
-    known = [str(p.relative_to(_REPOSITORY)) for p in (_REPOSITORY / "gin").rglob("*.gin")]
-    near = difflib.get_close_matches(file, known, n=1, cutoff=0.5)
-    return f"; did you mean {near[0]!r}?" if near else ""
-
-
-def _read_text(text: str, source: str) -> Iterator[_Binding]:
-    parser = config_parser.ConfigParser(io.StringIO(text), _Delegate())
-    while True:
-        try:
-            statement = next(parser)
-        except StopIteration:
-            return
-        except (SyntaxError, tokenize.TokenError) as error:
-            raise ConfigurationError(f"{source}: {error}") from error
-        if isinstance(statement, config_parser.IncludeStatement):
-            yield from _read_files([statement.filename])
-        elif isinstance(statement, config_parser.BindingStatement):
-            place = f"{source}:{statement.location.line_num}" if "flag" not in source else source
-            yield _Binding(statement.selector, statement.arg_name, statement.value, place)
-        elif not isinstance(statement, config_parser.BlockDeclaration):
-            raise ConfigurationError(
-                f"{source}: only bindings, macros and includes are allowed in gin files here"
-            )
-
-
-def _faults(bindings: list[_Binding], classes: dict[str, type]) -> list[str]:
-    macros = {b.name: b.value for b in bindings if not b.field}
-    faults = []
-    for b in bindings:
-        if not b.field:
-            continue
-        if b.name not in classes:
-            faults.append(f"{b.place}: unknown name {b.name!r}{_suggest(b.name, classes)}")
-            continue
-        hints = typing.get_type_hints(classes[b.name])
-        if b.field not in hints:
-            faults.append(f"{b.place}: {b.name} has no parameter {b.field!r}{_suggest(b.field, hints)}")
-            continue
-        fault = _type_fault(b.value, hints[b.field], macros, classes)
-        if fault:
-            faults.append(f"{b.place}: {b.name}.{b.field} {fault}")
-    return faults
-
-
-def _suggest(name: str, known) -> str:
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(sorted(known))}"
-
-
-def _type_fault(value, annotation, macros: dict, classes: dict) -> str | None:
-    if isinstance(value, _Reference) and value.is_macro:
-        if value.name not in macros:
-            return f"uses the macro %{value.name}, which is defined nowhere"
-        value = macros[value.name]
-    if isinstance(value, _Reference):
-        if value.name not in classes:
-            return f"refers to unknown name @{value.name}{_suggest(value.name, classes)}"
-        if not value.is_call:
-            return f"refers to @{value.name}; write @{value.name}() to build it"
-        if not any(value.name == getattr(leaf, "__name__", "") for leaf in _leaves(annotation)):
-            return f"expects {_spell(annotation)}, got @{value.name}()"
-        return None
-    return None if _matches(value, annotation) else f"expects {_spell(annotation)}, got {value!r}"
-
-
-def _matches(value, annotation) -> bool:
-    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
-    if origin in (typing.Union, types.UnionType):
-        return any(_matches(value, a) for a in arguments)
-    if origin is typing.Literal:
-        return value in arguments
-    if origin in (tuple, list):
-        if not isinstance(value, origin):
-            return False
-        if origin is tuple and arguments[-1:] != (Ellipsis,):
-            return len(value) == len(arguments) and all(map(_matches, value, arguments))
-        return all(isinstance(v, _Reference) or _matches(v, arguments[0]) for v in value)
-    if origin is dict:
-        return isinstance(value, dict) and all(_matches(v, arguments[1]) for v in value.values())
-    if annotation is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    if annotation is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    if annotation in (None, type(None)):
-        return value is None
-    return annotation is typing.Any or isinstance(value, annotation)
-
-
-def _spell(annotation) -> str:
-    return annotation.__name__ if isinstance(annotation, type) else str(annotation).replace("typing.", "")
-
-
-def _unused(bindings: list[_Binding]) -> list[str]:
-    operative = {(b.name, b.field) for b in _read_text(gin.operative_config_str(), "operative configuration")}
-    used_names = {name for name, _ in operative}
-    return [
-        f"{b.place}: {b.name}.{b.field} is bound but nothing uses it; refer to it with @{b.name}() or remove it"
-        for b in bindings
-        if b.field and b.name not in used_names
-    ]
 
 
 def _raise_if(faults: list[str]) -> None:
