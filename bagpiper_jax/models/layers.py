@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
@@ -64,8 +65,13 @@ class Linear(nnx.Module):
 
 
 def rotary_angles(positions: Int[Array, "B T"], width: int, theta: float) -> Float[Array, "B T 1 K2"]:
-    """Angle of each position and of each of the width/2 rotated pairs."""
-    frequency = theta ** (-jnp.arange(0, width, 2, dtype=jnp.float32) / width)
+    """Angle of each position and of each of the width/2 rotated pairs, rounded as transformers rounds it.
+
+    A last bit of a frequency is a thousandth of a radian at position 30,000. Numpy's float32 power and XLA's are not
+    torch's; the float64 power, rounded, is.
+    """
+    exponent = np.arange(0, width, 2, dtype=np.float32) / np.float32(width)
+    frequency = np.float32(1) / np.power(theta, exponent.astype(np.float64)).astype(np.float32)
     return positions[..., None, None].astype(jnp.float32) * frequency
 
 
