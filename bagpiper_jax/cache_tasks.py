@@ -12,6 +12,7 @@ from bagpiper_jax.corpora.assembly import CorpusError  # noqa: E402
 from bagpiper_jax.data.cache import CacheError  # noqa: E402
 from bagpiper_jax.data.codes import CodeStoreError  # noqa: E402
 from bagpiper_jax.data.export import CacheConfig, cache_mixtures  # noqa: E402
+from bagpiper_jax.data.rates import RateError  # noqa: E402
 from bagpiper_jax.data.shards import ExportError  # noqa: E402
 from bagpiper_jax.manifest import ManifestError  # noqa: E402
 from bagpiper_jax.text import TokenizerError  # noqa: E402
@@ -21,7 +22,9 @@ def main(argv: list[str] | None = None) -> None:
     config = configuration.load(CacheConfig, argv)
     try:
         cache_mixtures(config)
-    except (ExportError, CacheError, CodeStoreError, CorpusError, ManifestError, TokenizerError) as error:
+    except (
+        ExportError, CacheError, CodeStoreError, CorpusError, ManifestError, RateError, TokenizerError,
+    ) as error:  # fmt: skip
         sys.exit(f"cache_tasks: {error}")
 
 

@@ -2,6 +2,8 @@
 
 <corpus>_caption_to_audio  <corpus>_audio_to_caption  <corpus>_text_only   → <corpus>_pretraining
 <corpus>_sft_understanding  <corpus>_sft_generation                        → <corpus>_sft
+<corpus>_<domain>_caption_to_audio  <corpus>_<domain>_audio_to_caption  <corpus>_text_only
+                                                                           → <corpus>_pretraining_by_domain
 """
 
 import functools
@@ -13,6 +15,7 @@ from tasks.clip_source import ClipSource
 from tasks.preprocessors import OUTPUT_FEATURES, Author, dialogue_preprocessor
 from tasks.sources import ManifestSource
 
+AUDIO_DOMAINS = ("speech", "sound", "music", "mixed")
 CORPORA = ("embedded", "debian", "user", "espnet")
 
 PRETRAINING = {
@@ -50,6 +53,18 @@ def add_corpus(corpus: str) -> None:
             add_task(f"{corpus}_{purpose}", corpus, author)
         rates = [(f"{corpus}_{purpose}", RATES[purpose]) for purpose in authors]
         seqio.MixtureRegistry.add(f"{corpus}_{mixture}", rates)
+    _add_by_domain(corpus)
+
+
+def _add_by_domain(corpus: str) -> None:
+    """Each direction split by domain, so that factors can differ (`data.rates.Mixing`)."""
+    names = [f"{corpus}_text_only"]
+    for domain in AUDIO_DOMAINS:
+        for purpose in ("caption_to_audio", "audio_to_caption"):
+            names.append(f"{corpus}_{domain}_{purpose}")
+            author = functools.partial(pretraining.of_domain, author=PRETRAINING[purpose], domain=domain)
+            add_task(names[-1], corpus, author)
+    seqio.MixtureRegistry.add(f"{corpus}_pretraining_by_domain", [(name, 1.0) for name in names])
 
 
 for _corpus in CORPORA:

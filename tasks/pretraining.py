@@ -2,7 +2,7 @@
 
 from bagpiper_jax.data.records import RecordError
 from bagpiper_jax.manifest import Clip
-from tasks.preprocessors import NotApplicable
+from tasks.preprocessors import Author, NotApplicable
 
 
 def caption_to_audio(clip: Clip, rng) -> list:
@@ -24,6 +24,13 @@ def text_only(clip: Clip, rng) -> list:
     if text is None:
         raise NotApplicable("no_text")
     return [["assistant", "text", text]]
+
+
+def of_domain(clip: Clip, rng, author: Author, domain: str) -> list:
+    """What the author makes of clips of one domain (reference section 1.2 has a set for each)."""
+    if clip.domain != domain:
+        raise NotApplicable("other_domain")
+    return author(clip, rng)
 
 
 def caption(clip: Clip) -> str:

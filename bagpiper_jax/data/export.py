@@ -16,6 +16,7 @@ from bagpiper_jax.data import cache, provenance, records
 from bagpiper_jax.data.cache import TaskCache
 from bagpiper_jax.data.joining import finish, remove_leftovers
 from bagpiper_jax.data.lock import Lock, LockedTask, write_lock
+from bagpiper_jax.data.rates import Mixing, TaskSize
 from bagpiper_jax.data.shards import ExportError, missing, writing
 from bagpiper_jax.data.task_shards import ShardWriters, configure_tasks, count_inputs
 
@@ -35,6 +36,7 @@ class CacheConfig:
         splits: train must be among them; others may be empty.
         rates: overrides the mixture's rates, task name → rate.
         rate_unit: whether rates count "examples" or "tokens".
+        mixing: has rates follow from the sizes of the tasks; None takes the mixture's own as they are.
         max_slots, max_chunks, max_seconds: longer examples are rejected; 0 chunks for no limit.
         max_reject_frac: the job refuses a task with a larger share of rejected clips.
         shard_inputs: clips per shard, the unit of restarting.
@@ -54,6 +56,7 @@ class CacheConfig:
     splits: tuple[str, ...] = ("train", "validation")
     rates: dict[str, float] = dataclasses.field(default_factory=dict)
     rate_unit: str = "examples"
+    mixing: Mixing | None = None
     max_slots: int = 8192
     max_chunks: int = 0
     max_seconds: float = 30.0
@@ -119,6 +122,7 @@ def _lock_mixture(mixture: str, rates: dict[str, float], made: dict, config: Cac
     for task, split in _tasks_and_splits(mixture, rates, config):
         splits[split].append(_locked(task, rates[task.name], split, made[task.name, split], config))
     splits = {split: tuple(task for task in tasks if task) for split, tasks in splits.items()}
+    splits = splits if config.mixing is None else _mixed(splits, config)
     tokenizer, codec = settings.current().text_tokenizer, settings.current()
     lock = Lock(
         mixture=mixture,
@@ -139,6 +143,22 @@ def _lock_mixture(mixture: str, rates: dict[str, float], made: dict, config: Cac
     return path
 
 
+def _mixed(
+    splits: dict[str, tuple[LockedTask, ...]], config: CacheConfig
+) -> dict[str, tuple[LockedTask, ...]]:
+    """The tasks with rates by their sizes in training, which hold for all splits."""
+    sizes = []
+    for task in splits["train"]:
+        index = TaskCache(Path(config.cache_dir) / task.path).manifest["index"]
+        sizes.append(TaskSize(task.task, task.rate, task.records, index["length"]["sum"]))
+    rates = config.mixing.rates(sizes, config.rate_unit)
+    _log.info("rates in %s: %s", config.rate_unit, {name: round(rate, 4) for name, rate in rates.items()})
+    return {
+        split: tuple(dataclasses.replace(task, rate=rates[task.task]) for task in tasks)
+        for split, tasks in splits.items()
+    }
+
+
 def _generates(splits: dict[str, tuple[LockedTask, ...]]) -> bool:
     return any(task.direction == "generation" for tasks in splits.values() for task in tasks)
 
@@ -157,7 +177,7 @@ def _rates(mixture: str, overrides: dict[str, float]) -> dict[str, float]:
         rates = {provider.name: 1.0}
     else:
         rates = {task.name: float(provider.get_rate(task)) for task in provider.tasks}
-    return {name: overrides.get(name, rate) for name, rate in sorted(rates.items())}
+    return {name: float(overrides.get(name, rate)) for name, rate in sorted(rates.items())}
 
 
 def _locked(task, rate: float, split: str, directory: Path, config: CacheConfig) -> LockedTask | None:

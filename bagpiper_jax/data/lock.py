@@ -10,11 +10,11 @@ import json
 import os
 from pathlib import Path
 
-from bagpiper_jax import files
+from bagpiper_jax import files, strict
 from bagpiper_jax.data.cache import CacheError, TaskCache
+from bagpiper_jax.data.rates import RATE_UNITS
 
 FORMAT = 1
-RATE_UNITS = ("examples", "tokens")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +35,12 @@ class LockedTask:
     manifest_sha256: str
     records: int
     direction: str
+
+    def __post_init__(self):
+        if fault := strict.mistyped(self):
+            raise ValueError(f"task {str(self.task)[:80]}: {fault}")
+        if self.rate <= 0 or self.records < 0:
+            raise ValueError(f"task {self.task}: rate {self.rate} or records {self.records} is not positive")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +64,8 @@ class Lock:
     system_prompt: str = ""
 
     def __post_init__(self):
+        if fault := strict.mistyped(self):
+            raise ValueError(fault)
         if self.rate_unit not in RATE_UNITS:
             raise ValueError(f"rate_unit must be one of {', '.join(RATE_UNITS)}, got {self.rate_unit!r}")
 
@@ -91,14 +99,16 @@ def write_lock(path: str | os.PathLike, lock: Lock) -> None:
 def read_lock(path: str | os.PathLike) -> Lock:
     """Reads a lock. Raises CacheError: missing, no lock, or of another format."""
     try:
-        body = json.loads(Path(path).read_text(encoding="utf-8"))
-        if body.pop("format") != FORMAT:
+        body = strict.loads(Path(path).read_bytes())
+        if (version := body.pop("format")) != FORMAT or isinstance(version, bool):
             raise CacheError(f"{path} has another lock format than {FORMAT}; run cache_tasks again")
         splits = {s: tuple(LockedTask(**t) for t in tasks) for s, tasks in body.pop("splits").items()}
         return Lock(splits=splits, **body)
     except FileNotFoundError:
         raise CacheError(f"{path} does not exist; run cache_tasks to make it") from None
-    except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+    except CacheError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CacheError(f"{path} is not a mixture lock: {error}; run cache_tasks again") from error
 
 

@@ -113,8 +113,9 @@ def _write(config: "CacheConfig", name: str, split: str, directory: Path, shard:
     )  # fmt: skip
     info = seqio.ShardInfo(shard, shards) if shards > 1 else None
     dataset = task.get_dataset(
-        sequence_length=None, split=split, use_cached=False, shuffle=False, shard_info=info
-    )
+        sequence_length=None, split=split, use_cached=False, shuffle=False, shard_info=info,
+        try_in_mem_cache=False,  # sources may carry audio
+    )  # fmt: skip
     total = count_inputs(task, split)
     inputs = total // shards + (shard < total % shards)
     write_shard(dataset.as_numpy_iterator(), inputs, limits, directory, shard, shards)
