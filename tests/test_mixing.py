@@ -34,6 +34,10 @@ def root(tmp_path_factory):
     return root
 
 
+def by(mixing: Mixing) -> dict[str, Mixing]:
+    return {"user_pretraining_by_domain": mixing}
+
+
 def mixed(root, mixture="user_pretraining_by_domain", rates=NO_CODES, **fields):
     return cache_mixture(
         config(root, mixtures=(mixture,), rates=rates, splits=("train",), shard_inputs=99, **fields)
@@ -50,7 +54,7 @@ def test_tasks_by_domain_take_their_clips_and_count_the_others(root):
 @pytest.mark.parametrize("unit", ["examples", "tokens"])
 def test_domains_mix_by_size_and_factor_and_directions_by_share(root, unit):
     shares = {"*_audio_to_caption": 3.0, "*_text_only": 1.0}
-    path = mixed(root, rate_unit=unit, mixing=Mixing(shares=shares, factors=PUBLISHED))
+    path = mixed(root, rate_unit=unit, mixing=by(Mixing(shares=shares, factors=PUBLISHED)))
     rates = {task.task: task.rate for task in read_lock(path).tasks("train")}
     size = {
         n: len(c) if unit == "examples" else int(c.index["length"].sum()) for n, c in caches(path).items()
@@ -83,12 +87,12 @@ def test_seqios_rate_functions_and_nested_mixtures_resolve(root):
 
 def test_a_pattern_that_means_nothing_is_refused_with_the_nearest_name(root):
     with pytest.raises(RateError, match=r"'\*_musik_audio_to_caption' matches no task.*did you mean"):
-        mixed(root, mixing=Mixing(factors={"*_musik_audio_to_caption": 2.0}))
+        mixed(root, mixing=by(Mixing(factors={"*_musik_audio_to_caption": 2.0})))
 
 
 def test_the_lock_is_all_that_changes(root):
     before = json.loads(mixed(root).read_text())
-    after = json.loads(mixed(root, mixing=Mixing(temperature=2.0)).read_text())
+    after = json.loads(mixed(root, mixing=by(Mixing(temperature=2.0))).read_text())
     for lock in (before, after):
         for task in lock["splits"]["train"]:
             del task["rate"]

@@ -20,7 +20,7 @@ def sizes(**tokens) -> list[TaskSize]:
 
 
 def test_published_rates_are_those_of_repeating_examples_and_equal_budgets():
-    flags = ["mixtures=('x',)", "data_root=d", "cache_dir=c"]
+    flags = ["mixtures=('x',)", "data_root=d", "cache_dir=c", "mixing={'x': @published/Mixing()}"]
     config = configuration.build(
         CacheConfig, ["gin/mixtures/published.gin"], [f"CacheConfig.{f}" for f in flags]
     )
@@ -28,7 +28,7 @@ def test_published_rates_are_those_of_repeating_examples_and_equal_budgets():
         x_music_audio_to_caption=1000, x_sound_audio_to_caption=500, x_speech_audio_to_caption=9000,
         x_music_caption_to_audio=1500, x_sound_caption_to_audio=800, x_speech_caption_to_audio=20000, x_text_only=70000,
     )  # fmt: skip
-    rates = config.mixing.rates(tasks, config.rate_unit)
+    rates = config.mixing["x"].rates(tasks, config.rate_unit)
     heard = 3.15 * 1000 + 3.17 * 500 + 9000
     made = 4.21 * 1500 + 4.27 * 800 + 20000
     assert rates["x_text_only"] == pytest.approx(1 / 3)

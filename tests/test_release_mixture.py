@@ -1,47 +1,28 @@
-"""The release's mixtures over three small corpora: rates are factor times clips."""
+"""The release's mixtures: which tasks they hold, how they mix, and that the runs fit them."""
 
 import pytest
-from task_helpers import clip
 
 from bagpiper_jax import configuration
 from bagpiper_jax.data.export import CacheConfig
-from bagpiper_jax.manifest import Clip, write_manifest
+from bagpiper_jax.data.rates import TaskSize
 
 pytest.importorskip("seqio")
 
 
-@pytest.fixture
-def root(tmp_path):
-    counts = {"music": 2, "sound": 3, "speech": 5}
-    for kind, count in counts.items():
-        clips = [clip(f"{kind}{i}") for i in range(count)] + [clip("held_out", split="validation")]
-        write_manifest(tmp_path / f"release_{kind}", clips)
-    write_manifest(tmp_path / "release_text", [Clip("a", "train", "text", text="A document.")])
-    return tmp_path
-
-
-def test_rates_are_the_releases_factors_times_training_clips(root):
-    import seqio
-
+def test_the_mixtures_hold_each_type_and_direction_and_their_rates_can_be_computed():
     from bagpiper_jax.data.export import _rates
-    from tasks import release, settings
+    from tasks import release
 
-    assert set(release.FACTORS) == {"music", "sound", "speech", "text"}
-    settings.configure(settings.Settings(data_root=str(root)))
-    rates = _rates("release_pretraining", {})
-    assert rates == {
-        "release_music_audio_to_caption": pytest.approx(3.15 * 2),
-        "release_music_caption_to_audio": pytest.approx(4.21 * 2),
-        "release_sound_audio_to_caption": pytest.approx(3.17 * 3),
-        "release_sound_caption_to_audio": pytest.approx(4.27 * 3),
-        "release_speech_audio_to_caption": 5,
-        "release_speech_caption_to_audio": 5,
-        "release_text_text_only": 1,
-    }
-    assert {t.name for t in seqio.get_mixture_or_task("release_sft").tasks} == {
-        "release_sft_understanding",
-        "release_sft_generation",
-    }
+    assert set(release.AUTHORS) == {
+        "music_audio_to_caption", "music_caption_to_audio", "sound_audio_to_caption", "sound_caption_to_audio",
+        "speech_audio_to_caption", "speech_caption_to_audio", "text_text_only",
+    }  # fmt: skip
+    config = configuration.build(CacheConfig, ["gin/mixtures/release.gin"])
+    for mixture, mixing in config.mixing.items():
+        tasks = [TaskSize(name, rate, 10, 1000) for name, rate in _rates(mixture, {}).items()]
+        rates = mixing.rates(tasks, config.rate_unit)
+        assert set(rates) == {task.name for task in tasks}
+    assert rates == pytest.approx({"release_sft_understanding": 0.5, "release_sft_generation": 0.5})
 
 
 def test_the_mixture_and_the_runs_agree_on_files_and_row_size():

@@ -36,7 +36,7 @@ class CacheConfig:
         splits: train must be among them; others may be empty.
         rates: overrides the mixture's rates, task name → rate.
         rate_unit: whether rates count "examples" or "tokens".
-        mixing: has rates follow from the sizes of the tasks; None takes the mixture's own as they are.
+        mixing: mixture → how its rates follow from the sizes of its tasks; others keep their own as they are.
         max_slots, max_chunks, max_seconds: longer examples are rejected; 0 chunks for no limit.
         max_reject_frac: the job refuses a task with a larger share of rejected clips.
         shard_inputs: clips per shard, the unit of restarting.
@@ -56,7 +56,7 @@ class CacheConfig:
     splits: tuple[str, ...] = ("train", "validation")
     rates: dict[str, float] = dataclasses.field(default_factory=dict)
     rate_unit: str = "examples"
-    mixing: Mixing | None = None
+    mixing: dict[str, Mixing] = dataclasses.field(default_factory=dict)
     max_slots: int = 8192
     max_chunks: int = 0
     max_seconds: float = 30.0
@@ -81,6 +81,10 @@ def cache_mixtures(config: CacheConfig) -> list[Path]:
     strangers = sorted(set(config.rates) - {task for tasks in rates.values() for task in tasks})
     if strangers:
         raise ExportError(f"rates for {strangers}, which are not in {', '.join(config.mixtures)}")
+    if not set(config.mixing) <= set(config.mixtures):
+        raise ExportError(
+            f"CacheConfig.mixing for {sorted(config.mixing)}, the mixtures are {sorted(config.mixtures)}"
+        )
     made = {}
     with ShardWriters(config) as writers:
         for mixture, tasks in rates.items():
@@ -122,7 +126,8 @@ def _lock_mixture(mixture: str, rates: dict[str, float], made: dict, config: Cac
     for task, split in _tasks_and_splits(mixture, rates, config):
         splits[split].append(_locked(task, rates[task.name], split, made[task.name, split], config))
     splits = {split: tuple(task for task in tasks if task) for split, tasks in splits.items()}
-    splits = splits if config.mixing is None else _mixed(splits, config)
+    if mixture in config.mixing:
+        splits = _mixed(splits, config.mixing[mixture], config)
     tokenizer, codec = settings.current().text_tokenizer, settings.current()
     lock = Lock(
         mixture=mixture,
@@ -144,14 +149,14 @@ def _lock_mixture(mixture: str, rates: dict[str, float], made: dict, config: Cac
 
 
 def _mixed(
-    splits: dict[str, tuple[LockedTask, ...]], config: CacheConfig
+    splits: dict[str, tuple[LockedTask, ...]], mixing: Mixing, config: CacheConfig
 ) -> dict[str, tuple[LockedTask, ...]]:
     """The tasks with rates by their sizes in training, which hold for all splits."""
     sizes = []
     for task in splits["train"]:
         index = TaskCache(Path(config.cache_dir) / task.path).manifest["index"]
         sizes.append(TaskSize(task.task, task.rate, task.records, index["length"]["sum"]))
-    rates = config.mixing.rates(sizes, config.rate_unit)
+    rates = mixing.rates(sizes, config.rate_unit)
     _log.info("rates in %s: %s", config.rate_unit, {name: round(rate, 4) for name, rate in rates.items()})
     return {
         split: tuple(dataclasses.replace(task, rate=rates[task.task]) for task in tasks)
