@@ -2,7 +2,7 @@
 
 import json
 
-from bagpiper_jax.curation.judging import DIMENSIONS
+from bagpiper_jax.curation.judging import GENERATION, UNDERSTANDING
 
 TAGS = {
     "audio_type": "sound_effects", "is_pure_english": True, "is_audio_focused": True, "intelligibility": 4,
@@ -20,10 +20,14 @@ REASONING = (
     "1. User Intent: a calm greeting.\n2. Inferred Details: a woman, soft rain.\n3. Audio Quality: close and clear.\n"
     "4. Generation Plan: rain first, then the voice."
 )  # fmt: skip
+EVIDENCE = (
+    "- User Intent: the weather.\n- Evidence & Salient Audio Cues: soft rain.\n"
+    "- Inferred Details (Assumptions): none.\n- Answering Plan: name it.\n- Self-Check: it is steady, so no tap."
+)  # fmt: skip
 
 
-def marks(everywhere: int = 4, **single: int) -> str:
-    table = {group: dict.fromkeys(names, everywhere) for group, names in DIMENSIONS.items()}
+def marks(everywhere: int = 4, dimensions=GENERATION, **single: int) -> str:
+    table = {group: dict.fromkeys(names, everywhere) for group, names in dimensions.items()}
     for name, mark in single.items():
         group, _, item = name.partition("__")
         table[group][item] = mark
@@ -35,7 +39,10 @@ def stage_of(messages: list) -> str:
     if not isinstance(content, str):
         return "caption"
     starts = {"Below is the description": "tags", "Someone asks": "requests", "You judge": "judge"}
-    return next((stage for start, stage in starts.items() if content.startswith(start)), "reasoning")
+    starts |= {"You write listening": "question", "An assistant listens": "evidence"}
+    starts |= {"You judge a training example for an assistant that listens": "judge_answer"}
+    fitting = [start for start in starts if content.startswith(start)]
+    return starts[max(fitting, key=len)] if fitting else "reasoning"
 
 
 def answer(messages: list) -> str:
@@ -47,4 +54,7 @@ def answer(messages: list) -> str:
         "requests": json.dumps(requests),
         "reasoning": f"<think>{REASONING}</think>",
         "judge": marks(),
+        "question": json.dumps({"question": "What is the weather like?", "answer": "It rains."}),
+        "evidence": EVIDENCE,
+        "judge_answer": marks(4, UNDERSTANDING),
     }[stage_of(messages)]

@@ -13,12 +13,13 @@ import pytest
 import simulated_answers
 from curation_helpers import corpus, result, settings
 from misbehaving_endpoint import GOOD, endpoint
-from simulated_answers import IMAGINARY, REALISTIC, REASONING, marks, stage_of
+from simulated_answers import EVIDENCE, IMAGINARY, REALISTIC, REASONING, marks, stage_of
 
 from bagpiper_jax.captions import CaptionFilter
 from bagpiper_jax.corpora.assembly import CorpusError
 from bagpiper_jax.curation import judging
 from bagpiper_jax.curation.captioning import CaptionConfig
+from bagpiper_jax.curation.judging import UNDERSTANDING
 from bagpiper_jax.curation.simulation import SimulateConfig, simulate
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -26,17 +27,13 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 def test_defaults_are_the_references():
     config = SimulateConfig(("a",), "b")  # reference section 1.4
-    assert (config.min_words, config.max_words, config.min_heads, config.min_reasoning_chars) == (
-        15,
-        80,
-        3,
-        50,
-    )
+    assert (config.min_words, config.max_words) == (15, 80)
+    assert (config.min_heads, config.min_reasoning_chars) == (3, 50)
     assert (config.reasoning_temperature, config.reasoning_max_tokens) == (0.3, 1024)
     assert (config.judge_temperature, config.judge_max_tokens) == (0.1, 1536)
     kept = config.thresholds
     assert (kept.realistic, kept.imaginary, kept.mean) == (3, 2, 3.5)
-    assert len(judging.DIMENSIONS) == 5 and sum(map(len, judging.DIMENSIONS.values())) == 22
+    assert len(judging.GENERATION) == 5 and sum(map(len, judging.GENERATION.values())) == 22
     assert CaptionConfig(("a",), "b").caption_filter == CaptionFilter()
 
 
@@ -48,11 +45,12 @@ def test_dialogues_are_those_that_tuning_reads(tmp_path):
     with endpoint(simulated_answers.answer) as server:
         simulate(SimulateConfig(**settings(tmp_path, server), system_prompt="You make audio."))
         assert collections.Counter(stage_of(body["messages"]) for body in server.asked) == {
-            "requests": 2, "reasoning": 4, "judge": 4,
+            "requests": 2, "reasoning": 4, "judge": 4, "question": 2, "evidence": 2, "judge_answer": 2,
         }  # fmt: skip
     clips, dropped, summary = result(tmp_path)
-    assert sorted(clips) == ["c0.imaginary", "c0.realistic", "c1.imaginary", "c1.realistic"]
-    assert dropped == {"t.realistic": "no_caption", "t.imaginary": "no_caption"}
+    styles = ("imaginary", "realistic", "understanding")
+    assert sorted(clips) == [f"c{i}.{style}" for i in range(2) for style in styles]
+    assert dropped == {f"t.{style}": "no_caption" for style in styles}
     clip = clips["c0.realistic"]
     assert clip.dialogue == [
         ["system", "text", "You make audio."],
@@ -63,7 +61,47 @@ def test_dialogues_are_those_that_tuning_reads(tmp_path):
     assert clips["c0.imaginary"].dialogue[1][2] == IMAGINARY
     task_settings.configure(task_settings.Settings(str(tmp_path)))
     assert sft.generation(clip, rng=None) == clip.dialogue
+    about = clips["c0.understanding"]
+    assert sft.understanding(about, rng=None) == about.dialogue == [
+        ["user", "audio", "c0.understanding"],
+        ["user", "text", "What is the weather like?"],
+        ["assistant", "text", f"Caption of the audio: {clip.caption}\n\n<think>\n{EVIDENCE}\n</think>\n\nIt rains."],
+    ]  # fmt: skip
     assert clip.metrics["judge_mean"] == clip.metrics["judge_min"] == 4 and clip.metrics["persona"]
+
+
+def answering(stage: str, answered: str | dict):
+    """Good answers to all stages but one."""
+
+    def answer(messages):
+        good = simulated_answers.answer(messages)
+        if stage_of(messages) != stage:
+            return good
+        return json.dumps({**json.loads(good), **answered}) if isinstance(answered, dict) else answered
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    "stage, answered, reason",
+    [
+        ("question", "What?", "unreadable_question"),
+        ("question", {"answer": ""}, "unreadable_question"),
+        ("question", {"question": "why " * 121}, "unreadable_question"),
+        (
+            "evidence",
+            EVIDENCE.replace("User Intent", "Wish").replace("Self-Check", "Doubt"),
+            "reasoning_form",
+        ),
+        ("judge_answer", marks(4), "unreadable_judgement"),
+        ("judge_answer", marks(5, UNDERSTANDING, answer__correctness=2), "judged_below_minimum"),
+        ("judge_answer", marks(3, UNDERSTANDING), "judged_below_mean"),
+    ],
+)
+def test_each_stage_of_questions_drops_what_fails_it(tmp_path, stage, answered, reason):
+    corpus(tmp_path, 1)
+    with endpoint(answering(stage, answered)) as server, pytest.raises(CorpusError, match=f"{reason} 1"):
+        simulate(SimulateConfig(**settings(tmp_path, server, max_reject_frac=1.0), kinds=("understanding",)))
 
 
 @pytest.mark.parametrize(
@@ -86,23 +124,16 @@ def test_dialogues_are_those_that_tuning_reads(tmp_path):
         ("judge", marks(3), "judged_below_mean", "judged_below_mean"),
         (
             "judge",
-            marks(3, **{f"request__{n}": 5 for n in judging.DIMENSIONS["request"]}, value__language=4),
+            marks(3, **{f"request__{n}": 5 for n in judging.GENERATION["request"]}, value__language=4),
             None,
             None,
         ),
     ],
 )
-def test_each_stage_drops_what_fails_it(tmp_path, stage, answered, realistic, imaginary):
+def test_each_stage_of_requests_drops_what_fails_it(tmp_path, stage, answered, realistic, imaginary):
     corpus(tmp_path, 1)
-
-    def answer(messages):
-        good = simulated_answers.answer(messages)
-        if stage_of(messages) != stage:
-            return good
-        return json.dumps({**json.loads(good), **answered}) if isinstance(answered, dict) else answered
-
-    with endpoint(answer) as server:
-        config = SimulateConfig(**{**settings(tmp_path, server), "max_reject_frac": 1.0})
+    with endpoint(answering(stage, answered)) as server:
+        config = SimulateConfig(**settings(tmp_path, server, max_reject_frac=1.0), kinds=("generation",))
         if realistic and imaginary:
             with pytest.raises(CorpusError, match=realistic):
                 simulate(config)
@@ -122,7 +153,7 @@ def test_transcripts_come_from_the_annotation_where_there_is_one(tmp_path):
         endpoint(simulated_answers.answer) as server,
         pytest.raises(CorpusError, match="transcript_changed 2"),
     ):
-        simulate(SimulateConfig(**{**settings(tmp_path, server), "max_reject_frac": 1.0}))
+        simulate(SimulateConfig(**settings(tmp_path, server, max_reject_frac=1.0), kinds=("generation",)))
     assert '- "Quite other words!"' in server.asked[0]["messages"][0]["content"]
 
 
@@ -168,7 +199,7 @@ def test_a_killed_job_pays_for_nothing_twice(tmp_path):
         server.release.set()
         server.manner = lambda *_: GOOD
         assert subprocess.run(command, cwd=REPOSITORY).returncode == 0
-        assert set(server.paid.values()) == {1} and sum(server.paid.values()) == 8 * 5
+        assert set(server.paid.values()) == {1} and sum(server.paid.values()) == 8 * 8
     killed = (tmp_path / "out/manifest.jsonl").read_bytes()
     with endpoint(simulated_answers.answer) as server:
         corpus(tmp_path / "other", 8)

@@ -101,8 +101,9 @@ def _coded(verdicts: np.ndarray, reasons: list[str]) -> UInt8[np.ndarray, " n"]:
 
 def _repeated(ids: UInt64[np.ndarray, " n"]) -> Int64[np.ndarray, " k"]:
     """Rows whose id an earlier row has."""
-    _, first = np.unique(ids, return_index=True)
-    return np.setdiff1d(np.arange(len(ids)), first, assume_unique=True)
+    order = np.argsort(ids, kind="stable")
+    ids = ids[order]
+    return order[1:][ids[1:] == ids[:-1]]
 
 
 def drop_by_score(columns: Columns, noise: float, discard_frac: float, seed: int) -> None:
@@ -131,6 +132,8 @@ def resample(columns: Columns, seed: int) -> Int64[np.ndarray, " n"]:
 
 def drop_quoting(columns: Columns) -> None:
     """Dialogues that play a dropped clip go too."""
+    if not len(columns.quotes):
+        return
     kept = columns.kept
     dropped_ids = np.setdiff1d(columns.id[~kept], columns.id[kept])
     for _ in range(len(columns.quotes)):  # at most a chain of all; mostly one round

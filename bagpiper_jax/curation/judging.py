@@ -1,6 +1,7 @@
-"""The judge of simulated dialogues: 22 marks in five groups, and what they must reach (reference section 1.4).
+"""The judges of simulated dialogues, and what their marks must reach (reference section 1.4).
 
-How many groups and marks there are is published, and the thresholds; the wording is ours.
+That requests for audio get 22 marks in five groups is published, and their thresholds; the wording is ours, and so is
+all of the judge of answers about audio.
 """
 
 import dataclasses
@@ -9,7 +10,9 @@ from collections.abc import Mapping
 from bagpiper_jax.corpora.assembly import RecordError
 from bagpiper_jax.curation.asking import unreadable
 
-DIMENSIONS = {
+Dimensions = Mapping[str, Mapping[str, str]]
+
+GENERATION = {
     "request": {
         "naturalness": "it reads as something that a person would really write",
         "persona": "vocabulary and purpose fit one person with one need",
@@ -43,19 +46,45 @@ DIMENSIONS = {
         "harmlessness": "a careful person would publish it",
     },
 }
-RUBRIC = "\n".join(
-    f"{group}:\n" + "\n".join(f"- {name}: {meaning}" for name, meaning in names.items())
-    for group, names in DIMENSIONS.items()
-)
-_NAMES = [(group, name) for group, names in DIMENSIONS.items() for name in names]
+UNDERSTANDING = {
+    "question": {
+        "naturalness": "a listener could really ask it",
+        "needs_audio": "only who has heard the recording can answer it",
+        "single_answer": "it has one right answer",
+    },
+    "answer": {
+        "correctness": "it follows from the caption",
+        "directness": "it answers what was asked, no more",
+        "language": "grammar and spelling are right",
+    },
+    "reasoning": {
+        "evidence": "it names what is heard that decides the question",
+        "grounding": "it claims nothing that the caption lacks",
+        "inference": "assumptions are named as such",
+        "coherence": "it leads to the answer without contradiction",
+    },
+}
+
+
+def rubric(dimensions: Dimensions) -> str:
+    """What each mark means, for the judge."""
+    groups = (
+        f"{group}:\n" + "\n".join(f"- {name}: {meaning}" for name, meaning in names.items())
+        for group, names in dimensions.items()
+    )
+    return "\n".join(groups)
 
 
 @dataclasses.dataclass(frozen=True)
 class Thresholds:
-    """What a dialogue is kept with: least single mark by style of request, and least mean; the published values."""
+    """What a dialogue is kept with: least single mark by its style, and least mean.
+
+    The values of realistic and imaginary requests are published; an answer is judged like a realistic request.
+    """
 
     realistic: float = 3.0
     imaginary: float = 2.0
+    understanding: float = 3.0
     mean: float = 3.5
 
     def require(self, style: str, marks: Mapping[str, int]) -> None:
@@ -69,10 +98,10 @@ class Thresholds:
             raise RecordError("judged_below_mean", f"mean {mean:.2f}, least {least}", remedy)
 
 
-def read_marks(judgement: Mapping) -> dict[str, int]:
+def read_marks(judgement: Mapping, dimensions: Dimensions) -> dict[str, int]:
     """The marks as `group.name`. Raises RecordError `unreadable_judgement`: one is missing or no integer of 1 to 5."""
     marks = {}
-    for group, name in _NAMES:
+    for group, name in ((group, name) for group, names in dimensions.items() for name in names):
         of_group = judgement.get(group)
         mark = of_group.get(name) if isinstance(of_group, dict) else None
         if type(mark) is not int or not 1 <= mark <= 5:

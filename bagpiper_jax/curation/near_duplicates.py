@@ -13,7 +13,8 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int64, UInt32, UInt64
 
 _WORD = re.compile(r"\w+")
-_CHUNK = 1 << 16  # signatures compared with one caption at a time
+_CHUNK = 1 << 14  # pairs of signatures compared at a time
+_PARTS = 16  # of the buckets of a band, sorted one after the other
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,37 +123,35 @@ def find_twins(
     """
     twin = np.full(len(score), -1, np.int64)
     for keys in bands:
-        for rows in _buckets(keys):
-            rows = rows[alive[rows] & (twin[rows] < 0)]
-            _settle(
-                rows[np.lexsort((rows, -score[rows], ~protected[rows]))],
-                signatures,
-                protected,
-                threshold,
-                twin,
-            )
+        for part in range(_PARTS):
+            rows = np.flatnonzero((keys % np.uint64(_PARTS) == part) & alive & (twin < 0))
+            order = np.lexsort((rows, -score[rows], ~protected[rows], keys[rows]))
+            _settle(rows[order], keys[rows[order]], signatures, protected, threshold, twin)
     return twin
 
 
-def _buckets(keys: UInt64[np.ndarray, " n"]) -> Iterator[Int64[np.ndarray, " rows"]]:
-    order = np.argsort(keys, kind="stable")
-    keys = keys[order]
-    starts = (
-        np.flatnonzero(np.concatenate(([True], keys[1:] != keys[:-1])))
-        if len(keys)
-        else np.zeros(0, np.int64)
-    )
-    sizes = np.diff(np.append(starts, len(keys)))
-    for start, size in zip(starts[sizes > 1], sizes[sizes > 1], strict=True):
-        yield order[start : start + size]
+def _settle(rows, keys, signatures: Stacked, protected, threshold: float, twin) -> None:
+    """The best of every bucket takes those like it; then the best of the rest does, until nobody is left to compare.
+
+    Args:
+        rows, keys: sorted by bucket, the best first.
+    """
+    while len(rows):
+        heads = np.flatnonzero(np.concatenate(([True], keys[1:] != keys[:-1])))
+        sizes = np.diff(np.append(heads, len(rows)))
+        others = np.flatnonzero(
+            np.repeat(sizes > 1, sizes) & ~np.isin(np.arange(len(rows)), heads, assume_unique=True)
+        )
+        leaders = np.repeat(rows[heads], sizes)[others]
+        rows, keys = rows[others], keys[others]
+        like = _alike(rows, leaders, signatures, threshold) & ~protected[rows]
+        twin[rows[like]] = leaders[like]
+        rows, keys = rows[~like], keys[~like]
 
 
-def _settle(rows, signatures: Stacked, protected, threshold: float, twin) -> None:
-    """Every row, best first, takes the worse ones that are like it."""
-    while len(rows) > 1:
-        leader, rest = rows[0], rows[1:]
-        mine = signatures[rows[:1]]
-        same = [(signatures[rest[i : i + _CHUNK]] == mine).mean(1) for i in range(0, len(rest), _CHUNK)]
-        like = (np.concatenate(same) >= threshold) & ~protected[rest]
-        twin[rest[like]] = leader
-        rows = rest[~like]
+def _alike(rows, leaders, signatures: Stacked, threshold: float) -> Bool[np.ndarray, " n"]:
+    like = np.zeros(len(rows), bool)
+    for i in range(0, len(rows), _CHUNK):
+        same = signatures[rows[i : i + _CHUNK]] == signatures[leaders[i : i + _CHUNK]]
+        like[i : i + _CHUNK] = same.mean(1) >= threshold
+    return like

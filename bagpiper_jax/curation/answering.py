@@ -1,0 +1,78 @@
+"""Understanding dialogues: a question about a clip, and the assistant's way to the answer.
+
+user audio, user question, assistant caption + reasoning + answer (reference section 1.4). Questions vary by aspect and
+by form, both drawn from lists.
+"""
+
+import dataclasses
+
+from bagpiper_jax.captions import AnnotationError, AudioAnnotation, describe
+from bagpiper_jax.corpora.assembly import RecordError
+from bagpiper_jax.corpora.questions import CAPTION_LEAD, UNDERSTANDING_HEADS
+from bagpiper_jax.curation import judging
+from bagpiper_jax.curation.asking import Outcome, unreadable
+from bagpiper_jax.curation.endpoint import Client
+from bagpiper_jax.curation.stages import SimulateConfig, Stages, require_captioned
+from bagpiper_jax.manifest import Clip
+
+_MAX_WORDS = {"question": 120, "answer": 200}
+
+
+class Answering(Stages):
+    """From a clip to a question about it."""
+
+    def __init__(self, config: SimulateConfig):
+        super().__init__(config, ("question", "evidence", "judge_answer", "aspects", "forms"))
+        self._aspects = [line.partition(": ") for line in self.lines("aspects")]
+
+    async def outcomes(self, client: Client, clip: Clip) -> list[Outcome]:
+        """One."""
+        id = f"{clip.id}.understanding"
+        try:
+            return [await self._dialogue(client, clip, id)]
+        except RecordError as error:
+            return [(id, error)]
+
+    async def _dialogue(self, client: Client, clip: Clip, id: str) -> Clip:
+        require_captioned(clip)
+        drawing = self.drawing(clip.id, "question")
+        aspect, form = drawing.choice(self._fitting(clip.domain)), drawing.choice(self.lines("forms"))
+        found = await self.author(client, id, "question", caption=clip.caption, aspect=aspect, form=form)
+        parts = {"caption": clip.caption, **{name: _text(found, name) for name in _MAX_WORDS}}
+        reasoning = await self.reason(client, id, "evidence", UNDERSTANDING_HEADS, **parts)
+        marks = await self.judge(
+            client, id, "judge_answer", judging.UNDERSTANDING, **parts, reasoning=reasoning
+        )
+        dialogue = [
+            ["user", "audio", id],
+            ["user", "text", parts["question"]],
+            [
+                "assistant",
+                "text",
+                f"{_described(clip)}\n\n<think>\n{reasoning}\n</think>\n\n{parts['answer']}",
+            ],
+        ]
+        metrics = {**(clip.metrics or {}), **marks, "aspect": str(aspect)}
+        return dataclasses.replace(clip, id=id, dialogue=dialogue, metrics=metrics)
+
+    def _fitting(self, domain: str) -> list[str]:
+        """Aspects that one can ask of a clip of that domain."""
+        return [aspect for of, _, aspect in self._aspects if of in ("any", domain) or domain == "mixed"]
+
+
+def _text(found: dict, name: str) -> str:
+    text = found.get(name)
+    if not isinstance(text, str) or not 1 <= len(text.split()) <= _MAX_WORDS[name]:
+        raise unreadable("question", f"{name} is {str(text)[:200]!r}")
+    return text.strip()
+
+
+def _described(clip: Clip) -> str:
+    """The caption, and what an annotation knows beyond it."""
+    if not clip.annotation:
+        return f"{CAPTION_LEAD}{clip.caption}"
+    try:
+        annotation = AudioAnnotation.from_json(clip.annotation)
+    except AnnotationError as error:
+        raise RecordError("bad_annotation", str(error), "repair or remove the annotation") from error
+    return f"{CAPTION_LEAD}{clip.caption}\n\n{describe(annotation, 'attributes')}"

@@ -1,0 +1,112 @@
+"""What simulations of dialogues have in common: settings, and the stages that write, reason and judge."""
+
+import dataclasses
+import re
+import zlib
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+
+from bagpiper_jax.corpora.assembly import RecordError
+from bagpiper_jax.curation import judging
+from bagpiper_jax.curation.asking import Job, read_object, whole
+from bagpiper_jax.curation.endpoint import Client, text_question
+from bagpiper_jax.curation.judging import Thresholds
+from bagpiper_jax.manifest import Clip
+
+_HEAD = r"^[\s\d.*#-]*{}\b"
+
+
+@dataclasses.dataclass(frozen=True)
+class SimulateConfig(Job):
+    """What to simulate from. Every setting with a published value has it (reference section 1.4).
+
+    Attributes:
+        kinds: of dialogues.
+        system_prompt: opens generation dialogues if not empty (reference section 6.5).
+        personas: how many are drawn for the model to choose from.
+        min_words, max_words: of a request, what it quotes aside.
+        min_heads, min_reasoning_chars: what counts as a reasoning trace; of the five heads of understanding one more.
+        request_temperature, reasoning_temperature, judge_temperature: of the three stages.
+        request_max_tokens, reasoning_max_tokens, judge_max_tokens: likewise.
+        thresholds: what the judge must give.
+        seed: of what is drawn: personas, and the aspects and forms of questions.
+    """
+
+    kinds: tuple[Literal["generation", "understanding"], ...] = ("generation", "understanding")
+    system_prompt: str = ""
+    personas: int = 5
+    min_words: int = 15
+    max_words: int = 80
+    min_heads: int = 3
+    min_reasoning_chars: int = 50
+    request_temperature: float = 0.7
+    reasoning_temperature: float = 0.3
+    judge_temperature: float = 0.1
+    request_max_tokens: int = 768
+    reasoning_max_tokens: int = 1024
+    judge_max_tokens: int = 1536
+    thresholds: Thresholds = Thresholds()
+    seed: int = 42
+
+
+class Stages:
+    """The questions that simulations have in common, each with the check of its answer."""
+
+    def __init__(self, config: SimulateConfig, prompts: Sequence[str]):
+        self.config = config
+        self._prompts = {name: config.prompt(name) for name in prompts}
+
+    async def author(self, client: Client, id: str, prompt: str, **parts) -> dict:
+        """What is written first: requests or a question. Raises RecordError."""
+        asked = self._prompts[prompt].substitute(parts)
+        most = self.config.request_max_tokens
+        question = text_question(prompt, id, asked, self.config.request_temperature, most)
+        return read_object(await client.ask(question), prompt)
+
+    async def reason(self, client: Client, id: str, prompt: str, heads: Sequence[str], **parts) -> str:
+        """A reasoning trace; one head may be missing of five as of four. Raises RecordError."""
+        config = self.config
+        asked = self._prompts[prompt].substitute(parts)
+        question = text_question(prompt, id, asked, config.reasoning_temperature, config.reasoning_max_tokens)
+        least = config.min_heads + len(heads) - 4
+        return checked_reasoning(
+            whole(await client.ask(question), prompt), heads, least, config.min_reasoning_chars
+        )
+
+    async def judge(
+        self, client: Client, id: str, prompt: str, dimensions: judging.Dimensions, **parts
+    ) -> dict:
+        """A summary of sufficient marks; the style is what follows the clip's id. Raises RecordError."""
+        config = self.config
+        asked = self._prompts[prompt].substitute(parts, rubric=judging.rubric(dimensions))
+        question = text_question(prompt, id, asked, config.judge_temperature, config.judge_max_tokens)
+        marks = judging.read_marks(read_object(await client.ask(question), "judgement"), dimensions)
+        config.thresholds.require(id.rpartition(".")[2], marks)
+        return judging.summary(marks)
+
+    def lines(self, prompt: str) -> list[str]:
+        """The lines of a list among the prompts."""
+        return [line.strip() for line in self._prompts[prompt].template.splitlines() if line.strip()]
+
+    def drawing(self, id: str, purpose: str) -> np.random.Generator:
+        """The randomness of one clip, whatever the order of clips."""
+        key = [self.config.seed, zlib.crc32(f"{purpose}/{id}".encode())]
+        return np.random.Generator(np.random.Philox(key=key))
+
+
+def require_captioned(clip: Clip) -> None:
+    """Raises RecordError `no_caption`."""
+    if clip.audio is None or clip.caption is None:
+        raise RecordError("no_caption", "simulation needs a captioned clip", "run caption_audio")
+
+
+def checked_reasoning(text: str, heads: Sequence[str], min_heads: int, min_chars: int) -> str:
+    """The trace without the marks that dialogues put around it. Raises RecordError `reasoning_form`."""
+    text = re.sub(r"</?think>", "", text).strip()
+    found = sum(bool(re.search(_HEAD.format(re.escape(head)), text, re.M | re.I)) for head in heads)
+    if found < min_heads or len(text) < min_chars:
+        detail = f"{found} heads, {len(text)} characters: {text[:200]!r}"
+        raise RecordError("reasoning_form", detail, f"at least {min_heads} of {', '.join(heads)}")
+    return text
