@@ -7,6 +7,7 @@ tokens, delay-interleaved: N frames become N+S-1 rows (section 2.4).
 """
 
 import dataclasses
+import math
 from collections.abc import Sequence as Seq
 
 import numpy as np
@@ -186,6 +187,8 @@ def render_prompt(messages: Seq[EncodedMessage], vocabulary: Vocabulary) -> Sequ
 
 def _content(message: EncodedMessage, vocabulary: Vocabulary, config: RenderConfig):
     """Token rows [n, S] and their loss weights [n, S] for one message's content."""
+    if not (math.isfinite(message.weight) and message.weight >= 0):
+        raise ValueError(f"weight {message.weight} is no finite number from 0")
     count = content_length(message, vocabulary.num_streams)
     if count == 0:
         raise ValueError("content is empty")

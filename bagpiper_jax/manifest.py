@@ -10,6 +10,8 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from bagpiper_jax import strict
+
 DOMAINS = ("speech", "sound", "music", "mixed", "text")
 SPLITS = ("train", "validation", "test")
 DIRECTIONS = ("caption_to_audio", "audio_to_caption", "text_only")
@@ -58,16 +60,18 @@ class Clip:
     metrics: dict | None = None
 
     def __post_init__(self):
+        if fault := strict.mistyped(self):
+            raise ManifestError(f"clip {str(self.id)[:80]}: {fault}")
+        if self.duration < 0:
+            raise ManifestError(f"clip {self.id}: duration {self.duration} is negative")
         if not self.id or not all(c.isalnum() or c in "-_." for c in self.id):
             raise ManifestError(f"clip id {self.id!r} must be letters, digits, '-', '_' or '.'")
         if self.split not in SPLITS:
             raise ManifestError(f"clip {self.id}: split {self.split!r} is none of {', '.join(SPLITS)}")
         if self.domain not in DOMAINS:
             raise ManifestError(f"clip {self.id}: domain {self.domain!r} is none of {', '.join(DOMAINS)}")
-        if not set(self.directions or ()) <= set(DIRECTIONS):
+        if not all(direction in DIRECTIONS for direction in self.directions or ()):
             raise ManifestError(f"clip {self.id}: directions {self.directions} are not of {DIRECTIONS}")
-        if self.metrics is not None and not isinstance(self.metrics, dict):
-            raise ManifestError(f"clip {self.id}: metrics {self.metrics!r} is no object of names and values")
 
 
 def write_manifest(directory: str | os.PathLike, clips: Iterable[Clip]) -> Path:
@@ -83,23 +87,31 @@ def write_manifest(directory: str | os.PathLike, clips: Iterable[Clip]) -> Path:
 
 
 def clip_line(clip: Clip) -> str:
-    """A clip as its line of a manifest; unset fields are left out."""
+    """A clip as its line of a manifest; unset fields are left out. Raises ManifestError: it holds a NaN or infinity."""
     line = {name: value for name, value in vars(clip).items() if value not in (None, "")}
-    return json.dumps(line, ensure_ascii=False, sort_keys=True) + "\n"
+    try:
+        return json.dumps(line, ensure_ascii=False, sort_keys=True, allow_nan=False) + "\n"
+    except ValueError as error:
+        raise ManifestError(f"clip {clip.id} holds a number without a value: {error}") from error
 
 
 def read_manifest(directory: str | os.PathLike) -> Iterator[Clip]:
     """Yields the clips of a corpus in file order.
 
     Raises:
-        ManifestError: the manifest is missing, or a line is not a clip; file and line number are named.
+        ManifestError: the manifest is missing, or a line is not a clip or has another's id; file and line are named.
     """
-    path = Path(directory) / MANIFEST
+    path, lines = Path(directory) / MANIFEST, {}
     if not path.exists():
         raise ManifestError(f"{path} does not exist; build the corpus first (build_corpus)")
-    with open(path, encoding="utf-8") as file:
+    with open(path, "rb") as file:
         for number, line in enumerate(file, 1):
             try:
-                yield Clip(**json.loads(line))
-            except (json.JSONDecodeError, TypeError, ManifestError) as error:
-                raise ManifestError(f"{path}:{number}: {error}") from error
+                clip = Clip(**strict.loads(line))
+            except (ValueError, TypeError) as error:
+                raise ManifestError(f"{path}:{number}: {error}; build the corpus again") from error
+            if (first := lines.setdefault(clip.id, number)) != number:
+                raise ManifestError(
+                    f"{path}:{number}: clip id {clip.id!r} is that of line {first}; give each clip its own"
+                )
+            yield clip

@@ -71,9 +71,7 @@ class Vocabulary:
 
     def text_to_ids(self, text_ids: np.ndarray) -> np.ndarray:
         """Tokenizer ids [n] to model ids [n]. Raises ValueError outside [0, text_size)."""
-        text_ids = np.asarray(text_ids, np.int32)
-        _require_range("text id", text_ids, self.text_size)
-        return text_ids + self.text_start
+        return _integers("text id", text_ids, self.text_size) + self.text_start
 
     def ids_to_text(self, ids: np.ndarray) -> np.ndarray:
         """Model ids to tokenizer ids; ids that are no text are dropped."""
@@ -82,11 +80,10 @@ class Vocabulary:
 
     def codes_to_ids(self, codes: np.ndarray) -> np.ndarray:
         """Codes [N, S] in [0, K) to model ids [N, S]. Raises ValueError outside that range."""
-        codes = np.asarray(codes, np.int32)
+        codes = np.asarray(codes)
         if codes.ndim != 2 or codes.shape[1] != self.num_streams:
             raise ValueError(f"codes must be [N, {self.num_streams}], got {list(codes.shape)}")
-        _require_range("code", codes, self.codebook_size)
-        return codes + self.stream_pads() + 1
+        return _integers("code", codes, self.codebook_size) + self.stream_pads() + 1
 
     def ids_to_codes(self, ids: np.ndarray) -> np.ndarray:
         """Model ids [N, S] to codes [N, S]; pads and foreign ids clip to the nearest valid code."""
@@ -104,7 +101,12 @@ class Vocabulary:
         return f"<codec_layer{stream}_{'pad' if code == 0 else f'code{code - 1}'}>"
 
 
-def _require_range(what: str, values: np.ndarray, limit: int) -> None:
+def _integers(what: str, values: np.ndarray, limit: int) -> np.ndarray:
+    """The values as int32, checked before they are cut to it. Raises ValueError: no integers, or out of range."""
+    values = np.asarray(values)
+    if values.size and values.dtype.kind not in "iu":
+        raise ValueError(f"a {what} must be an integer, got {values.dtype}")
     if values.size and (values.min() < 0 or values.max() >= limit):
         bad = values.min() if values.min() < 0 else values.max()
         raise ValueError(f"{what} {bad} is outside [0, {limit})")
+    return values.astype(np.int32, copy=False)

@@ -6,6 +6,8 @@ import math
 import types
 import typing
 
+from bagpiper_jax import strict
+
 LEVELS = ("loud", "medium", "soft")
 _TOLERANCE = 0.05  # seconds that an event may end after its clip: codecs and resamplers shift ends
 
@@ -97,6 +99,9 @@ class AudioAnnotation:
                     f"{_name(event)} from {event.start:g} to {event.end:g} s does not lie in "
                     f"a clip of {self.duration:g} s"
                 )
+        for passage in self.music:
+            if passage.tempo is not None and not (math.isfinite(passage.tempo) and passage.tempo > 0):
+                raise AnnotationError(f"tempo must be positive beats per minute, got {passage.tempo}")
         self._check_speakers()
         for sound in self.sounds:
             if not sound.label.strip():
@@ -160,12 +165,24 @@ def _load(kind, value, where: str):
     if dataclasses.is_dataclass(kind):
         return _load_object(kind, value, where)
     allowed = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
-    if float in allowed and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+    if float in allowed and type(value) in (int, float):
+        return _finite(value, where)
     if type(value) not in allowed:
         names = " or ".join(getattr(t, "__name__", str(t)) for t in allowed)
         raise AnnotationError(f"{where} must be {names}, got {value!r}")
+    if isinstance(value, str) and (bad := strict.unusable(value)):
+        raise AnnotationError(f"{where} holds the character {bad}; remove control characters")
     return value
+
+
+def _finite(value: int | float, where: str) -> float:
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise AnnotationError(f"{where} must be a finite number, got {str(value)[:40]}")
+    return number
 
 
 def _load_object(kind, value, where: str):

@@ -6,6 +6,8 @@ import itertools
 import re
 from collections.abc import Callable, Iterable
 
+from bagpiper_jax import strict
+
 _WORD = re.compile(r"\w+(?:['’-]\w+)*")
 _NGRAM = 5
 
@@ -47,6 +49,8 @@ class CaptionFilter:
         words = [word.lower() for word in _WORD.findall(caption)]
         if not words:
             return "blank"
+        if strict.unusable(caption):
+            return "unusable_characters"
         if not 0 < seconds <= self.max_seconds:
             return "duration"
         tokens = count_tokens(caption)

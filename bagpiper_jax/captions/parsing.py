@@ -185,7 +185,7 @@ def _stated_count(summary: str) -> int | None:
         lexicon.NUMBER_WORDS.index(word)
         if word in lexicon.NUMBER_WORDS
         else int(word)
-        if word.isdigit()
+        if re.fullmatch("[0-9]{1,4}", word)
         else None
     )
 
@@ -197,9 +197,8 @@ def _absent(text: str) -> tuple[str, ...]:
 
 def _read_rows(rows: dict[str, str]) -> tuple[ParsedEvent, ...]:
     """Events of the attribute form, ordered by their starts."""
-    voices = dict(
-        re.match(r"(\S+) an? (.*?) ?voice", item + " voice").groups() for item in _items(rows, "Speakers")
-    )
+    described = (re.match(r"(\S+) an? (.*?) ?voice", item + " voice") for item in _items(rows, "Speakers"))
+    voices = dict(match.groups() for match in described if match)
     said = [spoken_words(quote) for quote in _QUOTE.findall(rows.get("Transcript", ""))]
     events = []
     for place, item in enumerate(_items(rows, "Speaker turns")):
@@ -219,7 +218,7 @@ def _read_rows(rows: dict[str, str]) -> tuple[ParsedEvent, ...]:
     return tuple(sorted(events, key=lambda event: event.start))
 
 
-_TIMED = re.compile(r"(\d+(?:\.\d+)?)-\d+(?:\.\d+)? s (\S.*)")
+_TIMED = re.compile(r"(\d{1,6}(?:\.\d+)?)-\d+(?:\.\d+)? s (\S.*)")
 
 
 def _items(rows: dict[str, str], name: str) -> list[str]:
@@ -227,7 +226,7 @@ def _items(rows: dict[str, str], name: str) -> list[str]:
 
 
 def _music_row(start: float, text: str) -> ParsedEvent:
-    key, tempo = re.search(r"key (\S+ \w+)", text), re.search(r"([\d.]+) beats", text)
+    key, tempo = re.search(r"key (\S+ \w+)", text), re.search(r"(\d{1,6}(?:\.\d+)?) beats", text)
     word = lexicon.tempo_word(float(tempo[1])) if tempo else None
     name = re.split(r", (?:genre|key|\d)", text)[0]
     return ParsedEvent(name.lower(), "music", key=key and key[1], tempo=word, start=start)

@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from bagpiper_jax import strict
 from bagpiper_jax.corpora.assembly import RecordError, digest
 from bagpiper_jax.dialogue import DialogueError, Message
 from bagpiper_jax.manifest import DOMAINS, SPLITS
@@ -68,16 +69,14 @@ def load_line(line: bytes) -> dict:
     """A line as an object. Raises RecordError `bad_json`."""
     remedy = "write one JSON object per line, in UTF-8"
     try:
-        value = json.loads(line.decode("utf-8"), parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
+        value = strict.loads(line)
+    except UnicodeEncodeError as error:
+        raise RecordError("bad_text", "half a surrogate pair", "write whole characters") from error
+    except ValueError as error:
         raise RecordError("bad_json", str(error), remedy) from error
     if not isinstance(value, dict):
         raise RecordError("bad_json", f"the line is a {type(value).__name__}, not an object", remedy)
     return value
-
-
-def _refuse_constant(name: str):
-    raise ValueError(f"{name} is not JSON")
 
 
 def parse(value: Mapping, line: int, max_chars: int) -> UserRecord:
@@ -137,11 +136,8 @@ def _clean(content: str, name: str, max_chars: int) -> str:
     if len(content) > max_chars:
         remedy = "shorten it or raise UserCorpusConfig.max_chars"
         raise RecordError("too_long_text", f"{name} has {len(content)} characters, limit {max_chars}", remedy)
-    bad = next((c for c in content if (ord(c) < 32 and c not in "\n\r\t") or 0xD800 <= ord(c) < 0xE000), None)
-    if bad is not None:
-        raise RecordError(
-            "bad_text", f"{name} holds the character U+{ord(bad):04X}", "remove control characters"
-        )
+    if bad := strict.unusable(content):
+        raise RecordError("bad_text", f"{name} holds the character {bad}", "remove control characters")
     return content.strip()
 
 

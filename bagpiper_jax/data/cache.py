@@ -9,14 +9,14 @@
 
 import dataclasses
 import functools
-import json
+import hashlib
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from bagpiper_jax import files
+from bagpiper_jax import files, strict
 from bagpiper_jax.data import records
 from bagpiper_jax.data.records import Record, RecordError
 
@@ -24,6 +24,7 @@ FORMAT = 2
 REJECTS, MANIFEST, COMPLETE = "rejects.jsonl", "manifest.json", "COMPLETE"
 LENGTH_COLUMNS = ("length", "chunks", "direction", "n_text", "n_frames", "n_audio")
 INDEX_COLUMNS = (*LENGTH_COLUMNS, "hash")
+_HASHED_INDEX = 64 << 20  # bytes of a column that a run may take the time to hash before it starts
 
 
 class CacheError(ValueError):
@@ -51,11 +52,25 @@ class TaskCache:
 
     @functools.cached_property
     def manifest(self) -> dict:
-        return json.loads((self.directory / MANIFEST).read_text(encoding="utf-8"))
+        try:
+            return strict.loads(self._manifest_bytes)
+        except ValueError as error:
+            raise CacheError(
+                f"{self.directory / MANIFEST} is damaged ({error}); run cache_tasks again"
+            ) from error
 
     @functools.cached_property
     def manifest_sha256(self) -> str:
-        return files.sha256(self.directory / MANIFEST)
+        return hashlib.sha256(self._manifest_bytes).hexdigest()
+
+    @functools.cached_property
+    def _manifest_bytes(self) -> bytes:
+        try:
+            return (self.directory / MANIFEST).read_bytes()
+        except OSError as error:
+            raise CacheError(
+                f"{self.directory} lost its manifest ({error}); run cache_tasks again"
+            ) from error
 
     @functools.cached_property
     def index(self) -> dict[str, np.ndarray]:
@@ -111,12 +126,30 @@ class TaskCache:
         return shard, index - (int(ends[shard - 1]) if shard else 0)
 
     def rejects(self) -> Iterator[dict]:
-        with open(self.directory / REJECTS, encoding="utf-8") as file:
-            yield from map(json.loads, file)
+        """The clips that were rejected: id, reason, detail. Raises CacheError: their list is missing or damaged."""
+        try:
+            with open(self.directory / REJECTS, "rb") as file:
+                yield from map(strict.loads, file)
+        except (OSError, ValueError) as error:
+            raise CacheError(
+                f"{self.directory / REJECTS} cannot be read ({error}); run cache_tasks again"
+            ) from error
 
     def check_files(self, contents: bool = False) -> None:
-        """Checks every shard's presence and size, and all hashes if `contents`. Raises CacheError."""
-        for column, expected in self.manifest["index"].items() if contents else ():
+        """Checks every shard's presence and size, and the hashes of the index, which every plan is made of.
+
+        Args:
+            contents: compares the hashes of the shards and of an index beyond `_HASHED_INDEX` bytes too.
+
+        Raises:
+            CacheError: a file is missing or differs.
+        """
+        for column, expected in self.manifest["index"].items():
+            path = index_path(self.directory, column)
+            if not path.is_file():
+                raise CacheError(f"{path} is missing; run cache_tasks again")
+            if not contents and path.stat().st_size > _HASHED_INDEX:
+                continue
             if files.sha256(index_path(self.directory, column)) != expected["sha256"]:
                 raise CacheError(
                     f"{index_path(self.directory, column)} is damaged: its hash differs; delete "

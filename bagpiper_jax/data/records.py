@@ -65,22 +65,29 @@ class Record:
         missing = [key for key in FEATURE_KEYS if key not in example]
         if missing:
             raise RecordError("missing_feature", ", ".join(missing))
-        table = {k: np.asarray(example[f"msg_{k}"]) for k in ("role", "modality", "start", "len", "weight")}
-        codes = np.asarray(example["codes"], np.int64)
+        table = {k: _integers(example, f"msg_{k}") for k in ("role", "modality", "start", "len")}
+        weight, codes = np.asarray(example["msg_weight"]), _integers(example, "codes", np.int64)
+        if weight.size and weight.dtype.kind not in "iuf":
+            raise RecordError("wrong_type", f"msg_weight is {weight.dtype}, wanted numbers")
         if codes.ndim != 2:
             raise RecordError("bad_codes", f"shape {list(codes.shape)}, wanted [N, S]")
         if codes.size and (codes.min() < 0 or codes.max() > np.iinfo(np.uint16).max):
             raise RecordError("code_out_of_range", f"{codes.min()} to {codes.max()}")
+        text = _integers(example, "text")
+        if text.ndim != 1:
+            raise RecordError("bad_text", f"shape {list(text.shape)}, wanted [n]")
+        if not isinstance(example["audio"], bytes):
+            raise RecordError("wrong_type", f"audio is {type(example['audio']).__name__}, wanted bytes")
         return cls(
             id=id,
-            role=table["role"].astype(np.int32),
-            modality=table["modality"].astype(np.int32),
-            start=table["start"].astype(np.int32),
-            length=table["len"].astype(np.int32),
-            weight=table["weight"].astype(np.float32),
-            text=np.asarray(example["text"], np.int32),
+            role=table["role"],
+            modality=table["modality"],
+            start=table["start"],
+            length=table["len"],
+            weight=weight.astype(np.float32),
+            text=text,
             codes=codes.astype(np.uint16),
-            audio=bytes(example["audio"]),
+            audio=example["audio"],
         )
 
     def skeleton(self) -> list[EncodedMessage]:
@@ -94,7 +101,7 @@ class Record:
         """The messages with their contents; waveforms are zeros unless decoded.
 
         Raises:
-            RecordError: the FLAC stream is broken.
+            RecordError: the FLAC stream is broken, or the message table points outside.
         """
         codes = self.codes.astype(np.int32)
         waveform = None
@@ -103,6 +110,10 @@ class Record:
         found = []
         table = (self.role.tolist(), self.modality.tolist(), self.start.tolist(), self.length.tolist())
         for role, modality, start, length, weight in zip(*table, self.weight.tolist(), strict=True):
+            if role not in _ROLE_NAMES or modality not in _MODALITY_NAMES or start < 0 or length < 1:
+                raise RecordError(
+                    "bad_message_table", f"role {role}, modality {modality}, span {start} + {length}"
+                )
             role, modality = _ROLE_NAMES[role], _MODALITY_NAMES[modality]
             source = self.text if modality == "text" else codes if role == "assistant" else waveform
             if source is None:
@@ -226,8 +237,22 @@ def decode(core: bytes, audio: bytes = b"") -> Record:
     weight = np.frombuffer(core, "<f4", count, at + 16 * count)
     text = np.frombuffer(core, "<i4", n_text, at + 20 * count)
     codes = np.frombuffer(core, "<u2", frames * streams, at + 20 * count + 4 * n_text)
-    name = core[_HEADER.size : at].decode("utf-8", errors="replace")
+    try:
+        name = core[_HEADER.size : at].decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise RecordError("corrupt_record", f"its id is no text: {error}") from error
     return Record(name, *table, weight, text, codes.reshape(frames, streams), audio)
+
+
+def _integers(example: dict[str, Any], name: str, kind: type = np.int32) -> np.ndarray:
+    """A feature as integers, none of them cut to fit. Raises RecordError."""
+    values = np.asarray(example[name])
+    if values.size and values.dtype.kind not in "iu":
+        raise RecordError("wrong_type", f"{name} is {values.dtype}, wanted integers")
+    limits = np.iinfo(kind)
+    if values.size and (values.min() < limits.min or values.max() > limits.max):
+        raise RecordError("number_too_large", f"{name}: {values.min()} to {values.max()}")
+    return values.astype(kind)
 
 
 def _decode_audio(data: bytes) -> np.ndarray:
