@@ -1,32 +1,32 @@
 """Batches as a function of the step, from a lock. Loads neither TensorFlow nor SeqIO; Grain only to prefetch."""
 
 import dataclasses
+import functools
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from bagpiper_jax.audio import MEL_BINS
 from bagpiper_jax.data.batch import Batch, BatchShape
-from bagpiper_jax.data.cache import CacheError, TaskCache
+from bagpiper_jax.data.cache import CacheError
 from bagpiper_jax.data.codes import codec_fingerprint
-from bagpiper_jax.data.lock import LockedTask, open_caches, read_lock
+from bagpiper_jax.data.migration import ResumeError, migrate, refuse_change, require_locks
+from bagpiper_jax.data.mixture import Mixture
 from bagpiper_jax.data.placing import WINDOW_CHUNKS, empty_batch
-from bagpiper_jax.data.planner import PLAN_VERSION, FinitePlan, Plan, PlanError, TaskLengths
+from bagpiper_jax.data.planner import PLAN_VERSION, FinitePlan, Plan, PlanError
 from bagpiper_jax.data.records import DIRECTIONS
 from bagpiper_jax.data.rows import RowMaker
-from bagpiper_jax.data.shuffle import stable_hash
+from bagpiper_jax.data.shuffle import short_hash
 from bagpiper_jax.dialogue import RenderConfig
 from bagpiper_jax.text import load_tokenizer
 from bagpiper_jax.vocabulary import Vocabulary
 
 _log = logging.getLogger(__name__)
 
-
-class ResumeError(ValueError):
-    """The data of a checkpoint and of this run differ; the message names what."""
+__all__ = ["Loader", "ResumeError", "batch_counters", "fingerprints", "lock_path"]
 
 
 class Loader:
@@ -49,6 +49,8 @@ class Loader:
         max_excluded: largest share of a task's examples that may exceed a row.
         feature_cache_mb: MiB of mel features kept between epochs; pays where cores are scarce and data small.
         window_chunks: chunks per attention window of the model's audio tower.
+        migrate_from: locks that this run was trained with before, oldest first: lets `check` accept that the data
+            changed, see `data.migration`.
 
     Raises:
         CacheError: the lock or a cache is missing, damaged or made with another tokenizer or codec, or too many
@@ -75,6 +77,7 @@ class Loader:
         max_excluded: float = 0.05,
         feature_cache_mb: int = 0,
         window_chunks: int = WINDOW_CHUNKS,
+        migrate_from: Sequence[str] = (),
     ):
         if shape.mel_bins != MEL_BINS:
             raise ValueError(f"features have {MEL_BINS} mel bins, the batch is made for {shape.mel_bins}")
@@ -83,41 +86,38 @@ class Loader:
                 f"{shape.rows} rows do not divide among {process_count} processes; set BatchShape.rows"
             )
         self.shape, self.vocabulary = shape, vocabulary
-        self.lock = read_lock(lock_path)
+        self._mixture = Mixture.open(lock_path, split)
+        self.lock = self._mixture.lock
         self.lock.require(tokenizer, codec)
         _require_sizes(self.lock, vocabulary, lock_path)
-        locked = self.lock.tasks(split)
-        self.caches = open_caches(lock_path, self.lock, split)
-        self.task_names = tuple(task.task for task in locked)
-        lengths = [task_lengths(*both) for both in zip(locked, self.caches, strict=True)]
+        lengths = self._mixture.lengths()
         if finite:
             self.plan = FinitePlan(lengths, shape.slots, shape.chunks, window)
         else:
             self.plan = Plan(lengths, shape.slots, shape.chunks, seed, self.lock.rate_unit, window)
         _require_few_excluded(self.plan.excluded, max_excluded)
-        self.rows = RowMaker(
-            self.caches,
-            self.task_names,
-            vocabulary,
-            render,
-            seed,
-            cfg_dropout,
+        self._make_rows = functools.partial(
+            RowMaker,
+            vocabulary=vocabulary,
+            render=render,
+            seed=seed,
+            cfg_dropout=cfg_dropout,
             feature_cache_mb=feature_cache_mb,
             window_chunks=window_chunks,
         )
+        self._serve([self._mixture])
         self._local = range(*_share(shape.rows, process_index, process_count))
         self._finite = finite
         self._origin = (0, 0)  # a step and its first row
+        self._migrate_from, self._eras = tuple(migrate_from), []
         self._identity = {
-            "mixture": self.lock.mixture,
-            "caches": _short_hash([(t.task, t.manifest_sha256) for t in locked]),
-            "rates": _short_hash([self.lock.rate_unit, [(t.task, t.rate) for t in locked]]),
+            **self._mixture.identity(),
             "seed": seed,
             "cfg_dropout": cfg_dropout,
             "row": [shape.slots, shape.chunks],
             "plan": PLAN_VERSION,
             "window": window,
-            "render": _short_hash([repr(render), repr(vocabulary)]),
+            "render": short_hash([repr(render), repr(vocabulary)]),
         }
 
     @property
@@ -163,7 +163,8 @@ class Loader:
         row = self.first_row(step)
         first, window = (0, 0) if self._finite else self.plan.locate(row)
         position = {"step": step, "row": row, "first_row": first, "window": window}
-        return position | {"identity": dict(self._identity)}
+        eras = {"eras": self._eras} if self._eras else {}
+        return position | eras | {"identity": dict(self._identity)}
 
     def check(self, state: dict) -> int:
         """Accepts a position of an equal loader, in however many processes, and returns its step.
@@ -173,18 +174,37 @@ class Loader:
         Raises:
             ResumeError: caches, rates, seed or shapes changed; each is named.
         """
-        saved = state.get("identity", {})
-        changed = [k for k, value in self._identity.items() if saved.get(k) != value]
+        saved, eras = state.get("identity", {}), list(state.get("eras", ()))
+        changed = [name for name, value in self._identity.items() if saved.get(name) != value]
         if changed:
-            details = "; ".join(f"{k}: {saved.get(k)} then, {self._identity[k]} now" for k in changed)
-            raise ResumeError(
-                f"cannot resume, the data changed: {', '.join(changed)} ({details}). Restore the old settings and "
-                "caches, or start a new run from the checkpoint's parameters"
-            )
+            refuse_change(changed, saved, self._identity, self._migrate_from)
+            eras.append({"identity": saved})
+        if eras:
+            self._migrate(eras, state)
         if not self._finite:
             self.plan.resume_at(state["first_row"], state["window"])
         self._origin = (state["step"], state["row"])
         return state["step"]
+
+    def _migrate(self, eras: list[dict], state: dict) -> None:
+        require_locks(self._migrate_from, eras)
+        split, (slots, chunks) = self._mixture.split, self._identity["row"]
+        past = [Mixture.open(path, split) for path in self._migrate_from]
+        settings = {
+            "slots": slots,
+            "max_chunks": chunks,
+            "seed": self._identity["seed"],
+            "window": self._identity["window"],
+        }
+        self.plan, self._eras = migrate(self._mixture, past, eras, state, settings)
+        self._serve([*past, self._mixture])
+        _log.info("migrated: the present mixture begins at row %d", self._eras[-1]["row"])
+
+    def _serve(self, mixtures: Sequence[Mixture]) -> None:
+        """Reads from the caches of these mixtures, whose tasks the plan numbers through."""
+        self.caches = [cache for mixture in mixtures for cache in mixture.caches]
+        self.task_names = tuple(name for mixture in mixtures for name in mixture.names)
+        self.rows = self._make_rows(self.caches, self.task_names)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -215,12 +235,6 @@ def batch_counters(batch: Batch) -> dict[str, float]:
     return counters | {f"slots_{name}": int(n) for name, n in zip(DIRECTIONS, slots, strict=True)}
 
 
-def task_lengths(task: LockedTask, cache: TaskCache) -> TaskLengths:
-    """What the plan needs of a locked task; its columns stay on disk."""
-    columns = (cache.index[name] for name in ("length", "chunks", "direction"))
-    return TaskLengths(task.task, task.rate, *columns, cache.largest, cache.mean_length)
-
-
 def _share(rows: int, index: int, count: int) -> tuple[int, int]:
     return rows * index // count, rows * (index + 1) // count
 
@@ -246,10 +260,6 @@ def _require_few_excluded(excluded, limit: float) -> None:
             f"{worst.share:.1%} of the examples of {worst.task} exceed a row (the limit is {limit:.1%}); raise "
             "BatchShape.slots or BatchShape.chunks, or Loader's max_excluded"
         )
-
-
-def _short_hash(value) -> str:
-    return f"{stable_hash(repr(value)):016x}"
 
 
 def fingerprints(tokenizer: str | None, codec: str | None) -> dict[str, str | None]:

@@ -92,7 +92,7 @@ class Plan:
         self.usable, self.excluded = usable_records(self.tasks, slots, max_chunks)
         self.shares = example_shares(self.tasks, self.usable, rate_unit)
         self.window_size = _window_size(window, self.shares, self.usable)
-        self._first_window = first[1]
+        self.first = first
         self._cursors = np.asarray([(cursors or {}).get(t.name, 0) for t in self.tasks], np.int64)
         self._sizes = np.asarray([len(usable) for usable in self.usable], np.int64)
         self._starts = [first]  # (first row, window), for the windows counted so far
@@ -148,7 +148,7 @@ class Plan:
 
     def consumed(self, window: int) -> list[int]:
         """Examples taken of each task before a window."""
-        taken = np.asarray(self.shares) * self.window_size * (window - self._first_window) + 0.5
+        taken = np.asarray(self.shares) * self.window_size * (window - self.first[1]) + 0.5
         return (self._cursors + taken.astype(np.int64)).tolist()
 
     def _examples(self, window: int) -> Planned:

@@ -16,6 +16,11 @@ def stable_hash(*parts: object) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
 
 
+def short_hash(value: object) -> str:
+    """Sixteen hex digits of a value's repr."""
+    return f"{stable_hash(repr(value)):016x}"
+
+
 @functools.lru_cache(maxsize=4096)
 def round_keys(*seed: object) -> UInt64[np.ndarray, "6"]:
     """What a seed makes of the network: one key per round."""
