@@ -56,7 +56,7 @@ def test_annotation_survives_json():
     "change, message",
     [
         ({"duration": 0}, "duration must be positive"),
-        ({"duration": float("nan")}, "duration must be positive"),
+        ({"duration": float("nan")}, "annotation.duration must be a finite number, got nan"),
         ({"duration": "6"}, "annotation.duration must be float"),
         ({"duration": True}, "annotation.duration must be float"),
         ({"sound": []}, "no field 'sound'; did you mean 'sounds'"),
