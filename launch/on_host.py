@@ -20,6 +20,7 @@ ROOT = Path.home() / "bagpiper_runs"
 STOP_SECONDS = 120
 EXIT_FAULT = 2
 EXIT_OCCUPIED = 69  # EX_UNAVAILABLE
+EXIT_REPLACED = 255  # what ssh says of a broken connection
 
 
 def main():
@@ -34,7 +35,8 @@ def main():
     if flags.action == "stop":
         return stop(place)
     state = read(place)
-    if not alive(state):
+    ended_unseen = (place / "exit_code").exists() and state and state["command"] == command
+    if not alive(state) and not ended_unseen:
         start(place, command)
         return follow(place, 0)
     if state["command"] != command:
@@ -77,20 +79,29 @@ def keep(place, command):
 
 def follow(place, position):
     """Prints the log as it grows, until the command has ended; returns its exit code."""
+    replace(place / "follower", str(os.getpid()))
     with open(place / "log", "rb") as log:
         log.seek(position)
-        while True:
+        while (place / "follower").read_text() == str(os.getpid()):
             ended = (place / "exit_code").exists()
             for line in iter(lambda: log.read(65536), b""):
                 sys.stdout.buffer.write(line)
                 sys.stdout.buffer.flush()
             if ended:
-                return int((place / "exit_code").read_text())
+                return seen(place)
             if not alive(read(place)) and not (place / "exit_code").exists():
                 time.sleep(1)  # the keeper is about to write it, or was killed with its command
                 if not (place / "exit_code").exists():
                     return 128 + signal.SIGKILL
             time.sleep(0.2)
+    return EXIT_REPLACED  # the connection of this one is long broken, and another one has come
+
+
+def seen(place):
+    """The exit code, which is given once: whoever comes next starts anew."""
+    code = int((place / "exit_code").read_text())
+    os.replace(place / "exit_code", place / "last_exit_code")
+    return code
 
 
 def stop(place):
@@ -101,6 +112,9 @@ def stop(place):
         deadline = time.monotonic() + seconds
         while alive(state) and time.monotonic() < deadline:
             time.sleep(0.1)
+    time.sleep(0.5)  # the keeper writes
+    if (place / "exit_code").exists():
+        seen(place)
     return 1 if alive(state) else 0
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 GRACE_SECONDS = 30
+LAST_WORDS_SECONDS = 2
 
 
 class Relay:
@@ -44,7 +45,7 @@ class Relay:
             for index, command in enumerate(commands)
         ]
         self._threads = [
-            threading.Thread(target=self._follow, args=(index, logs and logs / f"{index}.log"), daemon=True)
+            threading.Thread(target=self._attend, args=(index, logs and logs / f"{index}.log"), daemon=True)
             for index in range(len(commands))
         ]
         for thread in self._threads:
@@ -79,6 +80,16 @@ class Relay:
                 process.wait(GRACE_SECONDS)
         self.send(signal.SIGKILL)
 
+    def _attend(self, index: int, log: Path | None) -> None:
+        reader = threading.Thread(target=self._follow, args=(index, log), daemon=True)
+        reader.start()
+        code = self.processes[index].wait()
+        reader.join(LAST_WORDS_SECONDS)  # what it started may live on and keep its output open
+        with self._changed:
+            if code and self.first_failure is None:
+                self.first_failure = code
+            self._changed.notify_all()
+
     def _follow(self, index: int, log: Path | None) -> None:
         process = self.processes[index]
         with open(log, "a", encoding="utf-8") if log else contextlib.nullcontext() as file:
@@ -87,11 +98,6 @@ class Relay:
                 if file:
                     file.write(line)
                     file.flush()
-        code = process.wait()
-        with self._changed:
-            if code and self.first_failure is None:
-                self.first_failure = code
-            self._changed.notify_all()
 
 
 @contextlib.contextmanager

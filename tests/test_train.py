@@ -1,6 +1,7 @@
 """The loop in one process, on eight devices: what it writes, what it refuses, and that nothing recompiles."""
 
 import json
+import logging
 import resource
 
 import jax
@@ -15,6 +16,7 @@ from bagpiper_jax.parallel import MeshConfig
 from bagpiper_jax.training import checkpoints
 from bagpiper_jax.training.checkpoints import CheckpointError
 from bagpiper_jax.training.config import TrainConfig
+from bagpiper_jax.training.heartbeat import WatchConfig
 from bagpiper_jax.training.loop import UNIGRAM_BATCHES, train
 from bagpiper_jax.training.metrics import MetricWriter, Unigram
 
@@ -22,6 +24,7 @@ from bagpiper_jax.training.metrics import MetricWriter, Unigram
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 CONFIG8 = with_(mesh=MeshConfig(fsdp=8), log_every=1, save_every=3, validate_every=3, steps=6)
+PROFILED = with_(CONFIG8, watch=WatchConfig(profile=(5, 6)))
 VALIDATION = [make_batch(500), make_batch(501)]
 
 
@@ -42,7 +45,7 @@ def trained(tmp_path_factory):
             return super().batch(step)
 
     assert train(
-        with_(CONFIG8, output=str(output)), Marking(), VALIDATION, "A.b = 1", {"system_prompt": "Hm."}
+        with_(PROFILED, output=str(output)), Marking(), VALIDATION, "A.b = 1", {"system_prompt": "Hm."}
     )
     return output, marks + [len(compilations)]
 
@@ -73,6 +76,30 @@ def test_metrics_of_every_interval(trained):
     used = make_batch(0).segment_ids != 0
     assert training[0]["padding_share"] == pytest.approx(1 - used.mean())
     assert list((output / "tensorboard").iterdir())
+
+
+def test_speed_is_that_of_steps_and_the_account_sums_to_the_wall_time(trained):
+    output, _ = trained
+    last = lines(output)[-1] if lines(output)[-1]["kind"] == "train" else lines(output)[-2]
+    assert last["tokens_per_second_per_chip"] == pytest.approx(last["tokens_per_second"] / 8)
+    assert last["skipped_steps"] == 0 and 0 < last["goodput"] < 1
+    assert "mfu" not in last, "no peak is published for a CPU"
+    account = json.loads((output / "goodput.json").read_text())
+    seconds = account["seconds"]
+    assert sum(seconds.values()) == pytest.approx(account["wall_seconds"], rel=1e-6)
+    assert account["attempts"][0]["end"] == "done" and account["attempts"][0]["to_step"] == 6
+    assert all(seconds[phase] > 0 for phase in ("restore", "compile", "step", "data", "checkpoint", "eval"))
+    assert seconds["lost"] == seconds["down"] == 0
+
+
+def test_program_profile_and_settings_are_kept(trained):
+    output, _ = trained
+    assert "scan" in (output / "step.jaxpr.txt").read_text()
+    assert (output / "step.hlo.txt").read_text().startswith("HloModule")
+    (trace,) = (output / "profile").rglob("*.xplane.pb")
+    assert b"train_step" in trace.read_bytes()
+    (events,) = (output / "tensorboard").iterdir()
+    assert b"A.b = 1" in events.read_bytes()
 
 
 def test_validation_stands_beside_the_unigram_model(trained):
@@ -136,6 +163,27 @@ def test_full_disk_stops_the_run(tmp_path, monkeypatch):
             train(with_(CONFIG8, output=str(tmp_path)), DiskFillsUp())
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_disk_that_works_again_costs_no_run(tmp_path, monkeypatch, caplog):
+    """Full when step 3 is to be saved, and still when that is repeated."""
+    monkeypatch.setattr(checkpoints, "RETRY_SECONDS", (0.0, 0.0, 0.5))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    class DiskIsFullForAWhile(SyntheticLoader):
+        def batch(self, step):
+            failures = caplog.text.count("saving step 3 failed") + caplog.text.count("saving step 4 failed")
+            limit = 20_000 if 2 <= step and failures < 2 else soft
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+            return super().batch(step)
+
+    try:
+        with caplog.at_level(logging.WARNING, "bagpiper_jax"):
+            assert train(with_(CONFIG8, output=str(tmp_path), steps=40), DiskIsFullForAWhile())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "saving step 3 failed, next try in 0 s: " in caplog.text
+    assert (tmp_path / "checkpoints" / "40").exists() and not (tmp_path / "crash.txt").exists()
 
 
 def test_unigram_counts_what_the_loss_counts():

@@ -6,11 +6,13 @@ import os
 import time
 
 import pytest
+from etils import epath
 
 from bagpiper_jax.training import faults, heartbeat
 from bagpiper_jax.training.faults import reported, set_aside
 from bagpiper_jax.training.heartbeat import Heartbeat, WatchConfig, compare
 from bagpiper_jax.training.ledger import Ledger
+from bagpiper_jax.training.outputs import Output
 
 NOW = 1000.0
 
@@ -67,7 +69,7 @@ def test_reports_of_earlier_attempts_are_kept_under_their_time(tmp_path):
     with pytest.raises(KeyError), reported(tmp_path, Ledger()):
         raise KeyError("new")
     assert "'new'" in (tmp_path / "crash.txt").read_text()
-    set_aside(tmp_path)
+    set_aside(epath.Path(tmp_path))
     texts = sorted(path.read_text() for path in tmp_path.glob("crash.2*.txt"))
     assert len(texts) == 2 and not (tmp_path / "crash.txt").exists()
 
@@ -92,7 +94,7 @@ def test_a_process_that_waits_for_data_says_so_and_gives_up(tmp_path, caplog, mo
     ledger.step = 3
     config = WatchConfig(beat_seconds=0.02, stall_seconds=0.1, give_up_seconds=0.4)
     with caplog.at_level(logging.WARNING, "bagpiper_jax"):
-        thread = Heartbeat(tmp_path, ledger, config, 0, 2)
+        thread = Heartbeat(Output(tmp_path), ledger, config, 0, 2)
         thread.__enter__()
         deadline = time.monotonic() + 30
         while not ended and time.monotonic() < deadline:
@@ -110,7 +112,7 @@ def test_a_process_that_waits_for_data_says_so_and_gives_up(tmp_path, caplog, mo
 def test_phases_that_may_take_long_are_no_stall(tmp_path, caplog, phase):
     ledger = Ledger()
     ledger.enter(phase)
-    with Heartbeat(tmp_path, ledger, WatchConfig(0.01, 0.05, 0.1), 0, 1):
+    with Heartbeat(Output(tmp_path), ledger, WatchConfig(0.01, 0.05, 0.1), 0, 1):
         time.sleep(0.3)
     assert not [r for r in caplog.records if r.levelno >= logging.WARNING]
 

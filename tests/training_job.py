@@ -1,32 +1,60 @@
-"""A training run on synthetic batches, as a process of its own: `python training_job.py OUTPUT [FIELD=VALUE …]`."""
+"""A training run on synthetic batches, as one process or as one of a pod: `training_job.py OUTPUT [KEY=VALUE …]`.
+
+Keys are fields of TrainConfig and WatchConfig with JSON values, or a fault of one process's data, [process, batch]:
+`stalls` (no batch comes any more), `breaks` (an exception), `slow` (every batch from there on takes half a second).
+"""
 
 import dataclasses
 import json
 import logging
 import sys
+import time
 import zlib
+from pathlib import Path
 
 
 def main(output: str, *bindings: str) -> int:
+    import jax
     from training_helpers import CONFIG, SyntheticLoader
 
-    from bagpiper_jax.training.faults import EXIT_TRY_AGAIN
+    from bagpiper_jax import parallel
+    from bagpiper_jax.parallel import MeshConfig
+    from bagpiper_jax.processes import join_pod
+    from bagpiper_jax.training import faults
+    from bagpiper_jax.training.heartbeat import WatchConfig
+    from bagpiper_jax.training.ledger import Ledger
     from bagpiper_jax.training.loop import train
 
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    fields = {name: json.loads(value) for name, value in (b.split("=", 1) for b in bindings)}
-    config = dataclasses.replace(CONFIG, output=output, log_every=1, save_every=2, validate_every=0, **fields)
+    settings = {name: json.loads(value) for name, value in (b.split("=", 1) for b in bindings)}
+    fault = {name: settings.pop(name) for name in ("stalls", "breaks", "slow") if name in settings}
+    watch = {f.name: settings.pop(f.name) for f in dataclasses.fields(WatchConfig) if f.name in settings}
+    settings = {"log_every": 1, "save_every": 2, "validate_every": 0, **settings}
+    ledger = Ledger()
+    join_pod(60)
+    mesh = MeshConfig(fsdp=jax.device_count())
+    config = dataclasses.replace(CONFIG, output=output, watch=WatchConfig(**watch), mesh=mesh, **settings)
+    share, shares = parallel.process_share(parallel.make_mesh(mesh))
 
     class Watched(SyntheticLoader):
-        """Notes every batch that training asks for."""
+        """Notes every batch that training asks for, and has the fault if it is this process's."""
 
         def iterate(self, start_step):
             for step, batch in enumerate(super().iterate(start_step), start_step):
                 print(f"BATCH {step} {zlib.crc32(batch.tokens.tobytes())}", flush=True)
+                for kind, (process, first) in fault.items():
+                    if process == jax.process_index() and step >= first:
+                        if kind == "breaks":
+                            raise OSError("the disk of this host is gone")
+                        time.sleep(1e6 if kind == "stalls" else 0.5)
                 yield batch
 
-    return 0 if train(config, Watched()) else EXIT_TRY_AGAIN
+    with faults.reported(Path(output), ledger):
+        done = train(config, Watched(process_index=share, process_count=shares), ledger=ledger)
+    return 0 if done else faults.EXIT_TRY_AGAIN
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    from bagpiper_jax.training import faults
+
+    faults.run(lambda: main(*sys.argv[1:]))

@@ -7,6 +7,8 @@ import types
 import typing
 from pathlib import Path
 
+from etils import epath
+
 from bagpiper_jax import files
 from bagpiper_jax.models.configs import BagpiperConfig
 
@@ -40,7 +42,7 @@ def load_model_config(directory: str | os.PathLike) -> tuple[BagpiperConfig, dic
     Raises:
         ModelConfigError: no file, broken JSON, or fields that `BagpiperConfig` doesn't have.
     """
-    path = _find(Path(directory))
+    path = _find(epath.Path(directory))
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         config = from_dict(BagpiperConfig, content.pop("model"))
@@ -51,8 +53,8 @@ def load_model_config(directory: str | os.PathLike) -> tuple[BagpiperConfig, dic
     return config, content
 
 
-def _find(directory: Path) -> Path:
-    for candidate in (directory, *directory.absolute().parents[:2]):
+def _find(directory: epath.Path) -> epath.Path:
+    for candidate in (directory, *directory.resolve().parents[:2]):
         if (candidate / FILE).exists():
             return candidate / FILE
     raise ModelConfigError(f"{directory} holds no {FILE}; is it the directory of a training run?")

@@ -9,10 +9,10 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import NoReturn
 
 import jax
+from etils import epath
 
 from bagpiper_jax.training.ledger import Ledger
 
@@ -59,20 +59,20 @@ def reported(output: str | os.PathLike, ledger: Ledger) -> Iterator[None]:
         yield
     except BaseException as error:
         ledger.end = f"{type(error).__name__}: {error}"
-        write_crash(Path(output), ledger, error)
+        write_crash(epath.Path(output), ledger, error)
         with contextlib.suppress(OSError):
             ledger.save()
         raise
 
 
-def write_crash(output: Path, ledger: Ledger, error: BaseException) -> None:
+def write_crash(output: epath.Path, ledger: Ledger, error: BaseException) -> None:
     """The report of one process; does not raise."""
     text = "".join(traceback.format_exception(error))
     try:
         output.mkdir(parents=True, exist_ok=True)
         where = _write_new(output, crash_text(ledger, error, text), ledger.began)
         _log.error("%s; the report is %s", where_and_when(ledger), where)
-    except OSError as second:
+    except Exception as second:  # each file system of a cloud has its own kinds
         _log.error(
             "%s; no report could be written to %s: %s\n%s", where_and_when(ledger), output, second, text
         )
@@ -103,20 +103,17 @@ def process_index() -> int:
     )
 
 
-def set_aside(output: Path, before: float = math.inf) -> None:
+def set_aside(output: epath.Path, before: float = math.inf) -> None:
     """Gives the report of an earlier attempt the time of its crash as a name."""
     path = output / FILE
-    if path.exists() and path.stat().st_mtime < before:
-        path.rename(output / time.strftime("crash.%Y%m%d-%H%M%S.txt", time.localtime(path.stat().st_mtime)))
+    if path.exists() and (when := path.stat().mtime) < before - 1:  # whole seconds
+        path.rename(output / time.strftime("crash.%Y%m%d-%H%M%S.txt", time.localtime(when)))
 
 
-def _write_new(output: Path, text: str, began: float) -> Path:
+def _write_new(output: epath.Path, text: str, began: float) -> epath.Path:
     set_aside(output, began)
-    try:
-        with open(output / FILE, "x", encoding="utf-8") as file:
-            file.write(text)
-        return output / FILE
-    except FileExistsError:  # another process of this attempt failed first
+    path = output / FILE
+    if path.exists():  # another process of this attempt failed first
         path = output / f"crash.{process_index()}.txt"
-        path.write_text(text, encoding="utf-8")
-        return path
+    path.write_text(text)
+    return path

@@ -12,10 +12,12 @@ import os
 import socket
 import threading
 import time
-from pathlib import Path
+
+from etils import epath
 
 from bagpiper_jax.training.faults import EXIT_TRY_AGAIN, TrainingError, process_name, write_crash
 from bagpiper_jax.training.ledger import Ledger
+from bagpiper_jax.training.outputs import Output
 
 _log = logging.getLogger(__name__)
 
@@ -54,14 +56,14 @@ class Heartbeat:
     """The thread; use it as a context manager.
 
     Args:
-        output: of the run, seen by all hosts.
+        output: of the run, whose `path` all hosts see. The first process's thread also pushes it.
         ledger: of this process.
         config: how often, how long.
         index, count: of the processes.
     """
 
-    def __init__(self, output: Path, ledger: Ledger, config: WatchConfig, index: int, count: int):
-        self._output, self._directory = output, output / DIRECTORY
+    def __init__(self, output: Output, ledger: Ledger, config: WatchConfig, index: int, count: int):
+        self._output, self._directory = output, output.path / DIRECTORY
         self._ledger, self._config, self._index, self._count = ledger, config, index, count
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -70,7 +72,9 @@ class Heartbeat:
 
     def __enter__(self) -> "Heartbeat":
         self._directory.mkdir(parents=True, exist_ok=True)
-        self._stacks = open(self._directory / f"{self._index}.stack.txt", "w", encoding="utf-8")
+        local = self._output.local / DIRECTORY
+        local.mkdir(parents=True, exist_ok=True)
+        self._stacks = open(local / f"{self._index}.stack.txt", "w", encoding="utf-8")
         faulthandler.enable(self._stacks)  # a crash in native code leaves the Python stacks there
         self._thread.start()
         return self
@@ -85,7 +89,7 @@ class Heartbeat:
         while not self._done.wait(self._config.beat_seconds):
             try:
                 self._beat()
-            except OSError as error:
+            except Exception as error:  # each file system of a cloud has its own kinds
                 _log.warning(
                     "%s cannot leave a sign of life in %s: %s", process_name(), self._directory, error
                 )
@@ -95,6 +99,8 @@ class Heartbeat:
         sign = {"host": socket.gethostname(), "pid": os.getpid(), "time": now, "step": step, "phase": phase,
                 "since": since}  # fmt: skip
         _write(self._directory / f"{self._index}.json", sign)
+        if self._index == 0:
+            self._output.push()
         self._report_slow_data(now)
         stalled = now - since if phase in WATCHED else 0.0
         if stalled > self._config.stall_seconds and self._reported_at != (step, phase):
@@ -135,7 +141,7 @@ class Heartbeat:
             f"{self._stacks.name} for what this process was doing. Run again to continue from the last checkpoint"
         )
         self._ledger.end = f"gave up: {error}"
-        write_crash(self._output, self._ledger, error)
+        write_crash(self._output.path, self._ledger, error)
         os._exit(EXIT_TRY_AGAIN)  # the main thread is stuck in native code, and no exception reaches it there
 
 
@@ -166,14 +172,14 @@ def compare(signs: dict[int, dict], now: float, limit: float) -> list[str]:
     return lines or ["all processes are alive and wait in the same step: look at the network between them"]
 
 
-def _write(path: Path, sign: dict) -> None:
+def _write(path: epath.Path, sign: dict) -> None:
     temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(sign), encoding="utf-8")
-    os.replace(temporary, path)
+    temporary.write_text(json.dumps(sign))
+    temporary.replace(path)
 
 
-def _read(path: Path) -> dict:
+def _read(path: epath.Path) -> dict:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text())
     except (OSError, ValueError):
         return {}

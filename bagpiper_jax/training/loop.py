@@ -7,7 +7,6 @@ import logging
 import signal
 import types
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Protocol
 
 import jax
@@ -26,6 +25,7 @@ from bagpiper_jax.training.heartbeat import Heartbeat
 from bagpiper_jax.training.ledger import Ledger
 from bagpiper_jax.training.losses import LossSums
 from bagpiper_jax.training.metrics import MetricWriter, Unigram, loss_scalars
+from bagpiper_jax.training.outputs import Output
 from bagpiper_jax.training.profiling import Profile
 from bagpiper_jax.training.progress import Progress
 from bagpiper_jax.training.report import Report
@@ -76,24 +76,26 @@ def train(
         ResumeError: the data changed since the checkpoint.
         TrainingError: too many steps in a row had no usable loss or gradient.
     """
-    output, first, ledger = Path(config.output), jax.process_index() == 0, ledger or Ledger()
+    output, first, ledger = Output(config.output), jax.process_index() == 0, ledger or Ledger()
+    local = output.local
     mesh = parallel.make_mesh(config.mesh)
     _log.info("mesh %s, attention kernel %s", dict(mesh.shape), config.model.decoder.attention)
 
     # Where to start, in this order: the newest checkpoint of this run, another run's parameters, at random.
     ledger.enter("restore")
-    checkpoints = Checkpoints(output / "checkpoints", config.keep)
+    checkpoints = Checkpoints(output.path / "checkpoints", config.keep)
     state, start = _start(config, mesh, checkpoints, data)
     if start >= config.steps:
-        _log.info("%s has its %d steps already", output, config.steps)
+        _log.info("%s has its %d steps already", config.output, config.steps)
         return True
     if first:
+        output.fetch()
         save_model_config(
-            output, config.model, tokenizer=config.tokenizer, codec=config.codec, stage=config.stage, **extras
+            local, config.model, tokenizer=config.tokenizer, codec=config.codec, stage=config.stage, **extras
         )
-        faults.set_aside(output)
-    ledger.open(output, start, active=first)
-    origin = provenance.record(output, operative_config, start)
+        faults.set_aside(output.path)
+    ledger.open(local, start, active=first)
+    origin = provenance.record(local, operative_config, start)
 
     # Compiled ahead for fixed shapes: these can fail on another shape, but never compile again.
     ledger.enter("compile")
@@ -101,14 +103,14 @@ def train(
         traced = trace_step(make_train_step(config, mesh), config, mesh)
         train_step = traced.lower().compile()
     if first:
-        provenance.record_program(output, traced, train_step)
+        provenance.record_program(local, traced, train_step)
     validate = _make_validate(config, mesh, data, validation)
 
     ledger.enter("step")
-    writer = MetricWriter(output, start, active=first)
+    writer = MetricWriter(local, start, active=first)
     writer.text("gin", operative_config, start)
-    profile = Profile(output / "profile", config.watch.profile)
-    skips = SkipReport(output, config.guard, data.contents, active=first)
+    profile = Profile(local / "profile", config.watch.profile)
+    skips = SkipReport(local, config.guard, data.contents, active=first)
     with contextlib.ExitStack() as stack:
         stack.enter_context(checkpoints)
         terminated = stack.enter_context(_termination())
@@ -146,7 +148,8 @@ def train(
                 break
     ledger.end = "done" if step == config.steps else "preempted"
     ledger.save()
-    report.close(output)
+    report.close(local)
+    output.push(now=True)
     return step == config.steps
 
 

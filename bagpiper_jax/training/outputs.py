@@ -1,0 +1,61 @@
+"""Where the files of a run are. Checkpoints go straight to its output, which may be a bucket.
+
+Small files that grow line by line (metrics, TensorBoard, skipped steps) cannot grow in a bucket. They are written in a
+local directory, copied to the bucket by the heartbeat, and fetched from there when the run continues elsewhere.
+"""
+
+import logging
+import os
+import re
+import time
+from pathlib import Path
+
+from etils import epath
+
+_log = logging.getLogger(__name__)
+
+PUSH_SECONDS = 60
+CONTINUED = ("metrics.jsonl", "goodput.json", "environment.jsonl", "skipped.jsonl")
+"""Files that an attempt adds to."""
+
+
+class Output:
+    """The output of a run.
+
+    Attributes:
+        path: what the settings say, local or e.g. "gs://bucket/run"; all processes see it.
+        local: the same, or for a bucket `runs/buckets/<bucket>/<run>` under the working directory.
+    """
+
+    def __init__(self, path: str | os.PathLike):
+        text = os.fspath(path)
+        self.path = epath.Path(text)
+        self._is_bucket = "://" in text
+        self.local = Path("runs/buckets", *re.split(r":?/+", text)[1:]) if self._is_bucket else Path(text)
+        self._pushed: dict[Path, tuple] = {}
+        self._pushed_at = 0.0
+
+    def fetch(self) -> None:
+        """Brings what earlier attempts wrote. Call it in the process that writes."""
+        self.local.mkdir(parents=True, exist_ok=True)
+        for name in CONTINUED if self._is_bucket else ():
+            if (self.path / name).exists():
+                (self.local / name).write_bytes((self.path / name).read_bytes())
+
+    def push(self, now: bool = False) -> None:
+        """Copies what changed to the bucket, once a minute or `now`; a copy that fails is made next time."""
+        if not self._is_bucket or not (now or time.monotonic() - self._pushed_at > PUSH_SECONDS):
+            return
+        self._pushed_at = time.monotonic()
+        for file in sorted(p for p in self.local.rglob("*") if p.is_file() and p.suffix != ".tmp"):
+            stat = file.stat()
+            state = (stat.st_mtime_ns, stat.st_size)
+            if self._pushed.get(file) == state:
+                continue
+            target = self.path / file.relative_to(self.local).as_posix()
+            try:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(file.read_bytes())
+                self._pushed[file] = state
+            except Exception as error:  # each file system of a cloud has its own kinds
+                _log.warning("%s could not be copied to %s: %s; trying again later", file, target, error)

@@ -1,0 +1,79 @@
+"""Speed of saving and restoring a checkpoint, beside the disk's sequential read speed.
+
+    python benchmarks/checkpoints.py --gin_file=gin/runs/nano_pretrain.gin [--gin.DecoderConfig.width=…]
+
+Makes the run's state at random, saves it in a temporary directory under the working directory, drops the files from
+memory, restores it, drops them again, and reads the same files one after the other. Prints one JSON object.
+"""
+
+import json
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import jax
+
+from bagpiper_jax import configuration, parallel
+from bagpiper_jax.training.checkpoints import Checkpoints
+from bagpiper_jax.training.config import TrainConfig
+from bagpiper_jax.training.state import abstract_state, create_state
+
+BLOCK = 16 << 20
+
+
+def files(root: Path) -> list[Path]:
+    return [path for path in root.rglob("*") if path.is_file()]
+
+
+def drop_from_memory(root: Path) -> None:
+    """So that the next read comes from the disk."""
+    for path in files(root):
+        with open(path, "rb") as file:
+            os.fsync(file.fileno())
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def read_all(root: Path) -> None:
+    for path in files(root):
+        with open(path, "rb", buffering=0) as file:
+            while file.read(BLOCK):
+                pass
+
+
+def main() -> None:
+    config = configuration.load(TrainConfig, sys.argv[1:])
+    mesh = parallel.make_mesh(config.mesh)
+    state = jax.block_until_ready(create_state(config, mesh))
+    size = sum(x.nbytes for x in jax.tree.leaves(state))
+    with tempfile.TemporaryDirectory(dir=".") as directory, Checkpoints(directory) as checkpoints:
+        seconds, root = {}, Path(directory)
+
+        def timed(name: str, function, *arguments):
+            began = time.perf_counter()
+            result = function(*arguments)
+            seconds[name] = time.perf_counter() - began
+            return result
+
+        timed("save_blocking", checkpoints.save, state, {}, {})
+        timed("save_in_background", checkpoints.wait)
+        stored = sum(path.stat().st_size for path in files(root))
+        like = abstract_state(config, mesh)
+        drop_from_memory(root)
+        restored = timed("restore", lambda: jax.block_until_ready(checkpoints.restore(0, like)[0]))
+        assert all(map(lambda a, b: bool((a == b).all()), jax.tree.leaves(state), jax.tree.leaves(restored)))
+        drop_from_memory(root)
+        timed("sequential_read", read_all, root)
+    print(json.dumps({
+        "state_mib": round(size / 2**20, 1),
+        "stored_mib": round(stored / 2**20, 1),
+        "seconds": {name: round(s, 3) for name, s in seconds.items()},
+        "restore_mib_per_second": round(size / 2**20 / seconds["restore"], 1),
+        "disk_mib_per_second": round(stored / 2**20 / seconds["sequential_read"], 1),
+        "restore_over_disk": round(seconds["sequential_read"] / seconds["restore"], 3),
+    }, indent=1))  # fmt: skip
+
+
+if __name__ == "__main__":
+    configuration.run_job(main)
