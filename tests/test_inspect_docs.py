@@ -1,0 +1,29 @@
+"""The commands that docs/inspect.md shows are ones that the job takes, and its table names the limits as they are."""
+
+import dataclasses
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from bagpiper_jax import configuration, inspect_data
+from bagpiper_jax.inspection.limits import MixtureLimits
+
+PAGE = (Path(__file__).parent.parent / "docs/inspect.md").read_text(encoding="utf-8")
+COMMANDS = re.findall(r"^    python -m bagpiper_jax\.inspect_data (.+)$", PAGE, re.M)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_is_understood(command):
+    flags = inspect_data.expand(shlex.split(command))
+    config = configuration.load(inspect_data.InspectConfig, flags)
+    assert config.served().lock.endswith(".lock.json")
+
+
+def test_the_limits_are_those_of_the_table():
+    assert len(COMMANDS) > 8
+    table = dict(re.findall(r"^\| `(\w+)` \| (\S+) \|", PAGE, re.M))
+    assert table == {
+        field.name: str(field.default).removesuffix(".0") for field in dataclasses.fields(MixtureLimits)
+    }
