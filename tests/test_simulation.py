@@ -157,6 +157,12 @@ def test_transcripts_come_from_the_annotation_where_there_is_one(tmp_path):
     assert '- "Quite other words!"' in server.asked[0]["messages"][0]["content"]
 
 
+def test_an_annotation_that_cannot_be_read_is_counted(tmp_path):
+    corpus(tmp_path, 1, annotation={"duration": 0.2, "turns": [{"text": "No speaker."}]})
+    with endpoint(simulated_answers.answer) as server, pytest.raises(CorpusError, match="bad_annotation 3"):
+        simulate(SimulateConfig(**settings(tmp_path, server, max_reject_frac=1.0)))
+
+
 def test_faults_along_the_way_change_nothing_but_the_bill(tmp_path):
     manners = ["hang", "cut", "broken_json", "too_many", "server_error", "no_choices", GOOD, GOOD, GOOD, GOOD]
     outputs = []

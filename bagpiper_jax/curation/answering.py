@@ -6,13 +6,13 @@ by form, both drawn from lists.
 
 import dataclasses
 
-from bagpiper_jax.captions import AnnotationError, AudioAnnotation, describe
+from bagpiper_jax.captions import describe
 from bagpiper_jax.corpora.assembly import RecordError
 from bagpiper_jax.corpora.questions import CAPTION_LEAD, UNDERSTANDING_HEADS
 from bagpiper_jax.curation import judging
 from bagpiper_jax.curation.asking import Outcome, unreadable
 from bagpiper_jax.curation.endpoint import Client
-from bagpiper_jax.curation.stages import SimulateConfig, Stages, require_captioned
+from bagpiper_jax.curation.stages import SimulateConfig, Stages, annotation_of, require_captioned
 from bagpiper_jax.manifest import Clip
 
 _MAX_WORDS = {"question": 120, "answer": 200}
@@ -68,11 +68,7 @@ def _text(found: dict, name: str) -> str:
 
 
 def _described(clip: Clip) -> str:
-    """The caption, and what an annotation knows beyond it."""
-    if not clip.annotation:
-        return f"{CAPTION_LEAD}{clip.caption}"
-    try:
-        annotation = AudioAnnotation.from_json(clip.annotation)
-    except AnnotationError as error:
-        raise RecordError("bad_annotation", str(error), "repair or remove the annotation") from error
-    return f"{CAPTION_LEAD}{clip.caption}\n\n{describe(annotation, 'attributes')}"
+    """The caption, and what an annotation knows beyond it. Raises RecordError `bad_annotation`."""
+    annotation = annotation_of(clip)
+    attributes = f"\n\n{describe(annotation, 'attributes')}" if annotation else ""
+    return f"{CAPTION_LEAD}{clip.caption}{attributes}"

@@ -24,7 +24,7 @@ _TOKENS_PER_SECOND = 50  # of audio, for the budget; Qwen3-Omni makes 13
 
 @dataclasses.dataclass(frozen=True)
 class CaptionConfig(Job):
-    """Which corpora to caption. Clips without audio pass; the new caption replaces one that is there.
+    """Which corpora to caption. Clips without audio pass. The new caption replaces an old one and its metrics.
 
     Attributes:
         instruct: False sends audio alone, as captioners that take no prompt want it (Qwen3-Omni-Captioner).
@@ -58,7 +58,7 @@ def caption(config: CaptionConfig) -> Path:
         answer = await client.ask(_question(config, clip, prompt))
         text = whole(answer, "caption")
         check_caption(text, clip.duration, config.caption_filter, count)
-        return dataclasses.replace(clip, caption=text)
+        return dataclasses.replace(clip, caption=text, metrics=None)
 
     return run(config, "captioning", one(work), {"model": config.endpoint.model})
 

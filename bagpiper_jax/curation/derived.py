@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bagpiper_jax.corpora import assembly
 from bagpiper_jax.corpora.assembly import CorpusError, RecordError, Reject
-from bagpiper_jax.manifest import MANIFEST, REJECTS, Clip, clip_line, read_manifest
+from bagpiper_jax.manifest import MANIFEST, REJECTS, Clip, ManifestError, clip_line
 
 _COUNTED = ("domain", "split", "language", "licence", "source")
 
@@ -31,8 +31,45 @@ def read_entries(corpora: Sequence[str], output: str | os.PathLike) -> Iterator[
     """The clips of several corpora in order. Raises ManifestError."""
     for directory in corpora:
         file = str(Path(directory) / MANIFEST)
-        for number, clip in enumerate(read_manifest(directory), 1):
+        for number, clip in enumerate(read_clips(directory), 1):
             yield Entry(file, number, rebased(clip, directory, output))
+
+
+def read_clips(corpus: str | os.PathLike, start: int = 0, end: int | None = None) -> Iterator[Clip]:
+    """The clips whose lines begin in bytes [start, end) of a manifest. Unlike `read_manifest` it remembers no ids.
+
+    Raises:
+        ManifestError: the manifest is missing, or a line is no clip.
+    """
+    path = manifest_of(corpus)
+    end = path.stat().st_size if end is None else end
+    with open(path, "rb") as file:
+        file.seek(max(start - 1, 0))
+        if start:
+            file.readline()  # the end of a line that begins before
+        while (place := file.tell()) < end:
+            try:
+                yield Clip(**json.loads(file.readline()))
+            except (ValueError, TypeError, RecursionError) as error:
+                raise ManifestError(f"{path}: the line that begins at byte {place}: {error}") from error
+
+
+def manifest_of(corpus: str | os.PathLike) -> Path:
+    """The path of a corpus's manifest. Raises ManifestError: it is missing."""
+    path = Path(corpus) / MANIFEST
+    if not path.is_file():
+        raise ManifestError(f"{path} does not exist; build the corpus first (build_corpus)")
+    return path
+
+
+def audio_messages(clip: Clip) -> list[str]:
+    """What a dialogue plays: ids of clips and paths. Messages that are none are left to those who use them."""
+    return [message[2] for message in clip.dialogue or () if _plays(message)]
+
+
+def _plays(message: object) -> bool:
+    well_formed = isinstance(message, list | tuple) and len(message) == 3 and isinstance(message[2], str)
+    return well_formed and message[1] == "audio"
 
 
 def rebased(clip: Clip, source: str | os.PathLike, target: str | os.PathLike) -> Clip:
@@ -45,11 +82,10 @@ def rebased(clip: Clip, source: str | os.PathLike, target: str | os.PathLike) ->
     return dataclasses.replace(clip, **changes) if changes else clip
 
 
-def _rebased_message(message: list, source, target) -> list:
-    role, modality, content = message
+def _rebased_message(message, source, target):
     # Ids hold no slash; a path without one is a file beside the manifest.
-    if modality == "audio" and ("/" in content or (Path(source) / content).is_file()):
-        return [role, modality, _rebased(content, source, target)]
+    if _plays(message) and ("/" in message[2] or (Path(source) / message[2]).is_file()):
+        return [*message[:2], _rebased(message[2], source, target)]
     return message
 
 

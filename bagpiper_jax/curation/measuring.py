@@ -3,9 +3,8 @@
 import dataclasses
 import functools
 import hashlib
-import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +13,10 @@ from jaxtyping import Float64, UInt64
 from bagpiper_jax.captions import CaptionFilter
 from bagpiper_jax.captions.filters import count_words
 from bagpiper_jax.corpora.assembly import RecordError
+from bagpiper_jax.curation.derived import audio_messages, manifest_of, read_clips
 from bagpiper_jax.curation.near_duplicates import NearDuplicates
 from bagpiper_jax.curation.quality import CaptionScore
-from bagpiper_jax.manifest import DOMAINS, MANIFEST, Clip, ManifestError
+from bagpiper_jax.manifest import DOMAINS, Clip
 from bagpiper_jax.text import load_tokenizer
 
 PIECE_BYTES = 8 << 20
@@ -74,10 +74,7 @@ def pieces_of(corpora: tuple[str, ...], work: Path, size: int = PIECE_BYTES) -> 
     """All manifests in pieces, in order. Raises ManifestError: one is missing."""
     found = []
     for corpus in corpora:
-        path = Path(corpus) / MANIFEST
-        if not path.is_file():
-            raise ManifestError(f"{path} does not exist; build the corpus first (build_corpus)")
-        total = path.stat().st_size
+        total = manifest_of(corpus).stat().st_size
         for start in range(0, total, size):
             found.append(Piece(corpus, start, min(start + size, total), str(work / f"{len(found):06d}")))
     return found
@@ -85,7 +82,7 @@ def pieces_of(corpora: tuple[str, ...], work: Path, size: int = PIECE_BYTES) -> 
 
 def measure(piece: Piece, measures: Measures) -> None:
     """Measures a piece's clips and saves the columns. Raises ManifestError for a line that is no clip."""
-    clips = list(_clips(piece))
+    clips = list(read_clips(piece.corpus, piece.start, piece.end))
     columns = [_measure(clip, measures) for clip in clips]
     ids = np.array([id_hash(clip.id) for clip in clips], np.uint64)
     if measures.near_duplicates:
@@ -102,19 +99,6 @@ def measure(piece: Piece, measures: Measures) -> None:
         quotes=np.array(quotes, np.uint64).reshape(-1, 2),
         sources=np.array(sorted({clip.source for clip in clips}), str),
     )
-
-
-def _clips(piece: Piece) -> Iterator[Clip]:
-    path = Path(piece.corpus) / MANIFEST
-    with open(path, "rb") as file:
-        file.seek(max(piece.start - 1, 0))
-        if piece.start:
-            file.readline()  # the end of a line that begins in the piece before
-        while (place := file.tell()) < piece.end:
-            try:
-                yield Clip(**json.loads(file.readline()))
-            except (ValueError, TypeError) as error:
-                raise ManifestError(f"{path}: the line that begins at byte {place}: {error}") from error
 
 
 def _measure(clip: Clip, measures: Measures) -> dict:
@@ -175,8 +159,7 @@ def _save(path: str, **columns: np.ndarray) -> None:
 
 def _quoted(clip: Clip) -> list[str]:
     """Ids of other clips that a dialogue plays."""
-    messages = [m for m in clip.dialogue or () if m[1] == "audio" and "/" not in m[2] and m[2] != clip.id]
-    return [content for _, _, content in messages]
+    return [content for content in audio_messages(clip) if "/" not in content and content != clip.id]
 
 
 def id_hash(id: str) -> int:

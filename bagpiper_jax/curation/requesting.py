@@ -13,7 +13,7 @@ from bagpiper_jax.corpora.questions import GENERATION_HEADS, REQUEST_STYLES
 from bagpiper_jax.curation import judging
 from bagpiper_jax.curation.asking import Outcome, unreadable
 from bagpiper_jax.curation.endpoint import Client
-from bagpiper_jax.curation.stages import SimulateConfig, Stages, require_captioned
+from bagpiper_jax.curation.stages import SimulateConfig, Stages, annotation_of, require_captioned
 from bagpiper_jax.manifest import Clip
 
 _QUOTE = re.compile(r'["“]([^"“”]+)["”]')
@@ -81,9 +81,10 @@ class Requesting(Stages):
 
 
 def transcripts(clip: Clip) -> list[str]:
-    """What is said in a clip: the annotation's turns, else what the caption quotes."""
-    turns = (clip.annotation or {}).get("turns") or ()
-    said = [turn["text"] for turn in turns] if turns else _QUOTE.findall(clip.caption)
+    """What is said in a clip: the annotation's turns, else what the caption quotes. Raises RecordError."""
+    annotation = annotation_of(clip)
+    turns = annotation.turns if annotation else ()
+    said = [turn.text for turn in turns] if turns else _QUOTE.findall(clip.caption)
     return [text for text in said if spoken_words(text)]
 
 

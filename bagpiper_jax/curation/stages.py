@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 
+from bagpiper_jax.captions import AnnotationError, AudioAnnotation
 from bagpiper_jax.corpora.assembly import RecordError
 from bagpiper_jax.curation import judging
 from bagpiper_jax.curation.asking import Job, read_object, whole
@@ -100,6 +101,14 @@ def require_captioned(clip: Clip) -> None:
     """Raises RecordError `no_caption`."""
     if clip.audio is None or clip.caption is None:
         raise RecordError("no_caption", "simulation needs a captioned clip", "run caption_audio")
+
+
+def annotation_of(clip: Clip) -> AudioAnnotation | None:
+    """The clip's annotation. Raises RecordError `bad_annotation`."""
+    try:
+        return AudioAnnotation.from_json(clip.annotation) if clip.annotation else None
+    except AnnotationError as error:
+        raise RecordError("bad_annotation", str(error), "repair or remove the annotation") from error
 
 
 def checked_reasoning(text: str, heads: Sequence[str], min_heads: int, min_chars: int) -> str:
