@@ -1,7 +1,12 @@
 """Caching the real SeqIO tasks over a small corpus that a test writes."""
 
+import json
 from pathlib import Path
 
+import numpy as np
+
+from bagpiper_jax import files
+from bagpiper_jax.data import codes
 from bagpiper_jax.data.cache import TaskCache
 from bagpiper_jax.data.export import CacheConfig, cache_mixtures
 from bagpiper_jax.data.lock import read_lock
@@ -43,3 +48,21 @@ def cache_mixture(config: CacheConfig) -> Path:
 def caches(lock_path, split="train") -> dict[str, TaskCache]:
     """Task → its cache, of one split of a lock."""
     return {t.task: TaskCache(lock_path.parent / t.path) for t in read_lock(lock_path).tasks(split)}
+
+
+def write_codes(corpus, clips: dict[str, int], fingerprint: str = "nano-codec") -> dict:
+    """A finished code store with random codes of so many frames per clip."""
+    rng = np.random.default_rng(0)
+    made = {name: rng.integers(0, 1024, (frames, 8)).astype(np.uint16) for name, frames in clips.items()}
+    directory = codes.store_directory(corpus, fingerprint)
+    directory.mkdir(parents=True)
+    shard = codes.shard_name(0, 1)
+    codes.write_shard(directory / shard, list(made), list(made.values()), 8)
+    manifest = {
+        "fingerprint": fingerprint,
+        "clips": len(made),
+        "config": {"codebook_size": 1024, "num_codebooks": 8},
+        "shards": {shard: files.sha256(directory / shard)},
+    }
+    (directory / codes.MANIFEST).write_text(json.dumps(manifest))
+    return made

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from test_tasks import caches, clip, config, write_codes
+from task_helpers import caches, clip, config, write_codes
 
 from bagpiper_jax import audio
 from bagpiper_jax.data import codes

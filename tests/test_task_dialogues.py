@@ -1,15 +1,12 @@
 """What single clips become as dialogues of the real tasks: turns, codes, audio, system prompts."""
 
-import json
-
 import numpy as np
 import pytest
 import soundfile
-from task_helpers import LAYOUT, cache_mixture, caches, clip, config
+from task_helpers import LAYOUT, cache_mixture, caches, clip, config, write_codes
 
-from bagpiper_jax import audio, dialogue, files
+from bagpiper_jax import audio, dialogue
 from bagpiper_jax.captions import AudioAnnotation, SoundEvent
-from bagpiper_jax.data import codes
 from bagpiper_jax.data.batch import BatchShape
 from bagpiper_jax.data.export import cache_mixtures
 from bagpiper_jax.data.loader import Loader
@@ -48,24 +45,6 @@ def test_dialogues_are_used_as_they_are_and_faults_in_them_are_named(tmp_path):
     assert ByteTokenizer().decode(one.messages()[2].content) == "Silence."
     assert one.audio == two.audio
     assert read_lock(path).tasks("train")[0].direction == "understanding"
-
-
-def write_codes(corpus, clips: dict[str, int], fingerprint: str = "nano-codec") -> dict:
-    """A finished code store with random codes of so many frames per clip."""
-    rng = np.random.default_rng(0)
-    made = {name: rng.integers(0, 1024, (frames, 8)).astype(np.uint16) for name, frames in clips.items()}
-    directory = codes.store_directory(corpus, fingerprint)
-    directory.mkdir(parents=True)
-    shard = codes.shard_name(0, 1)
-    codes.write_shard(directory / shard, list(made), list(made.values()), 8)
-    manifest = {
-        "fingerprint": fingerprint,
-        "clips": len(made),
-        "config": {"codebook_size": 1024, "num_codebooks": 8},
-        "shards": {shard: files.sha256(directory / shard)},
-    }
-    (directory / codes.MANIFEST).write_text(json.dumps(manifest))
-    return made
 
 
 def test_codes_reach_the_batch(tmp_path):

@@ -146,7 +146,7 @@ def _outcomes(examples: Iterator[dict], limits: Limits) -> Iterator[tuple[Record
             yield None, name, outcome, _source(example)
             continue
         try:
-            yield _checked(example, name, limits), name, "", None
+            yield checked(example, name, limits), name, "", None
         except RecordError as error:
             yield None, name, f"rejected {error.reason}: {error}", _source(example)
 
@@ -165,7 +165,8 @@ def _source(example: dict) -> object:
     return table | {"text": np.asarray(example.get("text", ())).ravel()[:_TEXT_SHOWN].tolist()}
 
 
-def _checked(example: dict, name: str, limits: Limits) -> Record:
+def checked(example: dict, name: str, limits: Limits) -> Record:
+    """The record of an example. Raises RecordError: it is faulty, or exceeds the limits."""
     record = Record.from_example(example, name)
     records.validate(record, limits.text_size, limits.codebook_size, limits.num_streams)
     measure = records.measure(record, limits.num_streams)
