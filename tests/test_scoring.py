@@ -81,3 +81,23 @@ def test_a_scorer_that_is_not_there_is_named(tmp_path):
     for name in ("nowhere:f", "json:nothing", "json", f"{__name__}:calls"):
         with pytest.raises(SystemExit, match="score_captions: scorer"):
             score_captions.main([*flags, f"--gin.ScoreConfig.scorer={name}"])
+
+
+def test_shards_score_every_clip_once(tmp_path):
+    corpus(tmp_path, 5)
+    found = []
+    for shard in range(2):
+        out = tmp_path / f"out{shard}"
+        score(ScoreConfig((str(tmp_path / "in"),), str(out), f"{__name__}:scorer", shard=shard, num_shards=2))
+        found += [clip.id for clip in read_manifest(out)]
+    assert sorted(found) == ["c0", "c1", "c2", "c3", "c4", "t"]
+
+
+def test_an_id_that_two_corpora_share_is_scored_once(tmp_path):
+    corpus(tmp_path, 2)
+    score(
+        ScoreConfig(
+            (str(tmp_path / "in"),) * 2, str(tmp_path / "out"), f"{__name__}:scorer", max_reject_frac=0.5
+        )
+    )
+    assert result(tmp_path)[2]["rejects"] == {"repeated_id": 3}

@@ -12,10 +12,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from pathlib import Path
 
 from bagpiper_jax.corpora.assembly import CorpusError, RecordError, Reject
-from bagpiper_jax.curation.derived import Derivation, Entry, listing, read_entries
+from bagpiper_jax.curation.derived import Derivation, Entry, Met, listing, read_entries
 from bagpiper_jax.curation.endpoint import Answer, Client, Endpoint
 from bagpiper_jax.curation.journal import Journal
-from bagpiper_jax.curation.measuring import id_hash
 from bagpiper_jax.manifest import Clip
 
 ANSWERS = "answers.jsonl"
@@ -102,15 +101,13 @@ def run(job: Job, kind: str, work: Work, facts: dict) -> Path:
 
 async def _run(job: Job, derivation: Derivation, journal: Journal, work: Work) -> int:
     entries = itertools.islice(read_entries(job.corpora, job.output), job.shard, None, job.num_shards)
-    met, records = set(), 0
+    met, records = Met(), 0
 
     async def once(entry: Entry) -> list[Outcome]:
-        name = id_hash(entry.clip.id)
-        if name in met:
-            return [
-                (entry.clip.id, RecordError("repeated_id", "it occurs earlier", "give every clip its own id"))
-            ]
-        met.add(name)
+        try:
+            met.require_new(entry.clip.id)
+        except RecordError as error:
+            return [(entry.clip.id, error)]
         return await work(client, entry)
 
     async with Client(job.endpoint, journal) as client:

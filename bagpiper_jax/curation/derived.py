@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import difflib
+import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -60,6 +61,24 @@ def manifest_of(corpus: str | os.PathLike) -> Path:
     if not path.is_file():
         raise ManifestError(f"{path} does not exist; build the corpus first (build_corpus)")
     return path
+
+
+def id_hash(id: str) -> int:
+    return int.from_bytes(hashlib.blake2b(id.encode("utf-8"), digest_size=8).digest(), "little")
+
+
+class Met:
+    """Ids met so far, as hashes."""
+
+    def __init__(self):
+        self._hashes = set()
+
+    def require_new(self, id: str) -> None:
+        """Raises RecordError `repeated_id`."""
+        name = id_hash(id)
+        if name in self._hashes:
+            raise RecordError("repeated_id", f"{id} occurs earlier", "give every clip an id of its own")
+        self._hashes.add(name)
 
 
 def audio_messages(clip: Clip) -> list[str]:

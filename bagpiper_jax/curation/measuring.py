@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +12,7 @@ from jaxtyping import Float64, UInt64
 from bagpiper_jax.captions import CaptionFilter
 from bagpiper_jax.captions.filters import count_words
 from bagpiper_jax.corpora.assembly import RecordError
-from bagpiper_jax.curation.derived import audio_messages, manifest_of, read_clips
+from bagpiper_jax.curation.derived import audio_messages, id_hash, manifest_of, read_clips
 from bagpiper_jax.curation.near_duplicates import NearDuplicates
 from bagpiper_jax.curation.quality import CaptionScore
 from bagpiper_jax.manifest import DOMAINS, Clip
@@ -160,10 +159,6 @@ def _save(path: str, **columns: np.ndarray) -> None:
 def _quoted(clip: Clip) -> list[str]:
     """Ids of other clips that a dialogue plays."""
     return [content for content in audio_messages(clip) if "/" not in content and content != clip.id]
-
-
-def id_hash(id: str) -> int:
-    return int.from_bytes(hashlib.blake2b(id.encode("utf-8"), digest_size=8).digest(), "little")
 
 
 def uniforms(ids: UInt64[np.ndarray, " n"], seed: int, purpose: str) -> Float64[np.ndarray, " n"]:

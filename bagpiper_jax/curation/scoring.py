@@ -8,14 +8,17 @@ The scorer is a function of one's own, named as `module:function`:
 Its columns become `Clip.metrics`, which selection reads (reference section 1.3).
 """
 
+import collections
+import concurrent.futures
 import dataclasses
+import functools
 import importlib
 import inspect
 import itertools
 import logging
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +26,7 @@ import numpy as np
 from bagpiper_jax import audio
 from bagpiper_jax.corpora import assembly
 from bagpiper_jax.corpora.assembly import CorpusError, RecordError
-from bagpiper_jax.curation.derived import Derivation, Entry, listing, read_entries
+from bagpiper_jax.curation.derived import Derivation, Entry, Met, listing, read_entries
 from bagpiper_jax.curation.journal import Journal
 
 SCORES = "scores.jsonl"
@@ -43,6 +46,8 @@ class ScoreConfig:
         batch_clips: clips per call.
         sample_rate: of the waveforms handed over, in Hz.
         max_seconds: longer clips are rejected.
+        readers: threads that read audio while the scorer works on the batch before.
+        shard, num_shards: takes every `num_shards`-th clip from the `shard`-th on; one output per shard.
         max_reject_frac: a larger share of rejected clips fails the job.
     """
 
@@ -53,7 +58,14 @@ class ScoreConfig:
     batch_clips: int = 32
     sample_rate: int = audio.SAMPLE_RATE
     max_seconds: float = 30.0
+    readers: int = 2
+    shard: int = 0
+    num_shards: int = 1
     max_reject_frac: float = 0.1
+
+    def __post_init__(self):
+        if not 0 <= self.shard < self.num_shards or min(self.batch_clips, self.readers) < 1:
+            raise ValueError("shard must lie in [0, num_shards), batch_clips and readers be at least 1")
 
 
 def score(config: ScoreConfig) -> Path:
@@ -65,12 +77,11 @@ def score(config: ScoreConfig) -> Path:
     """
     scorer = find_scorer(config.scorer)
     derivation = Derivation(config.output, config.corpora, "scoring")
-    journal = Journal(derivation.directory / SCORES)
+    journal, met = Journal(derivation.directory / SCORES), Met()
     try:
-        entries = read_entries(config.corpora, config.output)
-        while batch := list(itertools.islice(entries, config.batch_clips)):
-            for entry, columns in zip(batch, _scored(config, scorer, journal, batch), strict=True):
-                _write(derivation, entry, columns)
+        for batch in _read_ahead(config, journal):
+            for item, columns in zip(batch, _scored(config, scorer, journal, batch), strict=True):
+                _write(derivation, met, item.entry, columns)
     finally:
         journal.close()
     facts = {"records": derivation.kept + derivation.dropped, "settings": dataclasses.asdict(config)}
@@ -91,39 +102,69 @@ def find_scorer(name: str) -> Scorer:
     return found
 
 
-def _write(derivation: Derivation, entry: Entry, columns: dict | RecordError | None) -> None:
-    if isinstance(columns, RecordError):
-        derivation.drop(entry.reject(columns))
-    elif columns is None:
-        derivation.keep(entry.clip)
-    else:
-        metrics = {**(entry.clip.metrics or {}), **columns}
-        derivation.keep(dataclasses.replace(entry.clip, metrics=metrics))
+def _write(derivation: Derivation, met: Met, entry: Entry, columns: dict | RecordError | None) -> None:
+    try:
+        met.require_new(entry.clip.id)
+        if isinstance(columns, RecordError):
+            raise columns
+    except RecordError as error:
+        derivation.drop(entry.reject(error))
+        return
+    metrics = {**(entry.clip.metrics or {}), **columns} if columns else entry.clip.metrics
+    derivation.keep(dataclasses.replace(entry.clip, metrics=metrics))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Item:
+    """A clip: its known columns or the reason why there can be none, or key and waveform for the scorer, or neither."""
+
+    entry: Entry
+    known: dict | RecordError | None = None
+    key: str = ""
+    waveform: np.ndarray | None = None
+
+
+def _read_ahead(config: ScoreConfig, journal: Journal) -> Iterator[list[_Item]]:
+    """Batches, the next one being read meanwhile."""
+    entries = itertools.islice(
+        read_entries(config.corpora, config.output), config.shard, None, config.num_shards
+    )
+    batches = iter(lambda: list(itertools.islice(entries, config.batch_clips)), [])
+    with concurrent.futures.ThreadPoolExecutor(config.readers) as readers:
+        prepare = functools.partial(_prepared, config, journal)
+        ahead = collections.deque()
+        for batch in batches:
+            ahead.append([readers.submit(prepare, entry) for entry in batch])
+            if len(ahead) == 2:
+                yield [future.result() for future in ahead.popleft()]
+        while ahead:
+            yield [future.result() for future in ahead.popleft()]
+
+
+def _prepared(config: ScoreConfig, journal: Journal, entry: Entry) -> _Item:
+    if entry.clip.audio is None or entry.clip.caption is None:
+        return _Item(entry)
+    try:
+        key = _key(config, entry)
+        known = journal.get(key)
+        return _Item(entry, known=known) if known else _Item(entry, key=key, waveform=_read(config, entry))
+    except RecordError as error:
+        return _Item(entry, known=error)
 
 
 def _scored(
-    config: ScoreConfig, scorer: Scorer, journal: Journal, batch: Iterable[Entry]
+    config: ScoreConfig, scorer: Scorer, journal: Journal, batch: Sequence[_Item]
 ) -> list[dict | RecordError | None]:
     """Columns, the reason why there are none, or None for what is not scored."""
-    results, waiting = [], []
-    for place, entry in enumerate(batch):
-        results.append(None)
-        if entry.clip.audio is None or entry.clip.caption is None:
-            continue
-        try:
-            key = _key(config, entry)
-            if (known := journal.get(key)) is not None:
-                results[place] = known
-            else:
-                waiting.append((place, entry, key, _read(config, entry)))
-        except RecordError as error:
-            results[place] = error
-    for (place, _, key, _), columns in zip(waiting, _called(config, scorer, waiting), strict=True):
-        results[place] = columns
+    waiting = [item for item in batch if item.waveform is not None]
+    found = {
+        item.key: columns for item, columns in zip(waiting, _called(config, scorer, waiting), strict=True)
+    }
+    for key, columns in found.items():
         if isinstance(columns, dict):
             journal.write(key, answer=columns)
     journal.sync()
-    return results
+    return [found.get(item.key, item.known) for item in batch]
 
 
 def _key(config: ScoreConfig, entry: Entry) -> str:
@@ -146,12 +187,11 @@ def _read(config: ScoreConfig, entry: Entry) -> np.ndarray:
         raise RecordError(f"audio_{error.reason}", error.detail, audio.REMEDIES[error.reason]) from error
 
 
-def _called(config: ScoreConfig, scorer: Scorer, waiting: list) -> list[dict | RecordError]:
+def _called(config: ScoreConfig, scorer: Scorer, waiting: Sequence[_Item]) -> list[dict | RecordError]:
     """The scorer's columns by clip; where it fails on a batch, each clip is tried alone."""
     if not waiting:
         return []
-    waveforms = [waveform for *_, waveform in waiting]
-    captions = [entry.clip.caption for _, entry, *_ in waiting]
+    waveforms, captions = [item.waveform for item in waiting], [item.entry.clip.caption for item in waiting]
     try:
         rows = _rows(scorer(waveforms, captions, config.sample_rate), len(waiting))
     except Exception as error:  # a scorer is anyone's code
