@@ -97,3 +97,16 @@ def test_a_compiled_scan_over_sharded_weights_gathers_each_layer_once():
     compiled = jax.jit(run, out_shardings=out).lower(weights, rows).compile()
     found = traffic(compiled.as_text(), [0] * 4)
     assert found.ici["all-gather"] == pytest.approx(np.prod(weights.shape) * 4 * 3 / 4)
+
+
+def test_what_hosts_carry_between_slices_is_counted_once():
+    transfer = (
+        'frontend_attributes={_xla_megascale_target="{1,2}x{0:3}",_xla_megascale_transfer_type="ALL_REDUCE"}'
+    )
+    lines = f"""
+  %send.22 = (bf16[48,8]{{1,0:T(8,128)(2,1)}}, u32[], token[]) send(%x, %t), channel_id=21, {transfer}
+  %recv.22 = (bf16[48,8]{{1,0:T(8,128)(2,1)}}, u32[], token[]) recv(%t), channel_id=22, {transfer}
+  %done = token[] send-done(%send.22), channel_id=21"""
+    module = MODULE.replace("GROUPS", "{{0,1,2,3},{4,5,6,7}}").replace("  ROOT %r =", lines + "\n  ROOT %r =")
+    found = traffic(module, [0, 0, 0, 0, 1, 1, 1, 1])
+    assert found.dcn["all-reduce"] == 48 * 8 * 2 and found.count["all-reduce"] == 2

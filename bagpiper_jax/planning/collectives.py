@@ -55,6 +55,10 @@ def traffic(hlo: str, slice_of: Sequence[int]) -> Traffic:
     computations, entry = _parse(hlo)
     ici, dcn, count = (collections.Counter() for _ in range(3))
     for kind, instruction, times in _collectives(computations, entry):
+        if instruction.opcode == "send":
+            dcn[kind] += times * _sent_between(kind, _shape_bytes(instruction), len(set(slice_of)))
+            count[kind] += times
+            continue
         size, crosses = _group(instruction.line, tuple(slice_of))
         sent = times * _sent(kind, _shape_bytes(instruction), size)
         if kind == "reduce-scatter" and instruction.opcode.startswith("all-reduce"):
@@ -80,7 +84,7 @@ def _collectives(computations, name: str, times: int = 1, seen=None, scatters=Fa
     # A collective that is fused with what it hides behind appears in every part of it, under one channel.
     seen = set() if seen is None else seen
     for instruction in computations[name]:
-        kind = instruction.opcode.removesuffix("-start")
+        kind = _kind(instruction)
         if kind in KINDS:
             channel = re.search(r"channel_id=(\d+)", instruction.line)
             if channel is None or channel[1] not in seen:
@@ -92,6 +96,15 @@ def _collectives(computations, name: str, times: int = 1, seen=None, scatters=Fa
             # TPUs scatter what they reduce by a fusion of an all-reduce and a slice.
             fused = called.startswith("all-reduce-scatter")
             yield from _collectives(computations, called, times * turns, None if loops else seen, fused)
+
+
+def _kind(instruction: _Instruction) -> str:
+    """The collective that an instruction begins, or its opcode."""
+    # Between slices TPUs hand what they exchange to their hosts, whose runtime carries it over the network.
+    if between := re.search(r'_xla_megascale_transfer_type="(\w+)"', instruction.line):
+        kind = between[1].lower().replace("_", "-") if instruction.opcode == "send" else ""
+        return "collective-permute" if kind == "one-to-one" else kind
+    return instruction.opcode.removesuffix("-start")
 
 
 def _called(instruction: _Instruction) -> Iterator[str]:
@@ -117,7 +130,7 @@ def _shape_bytes(instruction: _Instruction) -> int:
     ]
     if instruction.opcode == "all-gather-start":
         sizes = sizes[len(sizes) // 2 :]
-    if instruction.opcode == "collective-permute-start":
+    if instruction.opcode in ("collective-permute-start", "send"):
         sizes = sizes[:1]
     return sum(sizes)
 
@@ -132,6 +145,21 @@ def _sent(kind: str, size: int, group: int) -> float:
         "all-to-all": size * others / group,
         "collective-permute": float(size),
     }[kind]
+
+
+def _sent_between(kind: str, size: int, slices: int) -> float:
+    """Bytes that a chip's host sends for it, by the bytes that the chip hands over."""
+    others = slices - 1
+    return (
+        size
+        * {
+            "all-gather": others,
+            "reduce-scatter": others / slices,
+            "all-reduce": 2 * others / slices,
+            "all-to-all": others / slices,
+            "collective-permute": 1.0,
+        }[kind]
+    )
 
 
 def _group(line: str, slice_of: tuple[int, ...]) -> tuple[int, bool]:

@@ -31,12 +31,16 @@ def estimated_memory(train: TrainConfig, mesh: Mesh) -> dict[str, float]:
     trainable = bytes_per_chip(abstract_state(train, mesh).trainable)
     rows = max(1, train.batch.rows // train.accumulation // math.prod(mesh.shape.values()))
     slots = rows * train.batch.slots
-    saved = {"none": 14, "dots": 6}.get(decoder.remat, 1) * decoder.layers * slots * decoder.width * 2
+    saved = _SAVED.get(decoder.remat, 1) * decoder.layers * slots * decoder.width * 2
     layer = slots * (8 * decoder.width + 6 * decoder.ffn_width) * 2
     logits = 3 * rows * train.loss.chunk * train.model.vocabulary.size * 4
     gradients = trainable * (1 + (train.accumulation > 1))
     temporaries = gradients + saved + layer + logits
     return _named(sum(sizes.values()) + temporaries, temporaries, train, mesh)
+
+
+_SAVED = {"none": 14, "dots": 6, "attention": 2, "full": 1}
+"""Widths of activations that a layer keeps for the backward pass, roughly, by remat policy."""
 
 
 def _named(total: float, temporaries: float, train: TrainConfig, mesh: Mesh) -> dict[str, float]:

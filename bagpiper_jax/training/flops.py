@@ -71,8 +71,8 @@ def step_flops(train: TrainConfig) -> StepFlops:
     return StepFlops(decoder_cost * decoder, attention, tower_cost * tower, (2 + 2 + 2) * head, recomputed)
 
 
-_RECOMPUTES_PRODUCTS = {"none": 0, "dots": 0, "full": 1}
-_RECOMPUTES_SCORES = {"none": 0, "dots": 1, "full": 1}
+_RECOMPUTES_PRODUCTS = {"none": 0, "dots": 0, "attention": 1, "full": 1}
+_RECOMPUTES_SCORES = {"none": 0, "dots": 1, "attention": 0, "full": 1}
 """Whether a remat policy runs the matrix products and the attention of a layer again; others as "full"."""
 
 
