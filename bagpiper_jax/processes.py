@@ -13,9 +13,9 @@ from collections.abc import Mapping
 
 import jax
 
-from bagpiper_jax.roll_call import PodError, call_roll
+from bagpiper_jax.roll_call import MissingError, PodError, call_roll
 
-__all__ = ["PodError", "Place", "join_pod", "place_of"]
+__all__ = ["MissingError", "PodError", "Place", "join_pod", "place_of"]
 
 _log = logging.getLogger(__name__)
 
@@ -42,7 +42,8 @@ def join_pod(timeout_seconds: int = 300) -> None:
     """Joins `jax.distributed` when this process is one of several; does nothing otherwise.
 
     Raises:
-        PodError: processes are missing after the time-out, or have other versions; each is named.
+        MissingError: processes did not come before the time-out; each is named.
+        PodError: processes have other versions, or one number twice; each is named.
     """
     place = place_of(os.environ)
     if place is None:

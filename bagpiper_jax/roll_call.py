@@ -10,11 +10,15 @@ from collections.abc import Mapping
 from typing import Protocol
 
 _LONGEST_LINE = 65536
-_FIELDS = {True: {"fault"}, False: {"process", "count", "host", "pid", "versions"}}
+_FIELDS = {True: {"fault", "missing"}, False: {"process", "count", "host", "pid", "versions"}}
 
 
 class PodError(RuntimeError):
     """The pod cannot be assembled; the message names the processes at fault."""
+
+
+class MissingError(PodError):
+    """Processes did not come in time. They may the next time."""
 
 
 class Place(Protocol):
@@ -42,15 +46,15 @@ def call_roll(place: Place, timeout_seconds: float, versions: Mapping[str, str])
           "versions": {"python": platform.python_version(), **versions}}  # fmt: skip
     deadline = time.monotonic() + timeout_seconds
     if place.index == 0:
-        fault = _preside(place, int(port) + 1, me, deadline, timeout_seconds)
+        result = _preside(place, int(port) + 1, me, deadline, timeout_seconds)
     else:
-        fault = _answer(place, (host, int(port) + 1), me, deadline, timeout_seconds)
-    if fault:
-        raise PodError(fault)
+        result = _answer(place, (host, int(port) + 1), me, deadline, timeout_seconds)
+    if result["fault"]:
+        raise (MissingError if result["missing"] else PodError)(result["fault"])
 
 
-def _preside(place: Place, port: int, me: dict, deadline: float, timeout: float) -> str:
-    """The first process: collects the others' names, and tells them the result. Returns the fault or ""."""
+def _preside(place: Place, port: int, me: dict, deadline: float, timeout: float) -> dict:
+    """The first process: collects the others' names, and tells them the result, which it returns."""
     present, twice, open_lines = {0: me}, [], []
     with socket.create_server(("", port), backlog=1024) as server, selectors.DefaultSelector() as waiting:
         waiting.register(server, selectors.EVENT_READ)
@@ -65,14 +69,14 @@ def _preside(place: Place, port: int, me: dict, deadline: float, timeout: float)
                 other = _receive(key.fileobj)
                 if other and not _same(other, present.setdefault(other.get("process"), other)):
                     twice.append(other)
-        fault = _fault(place, present, twice, timeout)
+        result = _result(place, present, twice, timeout)
         for line in open_lines:
-            _send(line, {"fault": fault})
+            _send(line, result)
             line.close()
-    return fault
+    return result
 
 
-def _answer(place: Place, address: tuple[str, int], me: dict, deadline: float, timeout: float) -> str:
+def _answer(place: Place, address: tuple[str, int], me: dict, deadline: float, timeout: float) -> dict:
     """Any other process: says that it is there, and waits for the result."""
     while True:
         try:
@@ -81,42 +85,56 @@ def _answer(place: Place, address: tuple[str, int], me: dict, deadline: float, t
                 line.settimeout(max(1.0, deadline - time.monotonic()) + 5)
                 result = _receive(line)
             if result:
-                return result["fault"]
+                return result
             reason = "it hung up"
         except OSError as error:
             reason = str(error)
         if time.monotonic() >= deadline:
-            return (
+            fault = (
                 f"process {place.index} ({me['host']}) could not reach process 0 at {address[0]}:{address[1]} within "
                 f"{timeout:g} s: {reason}. Is process 0 running there, and does the firewall let this port and the "
                 "one before it through?"
             )
+            return {"fault": fault, "missing": [0]}
         time.sleep(min(0.5, timeout / 10))
 
 
-def _fault(place: Place, present: dict[int, dict], twice: list[dict], timeout: float) -> str:
-    if twice:
-        other = twice[0]
-        return (
-            f"two processes have number {other['process']}: process {other['pid']} on {other['host']}, and process "
-            f"{present[other['process']]['pid']} on {present[other['process']]['host']}. Is an older run still alive?"
-        )
+def _result(place: Place, present: dict[int, dict], twice: list[dict], timeout: float) -> dict:
     missing = [index for index in range(place.count) if index not in present]
-    if missing:
-        names = [f"{i} ({place.hosts[i]})" if i < len(place.hosts) else str(i) for i in missing]
-        came = ", ".join(f"{i} ({present[i]['host']})" for i in sorted(present))
-        return (
-            f"{len(missing)} of {place.count} processes did not come within {timeout:g} s: process "
-            f"{', '.join(names)}. There are {came}. Look at the logs of the missing ones, then start all again"
-        )
+    if twice:
+        fault = _twice(twice[0], present[twice[0]["process"]])
+    elif missing:
+        fault = _missing(place, present, missing, timeout)
+    else:
+        fault = _different(place, present)
+    return {"fault": fault, "missing": missing}
+
+
+def _twice(one: dict, other: dict) -> str:
+    places = [f"process {x['pid']} on {x['host']}" for x in (one, other)]
+    return f"two processes have number {one['process']}: {' and '.join(places)}. Is an older run still alive?"
+
+
+def _missing(place: Place, present: dict[int, dict], missing: list[int], timeout: float) -> str:
+    names = [f"{i} ({place.hosts[i]})" if i < len(place.hosts) else str(i) for i in missing]
+    came = ", ".join(f"{i} ({present[i]['host']})" for i in sorted(present))
+    return (
+        f"{len(missing)} of {place.count} processes did not come within {timeout:g} s: process {', '.join(names)}. "
+        f"There are {came}. Look at the logs of the missing ones, then start all again"
+    )
+
+
+def _different(place: Place, present: dict[int, dict]) -> str:
     wrong = [
         f"process {i} ({other['host']}): {_shown(other)}"
         for i, other in sorted(present.items())
         if (other["count"], other["versions"]) != (place.count, present[0]["versions"])
     ]
-    if wrong:
-        return f"the processes differ: process 0 has {_shown(present[0])}, but {'; '.join(wrong)}. Install the same"
-    return ""
+    if not wrong:
+        return ""
+    return (
+        f"the processes differ: process 0 has {_shown(present[0])}, but {'; '.join(wrong)}. Install the same"
+    )
 
 
 def _same(one: dict, other: dict) -> bool:
@@ -140,6 +158,8 @@ def _receive(line: socket.socket) -> dict | None:
     try:
         with line.makefile("rb") as file:
             message = json.loads(file.readline(_LONGEST_LINE))
-        return message if isinstance(message, dict) and _FIELDS[len(message) == 1] <= message.keys() else None
+        return (
+            message if isinstance(message, dict) and _FIELDS["fault" in message] <= message.keys() else None
+        )
     except (OSError, ValueError):
         return None

@@ -1,8 +1,8 @@
 """Trains a model. `python -m bagpiper_jax.train --gin_file=gin/runs/nano_pretrain.gin`
 
 The same command continues a run that was interrupted. Exit codes: 0 done, 75 ended early by SIGTERM (with everything
-saved), by a stall, or by storage that failed a pod: run it again to continue; 2 a fault that the message explains,
-1 any other. `<output>/crash.txt` says why a run ended. docs/running.md has every fault.
+saved), by a stall, or in a pod by a missing host or failing storage: run it again to continue; 2 a fault that the
+message explains, 1 any other. `<output>/crash.txt` says why a run ended. docs/running.md has every fault.
 """
 
 import logging
@@ -22,7 +22,7 @@ from bagpiper_jax.data.codes import CodeStoreError, codec_fingerprint  # noqa: E
 from bagpiper_jax.data.loader import Loader, ResumeError  # noqa: E402
 from bagpiper_jax.data.planner import PlanError  # noqa: E402
 from bagpiper_jax.parallel import MeshError  # noqa: E402
-from bagpiper_jax.processes import PodError, join_pod  # noqa: E402
+from bagpiper_jax.processes import MissingError, PodError, join_pod  # noqa: E402
 from bagpiper_jax.text import TokenizerError, load_tokenizer  # noqa: E402
 from bagpiper_jax.training import faults  # noqa: E402
 from bagpiper_jax.training.checkpoints import CheckpointError, SaveError  # noqa: E402
@@ -59,13 +59,15 @@ def main(argv: list[str] | None = None) -> int:
                 seed=config.seed,
                 cfg_dropout=config.cfg_dropout,
                 feature_cache_mb=config.feature_cache_mb,
+                migrate_from=config.migrate_from,
             )
             extras = {"system_prompt": data.lock.system_prompt}
             gin = configuration.operative_config()
             done = train(config, data, validation_batches(config), gin, extras, ledger)
     except _EXPLAINED as error:
-        is_storage_of_a_pod = isinstance(error, SaveError) and jax.process_count() > 1
-        sys.exit(EXIT_TRY_AGAIN if is_storage_of_a_pod else f"train: {error}")
+        in_pod = jax.distributed.is_initialized()
+        may_pass = isinstance(error, MissingError) or (in_pod and isinstance(error, SaveError))
+        sys.exit(EXIT_TRY_AGAIN if may_pass else f"train: {error}")
     return 0 if done else EXIT_TRY_AGAIN
 
 

@@ -114,7 +114,7 @@ def install(pod: Pod) -> list[str]:
     return remote(pod, unpack)
 
 
-def start(pod: Pod, job: list[str], coordinator: str, hosts: list[int]) -> list[list[str]]:
+def start(pod: Pod, job: list[str], attempt: str, coordinator: str, hosts: list[int]) -> list[list[str]]:
     """One command per host, so that each has its own connection, log and exit code.
 
     gcloud's own `--worker=all` mixes the output, and runs 64 hosts at a time, which a pod of more waits for forever.
@@ -122,13 +122,14 @@ def start(pod: Pod, job: list[str], coordinator: str, hosts: list[int]) -> list[
     Args:
         pod: where.
         job: module and flags, e.g. ["bagpiper_jax.train", "--gin_file=…"].
+        attempt: the same one leads back to what it started, also when that has ended meanwhile.
         coordinator: address of the first host.
         hosts: of each slice.
     """
     return [
         remote(
             pod,
-            _on_host(pod, job, coordinator, sum(hosts), sum(hosts[:node]) + worker),
+            _on_host(pod, job, attempt, coordinator, sum(hosts), sum(hosts[:node]) + worker),
             str(node),
             str(worker),
         )
@@ -137,15 +138,21 @@ def start(pod: Pod, job: list[str], coordinator: str, hosts: list[int]) -> list[
     ]
 
 
-def _on_host(pod: Pod, job: list[str], coordinator: str, count: int, index: int) -> str:
+def _on_host(pod: Pod, job: list[str], attempt: str, coordinator: str, count: int, index: int) -> str:
     variables = {
         "JAX_COORDINATOR_ADDRESS": f"{coordinator}:{PORT}",
         "JAX_NUM_PROCESSES": count,
         "JAX_PROCESS_ID": index,
     }
     environment = ["env", "-C", DIRECTORY, *(f"{name}={x}" for name, x in variables.items() if count > 1)]
-    keeper = ["python3", f"{DIRECTORY}/launch/on_host.py", "run", f"--name={pod.name}", "--"]
-    return shlex.join([*keeper, *environment, ".venv/bin/python", "-m", *job])
+    keeper = [
+        "python3",
+        f"{DIRECTORY}/launch/on_host.py",
+        "run",
+        f"--name={pod.name}",
+        f"--attempt={attempt}",
+    ]
+    return shlex.join([*keeper, "--", *environment, ".venv/bin/python", "-m", *job])
 
 
 def stop(pod: Pod) -> list[str]:

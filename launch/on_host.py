@@ -1,7 +1,9 @@
 """Starts a command on a pod's host, or comes back to it: the command outlives the connection that started it.
 
-    python3 on_host.py run --name=NAME -- COMMAND …     start, or attach to what runs; its output, its exit code
-    python3 on_host.py stop --name=NAME                 SIGTERM, and SIGKILL after two minutes
+    python3 on_host.py run --name=NAME --attempt=ID -- COMMAND …    its output, its exit code
+    python3 on_host.py stop --name=NAME                             SIGTERM, and SIGKILL after two minutes
+
+`run` starts the command unless it runs; then, and when this attempt has ended unseen, it comes back to it.
 
 Standard library of Python 3.8 and newer only: it runs before anything is installed. A different command under the
 name of one that runs is refused, so that two runs never share a host's chips.
@@ -20,13 +22,13 @@ ROOT = Path.home() / "bagpiper_runs"
 STOP_SECONDS = 120
 EXIT_FAULT = 2
 EXIT_OCCUPIED = 69  # EX_UNAVAILABLE
-EXIT_REPLACED = 255  # what ssh says of a broken connection
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("action", choices=("run", "stop"))
     parser.add_argument("--name", required=True)
+    parser.add_argument("--attempt", default="")
     arguments = sys.argv[1:]
     cut = arguments.index("--") if "--" in arguments else len(arguments)
     flags, command = parser.parse_args(arguments[:cut]), arguments[cut + 1 :]
@@ -35,32 +37,33 @@ def main():
     if flags.action == "stop":
         return stop(place)
     state = read(place)
-    ended_unseen = (place / "exit_code").exists() and state and state["command"] == command
-    if not alive(state) and not ended_unseen:
-        start(place, command)
-        return follow(place, 0)
-    if state["command"] != command:
+    if alive(state) and state["command"] != command:
         print(
-            f"{flags.name} runs something else here (process {state['pid']}); stop it first", file=sys.stderr
+            f"{flags.name} runs something else here, process {state['pid']}; stop it first", file=sys.stderr
         )
         return EXIT_OCCUPIED
+    if alive(state):
+        replace(place / "state", json.dumps({**state, "attempt": flags.attempt}))
+    elif not state or state["attempt"] != flags.attempt:
+        start(place, command, flags.attempt)
+        return follow(place, 0)
     return follow(place, max(0, (place / "log").stat().st_size - 2000))
 
 
-def start(place, command):
+def start(place, command, attempt):
     """Starts the command behind a keeper that outlives this process and writes down how the command ended."""
     (place / "exit_code").unlink(missing_ok=True)
     (place / "state").unlink(missing_ok=True)
     (place / "log").write_bytes(b"")
     if os.fork() == 0:
         os.setsid()  # a connection that breaks sends its signal to the session it leaves behind
-        keep(place, command)
+        keep(place, command, attempt)
         os._exit(0)
     while not (place / "state").exists():
         time.sleep(0.01)
 
 
-def keep(place, command):
+def keep(place, command, attempt):
     nothing = os.open(os.devnull, os.O_RDWR)
     for number in (0, 1, 2):
         os.dup2(nothing, number)
@@ -70,38 +73,29 @@ def keep(place, command):
         except OSError as error:
             log.write(f"cannot start {command[0]}: {error}\n".encode())
             replace(place / "exit_code", str(EXIT_FAULT))
-            replace(place / "state", json.dumps({"pid": os.getpid(), "command": command}))
+            replace(place / "state", json.dumps({"pid": os.getpid(), "command": command, "attempt": attempt}))
             return
-        replace(place / "state", json.dumps({"pid": process.pid, "command": command}))
+        replace(place / "state", json.dumps({"pid": process.pid, "command": command, "attempt": attempt}))
         code = process.wait()
     replace(place / "exit_code", str(code if code >= 0 else 128 - code))
 
 
 def follow(place, position):
     """Prints the log as it grows, until the command has ended; returns its exit code."""
-    replace(place / "follower", str(os.getpid()))
     with open(place / "log", "rb") as log:
         log.seek(position)
-        while (place / "follower").read_text() == str(os.getpid()):
+        while True:
             ended = (place / "exit_code").exists()
             for line in iter(lambda: log.read(65536), b""):
                 sys.stdout.buffer.write(line)
                 sys.stdout.buffer.flush()
             if ended:
-                return seen(place)
+                return int((place / "exit_code").read_text())
             if not alive(read(place)) and not (place / "exit_code").exists():
                 time.sleep(1)  # the keeper is about to write it, or was killed with its command
                 if not (place / "exit_code").exists():
                     return 128 + signal.SIGKILL
             time.sleep(0.2)
-    return EXIT_REPLACED  # the connection of this one is long broken, and another one has come
-
-
-def seen(place):
-    """The exit code, which is given once: whoever comes next starts anew."""
-    code = int((place / "exit_code").read_text())
-    os.replace(place / "exit_code", place / "last_exit_code")
-    return code
 
 
 def stop(place):
@@ -112,9 +106,6 @@ def stop(place):
         deadline = time.monotonic() + seconds
         while alive(state) and time.monotonic() < deadline:
             time.sleep(0.1)
-    time.sleep(0.5)  # the keeper writes
-    if (place / "exit_code").exists():
-        seen(place)
     return 1 if alive(state) else 0
 
 

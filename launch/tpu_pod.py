@@ -62,10 +62,11 @@ class Launcher:
     def up(self, job: list[str], restarts: int) -> int:
         quick = 0
         for attempt in range(restarts + 1):
-            nodes = self._wait_until_active()
-            self._install_once()
-            began = time.monotonic()
-            code = self._run(job, nodes)
+            code, began, name = LOST, time.monotonic(), f"{time.time():.3f}"
+            while code == LOST:
+                nodes = self._wait_until_active()
+                self._install_once()
+                code = self._run(job, name, nodes)
             if code != EXIT_TRY_AGAIN:
                 return code
             quick = quick + 1 if time.monotonic() - began < QUICK_SECONDS else 0
@@ -77,9 +78,9 @@ class Launcher:
         raise PodError(f"the job was started {restarts + 1} times, which is the limit; --restarts sets it")
 
     def status(self) -> int:
-        self._commands.run(
-            gcloud.describe(self._pod), "describing the pod"
-        ) if self._commands.dry_run else say(f"{self._pod.name} is {self._state() or 'not there'}")
+        state = self._state()
+        if not self._commands.dry_run:
+            say(f"{self._pod.name} is {state or 'not there'}")
         return 0
 
     def stop(self) -> int:
@@ -154,10 +155,11 @@ class Launcher:
         self._logs.mkdir(parents=True, exist_ok=True)
         mark.write_text(created)
 
-    def _run(self, job: list[str], nodes: list[str]) -> int:
-        """Runs the job to its end on every host: 0, 75 to be started again, or the code of a failure."""
+    def _run(self, job: list[str], attempt: str, nodes: list[str]) -> int:
+        """Runs the job to its end on every host: 0, 75 to be started again, 255 to come back, or a failure's code."""
         coordinator, hosts = self._hosts(nodes)
-        commands = gcloud.start(self._pod, job, coordinator, hosts)
+        attempt = "TIME" if self._commands.dry_run else attempt
+        commands = gcloud.start(self._pod, job, attempt, coordinator, hosts)
         if self._commands.dry_run:
             for command in commands:
                 self._commands.show(command)
@@ -178,8 +180,11 @@ class Launcher:
         state = self._state()
         first = relay.first_failure
         say(f"exit codes by host: {failed}; the first was {first}; {self._pod.name} is {state or 'gone'}")
-        if state != "ACTIVE" or first == LOST or first < 0:
-            return EXIT_TRY_AGAIN  # to another pod, or back to the job, which still runs
+        if state != "ACTIVE":
+            return EXIT_TRY_AGAIN
+        if first == LOST or first < 0:  # of the connections; the job knows nothing of it
+            time.sleep(self._poll_seconds)
+            return LOST
         self._commands.run(gcloud.stop(self._pod), "stopping what is left of the job")
         if EXIT_TRY_AGAIN in codes or first > 128:
             return EXIT_TRY_AGAIN

@@ -64,7 +64,7 @@ def test_other_versions_are_named():
 
 def test_two_processes_with_one_number_are_named(monkeypatch):
     address, pids = free_address(), iter((7, 8, 9))
-    monkeypatch.setattr("bagpiper_jax.roll_call.os.getpid", lambda: next(pids))
+    monkeypatch.setattr("bagpiper_jax.roll_call.os.getpid", lambda: next(pids, 10))
     told = roll([Place(address, 3, 0), Place(address, 3, 1), Place(address, 3, 1)])
     assert told[0].startswith("two processes have number 1: process ")
 

@@ -71,7 +71,7 @@ def write_crash(output: epath.Path, ledger: Ledger, error: BaseException) -> Non
     try:
         output.mkdir(parents=True, exist_ok=True)
         where = _write_new(output, crash_text(ledger, error, text), ledger.began)
-        _log.error("%s; the report is %s", where_and_when(ledger), where)
+        _log.error("%s: %s; the report is %s", where_and_when(ledger), error, where)
     except Exception as second:  # each file system of a cloud has its own kinds
         _log.error(
             "%s; no report could be written to %s: %s\n%s", where_and_when(ledger), output, second, text

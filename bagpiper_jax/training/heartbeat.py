@@ -162,7 +162,7 @@ def compare(signs: dict[int, dict], now: float, limit: float) -> list[str]:
             )
         elif now - sign["time"] > limit:
             lines.append(f"{name} is silent for {now - sign['time']:.0f} s: dead, frozen or cut off")
-        elif sign["phase"] == "data" and sign["step"] <= furthest:
+        elif sign["phase"] == "data" and now - sign["since"] > limit / 2:
             lines.append(
                 f"{name} waits for the batch of step {sign['step'] + 1} for {now - sign['since']:.0f} s: look at "
                 "its disk, network and data workers"
