@@ -7,13 +7,15 @@ from bagpiper_jax.data.codes import CodeStoreError
 from bagpiper_jax.data.tokenization import TokenizeConfig, tokenize
 from bagpiper_jax.manifest import ManifestError
 from bagpiper_jax.models.codec.storage import CodecFileError
+from bagpiper_jax.processes import PodError, join_pod
 
 
 def main(argv=None):
     config = configuration.load(TokenizeConfig, argv, __doc__)
     try:
+        join_pod()
         tokenize(config)
-    except (CodecFileError, CodeStoreError, ManifestError) as error:
+    except (CodecFileError, CodeStoreError, ManifestError, PodError) as error:
         sys.exit(f"tokenize_audio: {error}")
 
 

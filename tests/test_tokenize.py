@@ -177,6 +177,45 @@ def test_damage_is_found(corpus, codec):
         CodeStore.open(corpus, directory.name)
 
 
+def assert_same_codes(one, other) -> None:
+    assert one.keys() == other.keys() and one.manifest["shards"] == other.manifest["shards"]
+    for clip in one:
+        np.testing.assert_array_equal(one[clip], other[clip])
+
+
+def test_machines_encode_their_parts_and_one_joins_them(tmp_path, codec):
+    whole = write_corpus(tmp_path / "whole")
+    name = tokenize(TokenizeConfig(str(whole), str(codec), batch_seconds=2, clips_per_shard=2)).name
+    parts = write_corpus(tmp_path / "parts")
+    settings = {"corpus": str(parts), "codec": str(codec), "batch_seconds": 2, "clips_per_shard": 2}
+    for shard in ("1/3", "2/3", "1/3"):
+        tokenize(TokenizeConfig(**settings, shard=shard))
+    assert [p.name[:11] for p in sorted((parts / "codes" / name).glob("*.npz"))] == [
+        "shard-00001",
+        "shard-00002",
+    ]
+    with pytest.raises(CodeStoreError, match="unfinished"):
+        CodeStore.open(parts, name)
+    tokenize(TokenizeConfig(**settings))
+    assert_same_codes(CodeStore.open(parts, name), CodeStore.open(whole, name))
+    with pytest.raises(CodeStoreError, match="must be 'i/n'"):
+        tokenize(TokenizeConfig(**settings, shard="3/3"))
+
+
+@pytest.mark.slow
+def test_a_pod_divides_the_shards(tmp_path, codec):
+    whole = write_corpus(tmp_path / "whole")
+    name = tokenize(TokenizeConfig(str(whole), str(codec), batch_seconds=2, clips_per_shard=2)).name
+    corpus = write_corpus(tmp_path / "pod")
+    settings = {"corpus": str(corpus), "codec": str(codec), "batch_seconds": 2.0, "clips_per_shard": 2}
+    flags = [f"--gin.TokenizeConfig.{key}={value!r}" for key, value in settings.items()]
+    command = [sys.executable, "launch/local_pod.py", "--processes", "2", "--"]
+    job = [sys.executable, "-m", "bagpiper_jax.tokenize_audio", *flags]
+    repository = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    subprocess.run([*command, *job], cwd=repository, env=dict(os.environ, XLA_FLAGS=""), check=True)
+    assert_same_codes(CodeStore.open(corpus, name), CodeStore.open(whole, name))
+
+
 @pytest.mark.slow
 def test_a_killed_job_continues(tmp_path, codec):
     corpus = write_corpus(tmp_path / "corpus", (2, 5, 9, 16, 3, 7) * 20)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -44,6 +45,8 @@ class TokenizeConfig:
         batch_seconds: audio per batch and device, padding included.
         clips_per_shard: clips between two points from which a killed job continues.
         readers: threads that read audio.
+        shard: "i/n" has this machine encode only its part of the store's shards, the i-th of n counted from 0. The
+            job without it joins what they wrote. The processes of a pod divide the work among themselves.
     """
 
     corpus: str
@@ -51,10 +54,13 @@ class TokenizeConfig:
     batch_seconds: float = 80.0
     clips_per_shard: int = 512
     readers: int = 2
+    shard: str = "0/1"
 
 
 def tokenize(config: TokenizeConfig) -> Path:
     """Fills the code store of a corpus and returns its directory; finished shards are kept.
+
+    Each process encodes its shards on its own devices, so that none waits for another; the first one joins them.
 
     Raises:
         ManifestError, CodecFileError: the corpus or the codec cannot be read.
@@ -71,10 +77,39 @@ def tokenize(config: TokenizeConfig) -> Path:
     }
     directory = store.store_directory(config.corpus, name)
     plan = _plan(config, name, audio_digest(config.corpus, every))
+    machine, machines = jobs_share(config.shard)
     with _writing(directory):
-        _prepare(directory, plan)
-        _encode_missing(config, shards, Encoder(parameters, codec, config.batch_seconds), directory)
+        if jax.process_index() == 0:
+            _prepare(directory, plan)
+        _meet("prepared")
+        mine = {name: clips for i, (name, clips) in enumerate(shards.items()) if i % machines == machine}
+        _encode_missing(config, mine, Encoder(parameters, codec, config.batch_seconds), directory)
+        _meet("encoded")
+        if jax.process_index() or (machines > jax.process_count()):
+            _log.info("%s: part %d of %d is encoded", directory, machine, machines)
+            return directory
         return _finish(directory, list(shards), codec, plan)
+
+
+def jobs_share(shard: str) -> tuple[int, int]:
+    """(i, n): which part of the shards this process encodes, by `TokenizeConfig.shard` and its place in a pod.
+
+    Raises:
+        CodeStoreError: `shard` is not "i/n".
+    """
+    numbers = shard.split("/")
+    if len(numbers) != 2 or not all(n.isdecimal() for n in numbers) or not int(numbers[0]) < int(numbers[1]):
+        raise store.CodeStoreError(
+            f"TokenizeConfig.shard must be 'i/n' with i from 0 to n - 1, got {shard!r}"
+        )
+    machine, machines = map(int, numbers)
+    processes = jax.process_count()
+    return machine * processes + jax.process_index(), machines * processes
+
+
+def _meet(where: str) -> None:
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(f"tokenize_{where}")
 
 
 def _encode_missing(

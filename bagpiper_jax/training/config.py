@@ -35,6 +35,8 @@ class TrainConfig:
         log_every, validate_every, save_every: steps; 0 means only at the end.
         validation_batches: batches per validation, spread evenly over the split.
         keep: newest checkpoints kept.
+        migrate_from: locks that this run was trained with before `train_lock`, oldest first. Lets it go on with
+            other caches or rates, from where a window of the pack plan ends (docs/mixtures.md).
         feature_cache_mb: MiB of mel features that a process keeps between epochs; pays where cores are scarce
             and data small.
     """
@@ -64,6 +66,7 @@ class TrainConfig:
     validation_batches: int = 8
     save_every: int = 1000
     keep: int = 3
+    migrate_from: tuple[str, ...] = ()
     feature_cache_mb: int = 0
 
     def __post_init__(self):
