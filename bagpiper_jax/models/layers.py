@@ -11,6 +11,8 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
+from bagpiper_jax import parallel
+
 
 def normal(rngs: nnx.Rngs, shape: tuple[int, ...], std: float) -> nnx.Param:
     """A float32 parameter drawn from N(0, std)."""
@@ -47,8 +49,12 @@ class LayerNorm(nnx.Module):
 def project(x: Float[Array, "... I"], kernel: Float[Array, "I ..."]) -> Float[Array, "..."]:
     """Contracts the last axis of `x` with the first of `kernel`, in the dtype of `x`.
 
-    As one product of two matrices: XLA on CPU is twice as fast so, backward pass included.
+    As one product of two matrices: XLA on CPU is twice as fast so, backward pass included. Not where slots are
+    divided, whose axis can't be merged with that of rows.
     """
+    mesh = parallel.mesh_in_use()
+    if mesh and parallel.shards(mesh, "slots") > 1:
+        return jnp.tensordot(x, kernel.astype(x.dtype), 1)
     flat = x.reshape(-1, x.shape[-1]) @ kernel.reshape(kernel.shape[0], -1).astype(x.dtype)
     return flat.reshape(*x.shape[:-1], *kernel.shape[1:])
 
@@ -108,14 +114,21 @@ def scan(layers: nnx.Module, body: Callable, carry: Any, remat: str) -> Any:
     return jax.lax.scan(step, carry, parameters)[0]
 
 
+ATTENTION = "attention"
+"""Name of what an attention kernel returns for the backward pass."""
+
 REMAT: dict[str, Callable[[Callable], Callable]] = {
     "none": lambda step: step,
     "dots": functools.partial(
         jax.checkpoint, prevent_cse=False, policy=jax.checkpoint_policies.dots_with_no_batch_dims_saveable
     ),
+    "attention": functools.partial(
+        jax.checkpoint, prevent_cse=False, policy=jax.checkpoint_policies.save_only_these_names(ATTENTION)
+    ),
     "full": functools.partial(jax.checkpoint, prevent_cse=False),
 }
-"""What the backward pass recomputes per layer: nothing, all but matrix products, everything."""
+"""What the backward pass recomputes per layer: nothing; all but matrix products; all but what the splash kernel
+returned, other kernels run again; everything."""
 
 
 def _rematerialise(step: Callable, name: str) -> Callable:

@@ -8,6 +8,7 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from bagpiper_jax import parallel
+from bagpiper_jax.models import layers
 from bagpiper_jax.models.attention import Key, Query, Segments, on_shards, require_platform
 
 BLOCKS = (1024, 512, 256, 128)
@@ -59,6 +60,7 @@ def _kernel(slots: int, heads: int, head_parts: int, slot_parts: int, interpret:
         block_sizes=sizes,
         head_shards=head_parts,
         q_seq_shards=slot_parts,
+        residual_checkpoint_name=layers.ATTENTION,
         interpret=interpret,
     )
 

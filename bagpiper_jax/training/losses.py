@@ -277,6 +277,8 @@ def _target_logits(text, codec, bias, targets, is_codec, vocabulary: Vocabulary)
     codec_ids = jnp.where(is_codec, targets - vocabulary.codec_start, 0)
     streams = jnp.arange(vocabulary.num_streams)
     codec_logits = jnp.take_along_axis(codec, codec_ids, axis=-1) + bias[streams, codec_ids]
-    text_ids = jnp.where(is_codec[..., :1], 0, targets[..., :1])
-    first = jnp.where(is_codec[..., :1], codec_logits[..., :1], jnp.take_along_axis(text, text_ids, axis=-1))
+    # A sum over a comparison: its gradient fuses into that of the softmax, where a gather's would scatter.
+    is_target = jnp.arange(text.shape[-1]) == jnp.where(is_codec[..., :1], 0, targets[..., :1])
+    text_logits = jnp.sum(jnp.where(is_target, text, 0), axis=-1, keepdims=True)
+    first = jnp.where(is_codec[..., :1], codec_logits[..., :1], text_logits)
     return jnp.concatenate([first, codec_logits[..., 1:]], axis=-1)
