@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -187,7 +186,9 @@ def test_inspecting_shows_examples_rows_rejects_and_shares(lock_path):
     shape = BatchShape(2, 256, 8)
 
     def show(**fields) -> str:
-        return inspect_data.inspect(inspect_data.InspectConfig(lock=str(lock_path), shape=shape, **fields)).said
+        return inspect_data.inspect(
+            inspect_data.InspectConfig(lock=str(lock_path), shape=shape, **fields)
+        ).said
 
     summary = show(contents=True)
     assert "user_audio_to_caption" in summary and "packing: " in summary and "of slots" in summary
@@ -211,16 +212,3 @@ def test_manifest_tells_where_a_cache_came_from(lock_path):
     assert "pretraining.audio_to_caption" in json.dumps(made_from["preprocessors"])
     for shard in manifest["shards"]:
         assert set(shard["files"]) == {"core", "audio"} and len(shard["files"]["core"]["sha256"]) == 64
-
-
-def test_the_worked_example_of_the_documentation(root, tmp_path, monkeypatch):
-    page = (Path(__file__).parent.parent / "docs/mixtures.md").read_text()
-    (tmp_path / "my_tasks.py").write_text(page.split("```python\n")[1].split("```")[0])
-    monkeypatch.syspath_prepend(tmp_path)
-    fields = {"mixtures": ("user_first_words",), "rates": {}, "splits": ("train",)}
-    modules = ("tasks.mixtures", "my_tasks")
-    path = cache_mixture(config(root, **fields, cache_dir=str(tmp_path / "cache"), task_modules=modules))
-    (cache,) = caches(path).values()
-    said = {ByteTokenizer().decode(cache.read(i).messages()[1].content) for i in range(len(cache))}
-    assert said == {f"This is good{i}!" for i in range(8)} | {"la la la"}
-    assert "my_tasks" in cache.manifest["provenance"]["code"]

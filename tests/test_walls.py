@@ -10,7 +10,8 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parent.parent
 PACKAGE = REPOSITORY / "bagpiper_jax"
 ENTRY_POINTS = {
-    "build_corpus", "train_codec", "tokenize_audio", "cache_tasks", "inspect_data", "train", "generate", "evaluate",
+    "build_corpus", "train_codec", "tokenize_audio", "cache_tasks", "check_tasks", "inspect_data", "train", "generate",
+    "evaluate",
     "import_checkpoint", "export_checkpoint", "logit_check", "plan", "learn_tokenizer", "train_tower",
     "caption_audio", "tag_captions", "score_captions", "select_captions", "simulate_dialogues",
 }  # fmt: skip

@@ -16,7 +16,8 @@ from bagpiper_jax.audio import log_mel
 from bagpiper_jax.data import records, shards
 from bagpiper_jax.data.batch import Batch, BatchShape
 from bagpiper_jax.data.cache import TaskCache
-from bagpiper_jax.data.loader import Loader
+from bagpiper_jax.data.loader import Loader, lock_path
+from bagpiper_jax.data.lock import open_caches, read_lock
 from bagpiper_jax.data.placing import RowWriter, empty_batch
 from bagpiper_jax.data.records import Record, RecordError
 from bagpiper_jax.data.task_shards import configure_tasks
@@ -66,6 +67,20 @@ def configure(config: "CacheConfig") -> None:
 
     configure_tasks(config)
     settings.configure(dataclasses.replace(settings.current(), report_rejects=False))
+
+
+def compare_all(config: "CacheConfig", max_shards: int = 0) -> Iterator[Agreement]:
+    """Compares every task and split of the mixtures that a cache job made. Raises CacheError: it has not."""
+    configure(config)
+    compared = set()
+    for mixture in config.mixtures:
+        path = lock_path(config.cache_dir, mixture)
+        lock = read_lock(path)
+        for split in filter(lock.splits.get, config.splits):
+            for task, cache in zip(lock.tasks(split), open_caches(path, lock, split), strict=True):
+                if (task.task, split) not in compared:
+                    compared.add((task.task, split))
+                    yield compare(task.task, split, cache, max_shards)
 
 
 def compare(name: str, split: str, cache: TaskCache, max_shards: int = 0) -> Agreement:

@@ -1,0 +1,51 @@
+"""Whether SeqIO and the caches give the same examples: `check_tasks --gin_file=gin/mixtures/embedded.gin`.
+
+The gin file is that of `cache_tasks`, which must have run. Exit code 4 if they differ.
+"""
+
+import dataclasses
+import os
+import sys
+
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+from bagpiper_jax import configuration  # noqa: E402
+from bagpiper_jax.corpora.assembly import CorpusError  # noqa: E402
+from bagpiper_jax.data import agreement  # noqa: E402
+from bagpiper_jax.data.cache import CacheError  # noqa: E402
+from bagpiper_jax.data.codes import CodeStoreError  # noqa: E402
+from bagpiper_jax.data.export import CacheConfig  # noqa: E402
+from bagpiper_jax.data.shards import ExportError  # noqa: E402
+from bagpiper_jax.manifest import ManifestError  # noqa: E402
+from bagpiper_jax.text import TokenizerError  # noqa: E402
+
+EXIT_DIFFERENT = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckConfig:
+    """Compares tasks with their caches.
+
+    Attributes:
+        cache: the job that made them.
+        max_shards: compares that many shards of each cache, evenly spread; 0 for all.
+    """
+
+    cache: CacheConfig
+    max_shards: int = 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    flags = ["--gin.CheckConfig.cache=@CacheConfig()", *(sys.argv[1:] if argv is None else argv)]
+    config = configuration.load(CheckConfig, flags, __doc__)
+    try:
+        found = list(agreement.compare_all(config.cache, config.max_shards))
+    except (CacheError, CodeStoreError, CorpusError, ExportError, ManifestError, TokenizerError) as error:
+        sys.exit(f"check_tasks: {error}")
+    print("\n".join(map(str, found)))
+    return 0 if all(each.holds for each in found) else EXIT_DIFFERENT
+
+
+if __name__ == "__main__":
+    configuration.run_job(lambda: sys.exit(main()))

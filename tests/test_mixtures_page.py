@@ -1,0 +1,74 @@
+"""The page on mixtures: its worked example is run as it stands, and the names it gives exist."""
+
+import re
+from pathlib import Path
+
+import pytest
+import seqio
+
+from bagpiper_jax import cache_tasks, check_tasks
+from bagpiper_jax.data.lock import read_lock
+
+PAGE = (Path(__file__).parent.parent / "docs/mixtures.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
+
+
+@pytest.fixture
+def example(tmp_path, monkeypatch):
+    """A working directory with the example's files."""
+    make, tasks, rows = blocks("python")
+    (gin,) = blocks("gin")
+    for name, text in (
+        ("make_birds.py", make),
+        ("my_tasks.py", tasks),
+        ("rows.py", rows),
+        ("birds.gin", gin),
+    ):
+        (tmp_path / name).write_text(text)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    return tmp_path
+
+
+def run(path: Path) -> None:
+    exec(compile(path.read_text(), path.name, "exec"), {"__name__": "__main__"})
+
+
+def test_the_worked_example(example, capsys):
+    run(example / "make_birds.py")
+    cache_tasks.main(["--gin_file=birds.gin"])
+    rates = {t.task: t.rate for t in read_lock("cache/birds.lock.json").tasks("train")}
+    assert rates == pytest.approx({"birds_captions": 0.75, "birds_last_word": 0.25})
+    assert check_tasks.main(["--gin_file=birds.gin"]) == 0
+    assert "birds_last_word train: SeqIO and cache agree on 20 examples" in capsys.readouterr().out
+    run(example / "rows.py")
+    said = capsys.readouterr().out
+    assert re.search(r"user audio \nassistant text Bird \d+ sings\.\n", said)
+    assert re.search(r"user audio \nuser text What .*\?\nassistant text sings\.\n", said)
+    tar = example / "corpora/birds/train-0.tar"
+    tar.write_bytes(tar.read_bytes().replace(b"Bird 3 sings.", b"Bird 3 flies."))
+    assert check_tasks.main(["--gin_file=birds.gin"]) == check_tasks.EXIT_DIFFERENT
+    assert "birds_captions train: differ 1: bird3" in capsys.readouterr().out
+
+
+def test_the_example_is_as_short_as_it_says():
+    tasks = blocks("python")[1].splitlines()
+    assert len([line for line in tasks if line.strip()]) <= 20
+
+
+def test_names_on_the_page_exist():
+    import tasks.file_sources
+    import tasks.mixtures
+    import tasks.tfds_mappings
+    import tasks.tfds_source
+
+    for name in ("TarSource", "ParquetSource", "EspnetSource"):
+        assert name in PAGE and hasattr(tasks.file_sources, name)
+    assert "TfdsSource" in PAGE and tasks.tfds_source.TfdsSource and tasks.tfds_mappings.LIBRISPEECH
+    for corpus in tasks.mixtures.CORPORA:
+        assert f"`{corpus}`" in PAGE
+        for mixture in re.findall(r"`<corpus>(_pretraining\w*|_sft)`", PAGE):
+            assert f"{corpus}{mixture}" in seqio.MixtureRegistry.names()
