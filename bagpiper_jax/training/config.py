@@ -32,6 +32,8 @@ class TrainConfig:
         accumulation: micro-batches per step; the batch's rows are divided among them.
         seed: of initialisation, order of examples and CFG dropout.
         cfg_dropout: share of examples that lose their condition (reference section 2.5); 0 in validation.
+        history_noise: mean share of generated codec frames that the model sees replaced by others of the row while
+            it predicts what follows, see `history.disturb`; the release has 0.
         log_every, validate_every, save_every: steps; 0 means only at the end.
         validation_batches: batches per validation, spread evenly over the split.
         keep: newest checkpoints kept.
@@ -61,6 +63,7 @@ class TrainConfig:
     accumulation: int = 1
     seed: int = 0
     cfg_dropout: float = 0.05
+    history_noise: float = 0.0
     log_every: int = 10
     validate_every: int = 1000
     validation_batches: int = 8
@@ -80,6 +83,8 @@ class TrainConfig:
             )
         if not 0 <= self.cfg_dropout <= 1:
             raise ValueError(f"cfg_dropout {self.cfg_dropout} is no probability")
+        if not 0 <= self.history_noise <= 0.5:
+            raise ValueError(f"history_noise {self.history_noise} must lie between 0 and 0.5")
         if self.batch.mel_bins != self.model.tower.mel_bins:
             raise ValueError(
                 f"batch.mel_bins {self.batch.mel_bins} differs from the tower's {self.model.tower.mel_bins}"

@@ -16,7 +16,7 @@ from jax.sharding import PartitionSpec as P
 from bagpiper_jax import parallel
 from bagpiper_jax.data.batch import Batch, BatchShape
 from bagpiper_jax.data.records import DIRECTIONS
-from bagpiper_jax.training import freezing
+from bagpiper_jax.training import freezing, history
 from bagpiper_jax.training.config import TrainConfig
 from bagpiper_jax.training.freezing import EMBEDDING, Parameters
 from bagpiper_jax.training.guard import Guard, judge, keep_unless
@@ -45,14 +45,14 @@ class StepMetrics:
     guard: Guard
 
 
-def make_loss(config: TrainConfig) -> Callable[[Parameters, Batch], LossSums]:
-    """The loss of a batch as a pure function of the parameters."""
+def make_loss(config: TrainConfig) -> Callable[..., LossSums]:
+    """The loss of a batch as a pure function of (parameters, batch, tokens seen instead of the batch's own)."""
     definition = model_definition(config.model)
 
-    def loss(parameters: Parameters, batch: Batch) -> LossSums:
+    def loss(parameters: Parameters, batch: Batch, seen: jax.Array | None = None) -> LossSums:
         model = nnx.merge(definition, unflatten(parameters))
         return loss_sums(
-            model.hidden(batch),
+            model.hidden(batch if seen is None else dataclasses.replace(batch, tokens=seen)),
             model.lm_head[...],
             model.stream_emb[...],
             batch.tokens,
@@ -72,11 +72,12 @@ def make_train_step(config: TrainConfig, mesh: Mesh):
     loss, optimizer = make_loss(config), make_optimizer(config.optimizer)
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, StepMetrics]:
-        def objective(trainable: Parameters, rows: Batch):
-            sums = loss(trainable | state.frozen, rows)
+        def objective(trainable: Parameters, rows: tuple[Batch, jax.Array | None]):
+            sums = loss(trainable | state.frozen, *rows)
             return sums.total, sums
 
-        gradients, sums = _accumulate(jax.grad(objective, has_aux=True), state.trainable, batch, config)
+        rows = batch, _seen(config, state.step, batch)
+        gradients, sums = _accumulate(jax.grad(objective, has_aux=True), state.trainable, rows, config)
         gradients = jax.tree.map(lambda g: g / jnp.maximum(sums.frames, 1), gradients)
         gradients[EMBEDDING] = freezing.mask_embedding(
             gradients[EMBEDDING], config.stage, config.model.vocabulary
@@ -153,7 +154,14 @@ def batch_shapes(shape: BatchShape, streams: int) -> Batch:
     )
 
 
-def _accumulate(gradient, trainable: Parameters, batch: Batch, config: TrainConfig):
+def _seen(config: TrainConfig, step: jax.Array, batch: Batch) -> jax.Array | None:
+    """The tokens that the model sees, None for the batch's own. A draw of the step alone: it resumes as it was."""
+    if config.history_noise == 0:
+        return None
+    return history.disturb(jax.random.fold_in(jax.random.key(config.seed), step), batch, config.history_noise)
+
+
+def _accumulate(gradient, trainable: Parameters, batch: tuple[Batch, jax.Array | None], config: TrainConfig):
     """Sums of gradients and losses over micro-batches; nothing is divided here."""
     count = config.accumulation
     if count == 1:
