@@ -77,7 +77,8 @@ setup(
         "debian": DATA + QUICKSTART + DEBIAN,
         "curation": CURATION,
         "interop": INTEROP,
-        "tpu": ["jax[tpu]>=0.10.2,<0.13"],
+        # gcsfs: outputs of runs in a bucket.
+        "tpu": ["jax[tpu]>=0.10.2,<0.13", "gcsfs>=2025.3"],
         "gpu": ["jax[cuda12]>=0.10.2,<0.13", "tokamax>=0.0.12,<0.1"],
         "test": DATA + QUICKSTART + DEBIAN + CURATION + INTEROP + TEST,
     },
