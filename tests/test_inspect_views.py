@@ -1,6 +1,7 @@
 """Any example, any row, any clip's fate, any reject, any difference: as text and as a page that a browser shows."""
 
 import dataclasses
+import json
 import re
 
 import numpy as np
@@ -10,7 +11,7 @@ from inspection_helpers import random_codec
 from synthetic_cache import CODES, STREAMS, dialogue_of, example, write_mixture, write_mixture_of
 from test_report import _Balance
 
-from bagpiper_jax import inspect_data
+from bagpiper_jax import audio, inspect_data
 from bagpiper_jax.data.batch import BatchShape
 from bagpiper_jax.data.cache import CacheError, TaskCache
 from bagpiper_jax.data.records import Record
@@ -19,6 +20,7 @@ from bagpiper_jax.inspection.comparison import compare, compare_caches
 from bagpiper_jax.inspection.served import ServedMixture
 from bagpiper_jax.inspection.shown import show_record, show_row
 from bagpiper_jax.inspection.strips import mel_picture, spectrogram, streams_picture, weights_picture
+from bagpiper_jax.manifest import Clip, write_manifest
 from bagpiper_jax.text import ByteTokenizer
 from bagpiper_jax.vocabulary import Vocabulary
 
@@ -65,11 +67,17 @@ def seen(mixed, tmp_path_factory):
         "validate": {"validate": True, "steps": 5}, "summary": {}, "rejects": {"rejects": 3},
         "example": {"task": "task", "index": 3}, "clip": {"id": "hostile"}, "difference": {"compare": str(lock)},
     }  # fmt: skip
+    name = "a_corpus_of_ones_own_with_a_name_as_long_as_any_caption_guided_understanding"
+    long = write_mixture_of(root, [example([("assistant", "text", "x")])], task=name)
+    others |= {
+        f"long_{k}": {"lock": str(long), **v} for k, v in others.items() if k in ("validate", "rejects")
+    }
+    others["other"] = {"compare": str(long)}
     view = show(lock, step=3, row=1, codec=codec, html=str(root / "row.html"))
     read_page(root / "row.html")
     whole = []
     for name, fields in others.items():
-        show(lock, html=str(root / f"{name}.html"), **fields)
+        show(**{"lock": lock, "html": str(root / f"{name}.html"), **fields})
         whole.append(read_page(root / f"{name}.html"))
     body = "".join(page[page.index("<main>") : page.index("</main>")] for page in whole)
     joined = f"{whole[0][: whole[0].index('<main>')]}<main>{body}</main></body></html>"
@@ -112,6 +120,31 @@ def test_a_clips_fate_is_its_example_or_its_rejection(mixed):
     assert show(mixed[0], id="generation-2").said.startswith("[task record 14] generation-2")
     with pytest.raises(CacheError, match="no task of synthetic knows a clip 'nobody'"):
         show(mixed[0], id="nobody")
+
+
+def test_a_reject_is_shown_as_its_corpus_has_it(mixed, tmp_path, monkeypatch):
+    """Also a clip that no cache ever saw, because the corpus rejected it."""
+    corpus = tmp_path / "corpora/mine"
+    clip = Clip("refused", "train", "sound", audio="refused.flac", caption="<b>Rain.</b>")
+    write_manifest(corpus, [Clip("other", "train", "text", text="x"), clip])
+    audio.write(corpus / "refused.flac", np.full(8000, 0.1, np.float32))
+    (corpus / "rejects.jsonl").write_text('{"id": "early", "reason": "no_audio", "detail": "gone"}\n')
+    made_from = {"inputs": {"mine/manifest.jsonl": "0", "audio": "0"}}
+    monkeypatch.setattr(
+        TaskCache, "manifest", property(lambda cache: {**_read(cache), "provenance": made_from})
+    )
+    fields = {"data_root": str(tmp_path / "corpora"), "html": str(tmp_path / "clip.html")}
+    said = show(mixed[0], id="refused", **fields).said
+    assert "rejected as text_out_of_range: " in said and "  caption: <b>Rain.</b>" in said
+    page = read_page(tmp_path / "clip.html")
+    assert "&lt;b&gt;Rain." in page and page.count("<audio") == 1
+    assert "  reason: no_audio" in show(mixed[0], id="early", **fields).said
+    (corpus / "refused.flac").write_bytes(b"no audio")
+    assert show(mixed[0], id="refused", **fields) and "corrupt" in read_page(tmp_path / "clip.html")
+
+
+def _read(cache: TaskCache) -> dict:
+    return json.loads((cache.directory / "manifest.json").read_text())
 
 
 def test_an_index_or_row_that_does_not_exist_is_refused(mixed):

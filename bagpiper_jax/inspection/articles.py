@@ -3,16 +3,19 @@
 import itertools
 from collections.abc import Sequence
 from html import escape
+from pathlib import Path
 
 import numpy as np
 
-from bagpiper_jax.audio import CHUNK_FRAMES
+from bagpiper_jax import audio
+from bagpiper_jax.audio import CHUNK_FRAMES, AudioError
 from bagpiper_jax.evaluation.pictures import data_uri, player
 from bagpiper_jax.inspection import strips
 from bagpiper_jax.inspection.shown import Said, Shown, ShownRow
 from bagpiper_jax.inspection.sound import Decode
 from bagpiper_jax.vocabulary import Vocabulary
 
+_LONGEST_HEARD = 600.0  # seconds of a corpus's file that a page may carry
 _COLOURS = 8  # in report.css
 _SHARP = 1000  # fewer slots than a page has pixels: no smoothing
 
@@ -169,6 +172,15 @@ def _sound(samples: np.ndarray, caption: str) -> str:
     )
 
 
+def sound(path: Path) -> str:
+    """An audio file of a corpus, or why it cannot be read."""
+    try:
+        samples = audio.read(path, max_seconds=_LONGEST_HEARD)
+    except AudioError as error:
+        return f'<p class="fault">{escape(str(error))}</p>'
+    return f'<div class="players">{_sound(samples, f"{path.name}, {len(samples) / 16_000:.2f} s")}</div>'
+
+
 def _slots(example: Shown, vocabulary: Vocabulary) -> str:
     """Messages, streams and weights over the example's slots, on one axis."""
     weights = example.loss_weights
@@ -201,14 +213,15 @@ def _message_lane(example: Shown) -> str:
     return f'<svg viewBox="0 0 {len(example)} 10" preserveAspectRatio="none" class="lane">{rects}</svg>'
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table of plain text; the first column names the rows."""
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], kind: str = "") -> str:
+    """A table of plain text; the first column names the rows. Kind "words" aligns all columns to the left."""
     heads = "".join(f"<th scope=col>{escape(cell)}</th>" for cell in head)
     body = "".join(
         f"<tr><th scope=row>{escape(first)}</th>{''.join(f'<td>{escape(cell)}</td>' for cell in cells)}</tr>"
         for first, *cells in rows
     )
-    return f'<div class=scroll><table class="facts"><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table></div>'
+    inside = f"<thead><tr>{heads}</tr></thead><tbody>{body}</tbody>"
+    return f'<div class=scroll><table class="facts {kind}">{inside}</table></div>'
 
 
 def tiles(facts: Sequence[tuple[str, str, bool]]) -> str:

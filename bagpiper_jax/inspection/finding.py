@@ -1,10 +1,14 @@
-"""What became of one clip: its example in every task, or why it was rejected."""
+"""What became of one clip: its example in every task, or why it was rejected, and the clip itself from its corpus."""
 
 import dataclasses
+import itertools
+from pathlib import Path
 
+from bagpiper_jax import strict
 from bagpiper_jax.data.cache import TaskCache
 from bagpiper_jax.data.loader import Loader
 from bagpiper_jax.data.records import Record, RecordError
+from bagpiper_jax.manifest import MANIFEST, REJECTS, Clip, ManifestError, read_manifest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,3 +43,40 @@ def _fate(task: str, cache: TaskCache, clip: str) -> Fate:
         if record.id == clip:
             return Fate(task, index, record)
     return Fate(task)
+
+
+@dataclasses.dataclass(frozen=True)
+class Origin:
+    """What a corpus knows of a clip: the clip, or the line of its own rejects, and the corpus's directory."""
+
+    corpus: Path
+    clip: Clip | None = None
+    reject: dict | None = None
+
+    @property
+    def audio(self) -> Path | None:
+        """The clip's audio, where it is at hand."""
+        path = self.corpus / self.clip.audio if self.clip and self.clip.audio else None
+        return path if path and path.is_file() else None
+
+
+def origin(loader: Loader, clip: str, data_root: str) -> Origin | None:
+    """Looks a clip up in the corpora that the caches were made from; None where none of them has it."""
+    inputs = itertools.chain.from_iterable(c.manifest["provenance"].get("inputs", {}) for c in loader.caches)
+    for name in dict.fromkeys(name for name in inputs if name.endswith(f"/{MANIFEST}")):
+        if found := _origin(Path(data_root) / Path(name).parent, clip):
+            return found
+    return None
+
+
+def _origin(corpus: Path, clip: str) -> Origin | None:
+    try:
+        found = next((each for each in read_manifest(corpus) if each.id == clip), None)
+        if found:
+            return Origin(corpus, found)
+        with open(corpus / REJECTS, "rb") as file:
+            rejects = (strict.loads(line) for line in file)
+            found = next((reject for reject in rejects if reject.get("id") == clip), None)
+        return Origin(corpus, reject=found) if found else None
+    except (ManifestError, OSError, ValueError):
+        return None  # the corpus is elsewhere by now; the cache still tells its part

@@ -10,7 +10,7 @@ from bagpiper_jax.data.cache import CacheError
 from bagpiper_jax.data.loader import Loader
 from bagpiper_jax.inspection import page, sound, text
 from bagpiper_jax.inspection.comparison import compare
-from bagpiper_jax.inspection.finding import find
+from bagpiper_jax.inspection.finding import find, origin
 from bagpiper_jax.inspection.limits import MixtureLimits
 from bagpiper_jax.inspection.served import ServedMixture, cache_of
 from bagpiper_jax.inspection.shown import Shown, show_record, show_row
@@ -171,8 +171,8 @@ def _rejects(config: InspectConfig, loader: Loader) -> View:
 
 
 def _clip(config: InspectConfig, loader: Loader, tokenizer: TextTokenizer) -> View:
-    fates = find(loader, config.id)
-    if not any(fate.record or fate.reject for fate in fates):
+    fates, source = find(loader, config.id), origin(loader, config.id, config.data_root)
+    if source is None and not any(fate.record or fate.reject for fate in fates):
         raise CacheError(f"no task of {loader.lock.mixture} knows a clip {config.id!r} in this split")
     shown = {
         f"{f.task}_{f.index}": show_record(f.record, f.task, f.index, tokenizer, loader.vocabulary)
@@ -183,10 +183,13 @@ def _clip(config: InspectConfig, loader: Loader, tokenizer: TextTokenizer) -> Vi
     said = [f"[{e.task} record {e.index}] {text.describe_example(e)}" for e in shown.values()]
     return View(
         config.id,
-        "\n".join([*said, *map(text.describe_absence, absent)]),
+        "\n".join(
+            [*said, *map(text.describe_absence, absent), *([text.describe_origin(source)] if source else [])]
+        ),
         lambda decode: [
             *page.absence_parts(absent),
             *page.example_parts(list(shown.values()), loader.vocabulary, decode),
+            *page.origin_parts(source),
         ],
         shown,
     )

@@ -11,7 +11,7 @@ from bagpiper_jax.evaluation.page import write_page
 from bagpiper_jax.inspection import articles, text
 from bagpiper_jax.inspection.articles import example_article, legend, row_map, table, tiles
 from bagpiper_jax.inspection.comparison import Difference, TaskDifference
-from bagpiper_jax.inspection.finding import Fate
+from bagpiper_jax.inspection.finding import Fate, Origin
 from bagpiper_jax.inspection.shown import Shown, ShownRow
 from bagpiper_jax.inspection.sound import Decode
 from bagpiper_jax.inspection.survey import QUANTILES, Survey
@@ -59,16 +59,38 @@ def absence_parts(fates: Sequence[Fate]) -> list[str]:
     return [f'<p class="fault">{escape(text.describe_absence(fate))}</p>' for fate in fates]
 
 
+def origin_parts(found: Origin | None) -> list[str]:
+    """A clip as its corpus has it, with its sound."""
+    if found is None:
+        return []
+    facts = "".join(
+        f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>"
+        for name, value in text.origin_facts(found)
+    )
+    heard = articles.sound(found.audio) if found.audio else ""
+    place = escape(str(found.corpus))
+    return [
+        f'<section><h2>In {place}</h2><article>{heard}<dl class="origin">{facts}</dl></article></section>'
+    ]
+
+
 def reject_parts(names: Sequence[str], caches: Sequence[TaskCache], limit: int) -> list[str]:
     """Counts of every task by outcome, and rejects of each reason."""
     parts = []
     for name, cache in zip(names, caches, strict=True):
         counts = table(["outcome", "clips"], [(k, f"{n:,}") for k, n in cache.manifest["counts"].items()])
         rejects = text.some_rejects(cache, limit)
-        rows = [(reject["id"] or "(no id)", reject["reason"], reject["detail"]) for reject in rejects]
-        listed = table(["clip", "reason", "detail"], rows) if rows else "<p>No clip was rejected.</p>"
+        rows = [(reject["id"] or "(no id)", reject["reason"], _why(reject)) for reject in rejects]
+        listed = (
+            table(["clip", "reason", "detail"], rows, "words") if rows else "<p>No clip was rejected.</p>"
+        )
         parts.append(f"<section><h2>{escape(name)}</h2>{counts}{listed}</section>")
     return parts
+
+
+def _why(reject: dict) -> str:
+    """The detail of a reject without the reason that it repeats."""
+    return reject["detail"].removeprefix("rejected ").replace(f"{reject['reason']}: ", "")
 
 
 def survey_parts(found: Survey) -> list[str]:
@@ -114,7 +136,7 @@ def validation_parts(found: Validation, vocabulary: Vocabulary | None) -> list[s
     notes = "".join(f"<li>{escape(note)}</li>" for note in found.notes)
     parts = [verdict, *(survey_parts(found.survey) if found.survey else [])]
     if notes:
-        parts.append(f"<details><summary>{len(found.notes)} notes</summary><ul>{notes}</ul></details>")
+        parts.append(f"<details><summary>Notes ({len(found.notes)})</summary><ul>{notes}</ul></details>")
     if found.rows and vocabulary:
         rows = "".join(_decoded(row, number, vocabulary) for number, row in enumerate(found.rows))
         parts.append(f"<section><h2>{len(found.rows)} decoded rows</h2>{legend()}{rows}</section>")

@@ -1,11 +1,12 @@
 """Everything that inspection finds, as text for a terminal."""
 
 import collections
+import json
 from collections.abc import Sequence
 
 from bagpiper_jax.data.cache import TaskCache
 from bagpiper_jax.inspection.comparison import Difference, TaskDifference
-from bagpiper_jax.inspection.finding import Fate
+from bagpiper_jax.inspection.finding import Fate, Origin
 from bagpiper_jax.inspection.shown import Said, Shown, ShownRow
 from bagpiper_jax.inspection.survey import QUANTILES, Survey, TaskSurvey
 from bagpiper_jax.inspection.validation import Validation
@@ -144,6 +145,21 @@ def describe_absence(fate: Fate) -> str:
     if fate.reject is None:
         return f"{fate.task}: no example; the task skipped the clip, or its corpus does not hold it"
     return f"{fate.task}: rejected as {fate.reject['reason']}: {fate.reject['detail']}"
+
+
+def describe_origin(found: Origin) -> str:
+    """A clip as its corpus has it, or as its corpus rejected it."""
+    return "\n".join([f"in {found.corpus}:", *(f"  {name}: {value}" for name, value in origin_facts(found))])
+
+
+def origin_facts(found: Origin) -> list[tuple[str, str]]:
+    """Fields that are set, by name."""
+    fields = vars(found.clip) if found.clip else found.reject
+    return [
+        (name, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+        for name, value in fields.items()
+        if value not in (None, "", [])
+    ]
 
 
 def describe_difference(found: Difference, most: int = 5) -> str:
