@@ -138,6 +138,5 @@ def test_jobs_explain_their_faults(tmp_path):
             tag_captions.main([*flags, *asked, "--gin.Endpoint.model=m"])
     assert not (tmp_path / "out/manifest.jsonl").exists()
     with pytest.raises(SystemExit, match="simulate_dialogues: .*nowhere"):
-        simulate_dialogues.main(
-            ["--gin.SimulateConfig.corpora=('nowhere',)", f"--gin.SimulateConfig.output={tmp_path}/x"]
-        )
+        flags = ["corpora=('nowhere',)", f"output={tmp_path}/x", "endpoint=@Endpoint()"]
+        simulate_dialogues.main([*(f"--gin.SimulateConfig.{f}" for f in flags), "--gin.Endpoint.model=m"])

@@ -2,16 +2,23 @@
 
 import asyncio
 import json
+import sys
 import time
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from misbehaving_endpoint import GOOD, endpoint
 
 from bagpiper_jax.corpora.assembly import CorpusError, RecordError
-from bagpiper_jax.curation.endpoint import Client, Endpoint, EndpointError, text_question
+from bagpiper_jax.curation.asking import _in_order, read_object
+from bagpiper_jax.curation.endpoint import Answer, Client, Endpoint, EndpointError, text_question
 from bagpiper_jax.curation.journal import Journal
-from bagpiper_jax.curation.responses import _retry_after
+from bagpiper_jax.curation.judging import GENERATION, read_marks
+from bagpiper_jax.curation.responses import Failure, _retry_after, checked, tokens_of
+from bagpiper_jax.curation.tagging import checked_tags
 
+NAMES = ("choices", "message", "content", "usage", "total_tokens", "finish_reason")
 QUICK = dict(model="m", seconds=0.3, first_wait=0.01, longest_wait=0.1, attempts=3, concurrency=8)
 
 
@@ -21,8 +28,8 @@ def ask(folder, server, prompts, environment=None, **settings) -> list:
     async def all_of() -> list:
         journal = Journal(folder / "answers.jsonl")
         try:
-            settings_of = Endpoint(**{"url": server.url, **QUICK, **settings})
-            async with Client(settings_of, journal, environment or {}) as client:
+            wanted = Endpoint(**{"url": server.url, **QUICK, **settings})
+            async with Client(wanted, journal, environment or {}) as client:
                 questions = [
                     text_question("s", f"c{i}", prompt, 0.0, 100) for i, prompt in enumerate(prompts)
                 ]
@@ -165,3 +172,79 @@ def test_two_jobs_do_not_share_a_journal(tmp_path):
         Journal(tmp_path / "answers.jsonl")
     journal.close()
     Journal(tmp_path / "answers.jsonl").close()
+
+
+def test_what_is_missing_is_named(tmp_path, monkeypatch):
+    with endpoint() as server, pytest.raises(EndpointError, match="Endpoint.model is empty"):
+        ask(tmp_path, server, ["a"], model="")
+    monkeypatch.setitem(sys.modules, "aiohttp", None)
+    with endpoint() as server, pytest.raises(EndpointError, match="pip install"):
+        ask(tmp_path, server, ["a"])
+
+
+@pytest.mark.parametrize("window", [1, 3, 100])
+def test_answers_come_in_order_and_few_are_begun(window):
+    begun, done = [], []
+
+    async def work(number: int) -> int:
+        begun.append(number)
+        await asyncio.sleep(0.02 if number % 3 == 0 else 0)
+        return -number
+
+    async def collect():
+        async for number, result in _in_order(work, range(10), window):
+            assert result == -number and max(begun) < len(done) + window
+            done.append(number)
+
+    asyncio.run(collect())
+    assert done == list(range(10))
+
+
+def test_the_first_fault_of_the_program_stops_the_rest():
+    ended = []
+
+    async def work(number: int):
+        if number == 1:
+            raise KeyError("a fault of the program")
+        try:
+            await asyncio.sleep(0.01 if number == 0 else 60)
+        finally:
+            ended.append(number)
+
+    async def collect():
+        async for _ in _in_order(work, range(5), 5):
+            pass
+
+    with pytest.raises(KeyError):
+        asyncio.run(collect())
+    assert sorted(ended) == [0, 2, 3, 4]
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES) | st.text(), inner, max_size=3)
+    ),
+    max_leaves=20,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.integers(100, 599), st.binary() | JSON.map(lambda value: json.dumps(value).encode()), st.text())
+def test_any_response_is_an_answer_or_a_failure(status, content, retry_after):
+    try:
+        answer = checked(status, {"Retry-After": retry_after}, content, 7)
+    except Failure as failed:
+        assert failed.reason and failed.tokens >= 0 and str(failed)
+    else:
+        assert answer["choices"][0]["message"]["content"].strip() and tokens_of(answer, 7) >= 0
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text() | JSON.map(json.dumps))
+def test_any_answer_is_read_or_rejected(text):
+    for read in (checked_tags, lambda found: read_marks(found, GENERATION)):
+        with pytest.raises(
+            RecordError, match="unreadable_x|unprintable_x|unreadable_tags|unreadable_judgement"
+        ):
+            read(read_object(Answer(text, True), "x"))

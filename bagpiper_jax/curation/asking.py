@@ -11,6 +11,7 @@ import string
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from pathlib import Path
 
+from bagpiper_jax import strict
 from bagpiper_jax.corpora.assembly import CorpusError, RecordError, Reject
 from bagpiper_jax.curation.derived import Derivation, Entry, Met, listing, read_entries
 from bagpiper_jax.curation.endpoint import Answer, Client, Endpoint
@@ -163,8 +164,8 @@ def whole(answer: Answer, stage: str) -> str:
     """The text of an answer that was not cut off. Raises RecordError `cut_<stage>` or `unprintable_<stage>`."""
     if not answer.finished:
         raise RecordError(f"cut_{stage}", f"…{answer.text[-80:]!r}", "raise its max_tokens")
-    if any(ord(character) < 32 and character not in "\n\r\t" for character in answer.text):
-        raise RecordError(f"unprintable_{stage}", f"{answer.text[:80]!r}", "ask another model")
+    if character := strict.unusable(answer.text):
+        raise RecordError(f"unprintable_{stage}", f"{character} in {answer.text[:80]!r}", "ask another model")
     return answer.text.strip()
 
 

@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from bagpiper_jax import strict
 from bagpiper_jax.corpora import assembly
 from bagpiper_jax.corpora.assembly import CorpusError, RecordError, Reject
 from bagpiper_jax.manifest import MANIFEST, REJECTS, Clip, ManifestError, clip_line
@@ -50,8 +51,8 @@ def read_clips(corpus: str | os.PathLike, start: int = 0, end: int | None = None
             file.readline()  # the end of a line that begins before
         while (place := file.tell()) < end:
             try:
-                yield Clip(**json.loads(file.readline()))
-            except (ValueError, TypeError, RecursionError) as error:
+                yield Clip(**strict.loads(file.readline()))
+            except (ValueError, TypeError) as error:
                 raise ManifestError(f"{path}: the line that begins at byte {place}: {error}") from error
 
 

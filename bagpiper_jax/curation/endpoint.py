@@ -116,8 +116,15 @@ class Client:
         self._fault: EndpointError | None = None
 
     async def __aenter__(self) -> "Client":
-        import aiohttp
-
+        """Raises EndpointError: no model is named, or aiohttp is missing."""
+        if not self._endpoint.model:
+            raise EndpointError("Endpoint.model is empty; name the model as the endpoint does")
+        try:
+            import aiohttp
+        except ImportError as error:
+            raise EndpointError(
+                "asking an endpoint needs aiohttp: pip install 'bagpiper_jax[curation]'"
+            ) from error
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=self._endpoint.concurrency),
             timeout=aiohttp.ClientTimeout(total=self._endpoint.seconds),

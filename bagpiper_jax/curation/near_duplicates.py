@@ -12,6 +12,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from jaxtyping import Bool, Float32, Int64, UInt32, UInt64
 
+from bagpiper_jax.corpora.assembly import CorpusError
+
 _WORD = re.compile(r"\w+")
 _CHUNK = 1 << 14  # pairs of signatures compared at a time
 _PARTS = 16  # of the buckets of a band, sorted one after the other
@@ -48,9 +50,13 @@ class NearDuplicates:
         return min(shapes, key=lambda shape: _missed_and_confused(*shape, self.threshold))
 
     def signatures(self, captions: Sequence[str]) -> UInt32[np.ndarray, "captions permutations"]:
-        """MinHash signatures. Needs datasketch."""
-        from datasketch import MinHash
-
+        """MinHash signatures. Raises CorpusError: datasketch is missing."""
+        try:
+            from datasketch import MinHash
+        except ImportError as error:
+            raise CorpusError(
+                "finding near-duplicates needs datasketch: pip install '.[curation]'"
+            ) from error
         shingles = [_shingles(caption, self.shingle) for caption in captions]
         hashes = MinHash.bulk(shingles, num_perm=self.permutations, seed=self.seed, scheme="affine32")
         return np.array([h.hashvalues for h in hashes], np.uint32).reshape(len(captions), self.permutations)
