@@ -1,4 +1,7 @@
-"""Caches SeqIO mixtures: `cache_tasks --gin_file=gin/mixtures/embedded.gin`."""
+"""Caches SeqIO mixtures: `cache_tasks --gin_file=gin/mixtures/embedded.gin`.
+
+With --gin.CacheConfig.live=200 it tries the first 200 clips of each task instead, and writes nothing.
+"""
 
 import os
 import sys
@@ -21,11 +24,22 @@ from bagpiper_jax.text import TokenizerError  # noqa: E402
 def main(argv: list[str] | None = None) -> None:
     config = configuration.load(CacheConfig, argv)
     try:
-        cache_mixtures(config)
+        if config.live:
+            _try(config)
+        else:
+            cache_mixtures(config)
     except (
         ExportError, CacheError, CodeStoreError, CorpusError, ManifestError, RateError, TokenizerError,
     ) as error:  # fmt: skip
         sys.exit(f"cache_tasks: {error}")
+
+
+def _try(config: CacheConfig) -> None:
+    from bagpiper_jax.data import live
+
+    for name in config.mixtures:
+        for line in live.describe(live.open_live(config, name, config.live)):
+            print(line)
 
 
 if __name__ == "__main__":

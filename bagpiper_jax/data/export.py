@@ -43,6 +43,7 @@ class CacheConfig:
         workers: processes that write shards on this machine; each loads TensorFlow (about 1 GB).
         shard: "i/n" has this machine write only its part of all shards, the i-th of n counted from 0, into a
             `cache_dir` that all machines see. When all are done, the job without it joins what they wrote.
+        live: tries the first so many clips of each task, tells what becomes of them and writes nothing; 0 caches.
         system_prompt: see `tasks.settings`.
         seed: of every random choice of wording.
         task_modules: modules whose import registers the tasks; a user's own go here.
@@ -64,6 +65,7 @@ class CacheConfig:
     shard_inputs: int = 1000
     workers: int = 1
     shard: str = "0/1"
+    live: int = 0
     system_prompt: str = ""
     seed: int = 0
     task_modules: tuple[str, ...] = ("tasks.mixtures",)
@@ -77,7 +79,7 @@ def cache_mixtures(config: CacheConfig) -> list[Path]:
     """
     machine, machines = _machine(config.shard)
     configure_tasks(config)
-    rates = {mixture: _rates(mixture, config.rates) for mixture in config.mixtures}
+    rates = {mixture: mixture_rates(mixture, config.rates) for mixture in config.mixtures}
     strangers = sorted(set(config.rates) - {task for tasks in rates.values() for task in tasks})
     if strangers:
         raise ExportError(f"rates for {strangers}, which are not in {', '.join(config.mixtures)}")
@@ -168,7 +170,7 @@ def _generates(splits: dict[str, tuple[LockedTask, ...]]) -> bool:
     return any(task.direction == "generation" for tasks in splits.values() for task in tasks)
 
 
-def _rates(mixture: str, overrides: dict[str, float]) -> dict[str, float]:
+def mixture_rates(mixture: str, overrides: dict[str, float]) -> dict[str, float]:
     """Task name → rate of a mixture, in order of names. Raises ExportError: unknown mixture."""
     import seqio
 

@@ -35,7 +35,7 @@ class Loader:
     `batch(step)` is a pure function of the lock, the shape and the seed: any step, at any time, in any process.
 
     Args:
-        lock_path: `<mixture>.lock.json` of the cache job.
+        lock_path: `<mixture>.lock.json` of the cache job, or a mixture opened already (`data.live`).
         shape: global sizes of a batch; `shape.rows` must divide by `process_count`.
         vocabulary: of the model; its codec sizes must be those of the cache.
         render: template settings.
@@ -60,7 +60,7 @@ class Loader:
 
     def __init__(
         self,
-        lock_path: str | os.PathLike,
+        lock_path: str | os.PathLike | Mixture,
         shape: BatchShape,
         vocabulary: Vocabulary,
         render: RenderConfig = RenderConfig(),
@@ -86,10 +86,11 @@ class Loader:
                 f"{shape.rows} rows do not divide among {process_count} processes; set BatchShape.rows"
             )
         self.shape, self.vocabulary = shape, vocabulary
-        self._mixture = Mixture.open(lock_path, split)
+        is_open = isinstance(lock_path, Mixture)
+        self._mixture = lock_path if is_open else Mixture.open(lock_path, split)
         self.lock = self._mixture.lock
         self.lock.require(tokenizer, codec)
-        _require_sizes(self.lock, vocabulary, lock_path)
+        _require_sizes(self.lock, vocabulary, self.lock.mixture if is_open else lock_path)
         lengths = self._mixture.lengths()
         if finite:
             self.plan = FinitePlan(lengths, shape.slots, shape.chunks, window)

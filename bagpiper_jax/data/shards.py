@@ -76,7 +76,7 @@ def write_shard(
         temporary = {family: f"{path}.tmp-{os.getpid()}" for family, path in paths.items()}
         writers = {f: array_record_module.ArrayRecordWriter(temporary[f], _WRITER[f]) for f in families}
         columns, rejects, counts = [], [], collections.Counter()
-        for number, (record, name, outcome, source) in enumerate(_outcomes(examples, limits)):
+        for number, (record, name, outcome, source) in enumerate(outcomes(examples, limits)):
             if record is None:
                 counts[outcome.split(":", 1)[0]] += 1
                 if outcome.startswith("rejected "):
@@ -122,7 +122,7 @@ def writing(directory: Path):
         ) from error
 
 
-def _outcomes(examples: Iterator[dict], limits: Limits) -> Iterator[tuple[Record | None, str, str, object]]:
+def outcomes(examples: Iterator[dict], limits: Limits) -> Iterator[tuple[Record | None, str, str, object]]:
     """(record, id, outcome, source) per example that the pipeline delivers; exceptions become rejections."""
     consecutive = 0
     while True:

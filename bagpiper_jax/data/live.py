@@ -1,0 +1,139 @@
+"""A task tried without a cache: its first examples straight from SeqIO into memory, planned and served as ever.
+
+For the minutes in which a task is written. Nothing touches the disk, and what SeqIO gives passes the same checks,
+plan and rendering as a cache would; only the number of examples is small. Loads TensorFlow.
+"""
+
+import collections
+import dataclasses
+import functools
+import itertools
+from collections.abc import Iterator
+
+import numpy as np
+
+from bagpiper_jax.data import records, shards
+from bagpiper_jax.data.cache import LENGTH_COLUMNS
+from bagpiper_jax.data.export import CacheConfig, mixture_rates
+from bagpiper_jax.data.lock import Lock, LockedTask
+from bagpiper_jax.data.mixture import Mixture
+from bagpiper_jax.data.records import DIRECTIONS, Record
+from bagpiper_jax.data.shards import ExportError
+from bagpiper_jax.data.shuffle import short_hash
+from bagpiper_jax.data.task_shards import configure_tasks
+
+SPLIT = "train"
+
+
+@dataclasses.dataclass(frozen=True)
+class LiveTask:
+    """What the first examples of a task became; read like a `TaskCache`.
+
+    Attributes:
+        records: the usable ones.
+        counts: outcome → how many, as in a cache's manifest.
+        rejects: (id, reason, what the example was made from) of those that were rejected.
+    """
+
+    name: str
+    records: tuple[Record, ...]
+    counts: dict[str, int]
+    rejects: tuple[tuple[str, str, object], ...]
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def read(self, index: int) -> Record:
+        return self.records[index]
+
+    @functools.cached_property
+    def index(self) -> dict[str, np.ndarray]:
+        """Columns of lengths, as a cache's index."""
+        measures = [records.measure(record, record.codes.shape[1]) for record in self.records]
+        return {name: np.asarray([getattr(m, name) for m in measures], np.int64) for name in LENGTH_COLUMNS}
+
+    @property
+    def largest(self) -> tuple[int, int]:
+        return int(self.index["length"].max()), int(self.index["chunks"].max())
+
+    @property
+    def mean_length(self) -> float:
+        return float(self.index["length"].mean())
+
+    @functools.cached_property
+    def manifest_sha256(self) -> str:
+        """Differs where the examples do, so that no checkpoint of a live run is taken for another's."""
+        return short_hash([records.encode(record) + record.audio for record in self.records])
+
+
+def open_live(config: CacheConfig, mixture: str, examples: int = 200) -> Mixture:
+    """The first `examples` clips of each task of a mixture, as `Loader` takes them in place of a lock's path.
+
+    Raises:
+        ExportError: unknown mixture, or a task of which no clip became an example; its rejects are named.
+    """
+    configure_tasks(config)
+    from tasks import settings
+
+    rates = {name: rate for name, rate in mixture_rates(mixture, config.rates).items() if rate > 0}
+    tasks = [try_task(name, config, examples) for name in rates]
+    for task in tasks:
+        if not len(task):
+            first = "; ".join(f"{name}: {reason}" for name, reason, _ in task.rejects[:3])
+            raise ExportError(f"no clip of {task.name} became an example: {task.counts}. {first}")
+    current = settings.current()
+    lock = Lock(
+        mixture=f"live {mixture}",
+        rate_unit=config.rate_unit,
+        tokenizer_fingerprint=current.text_tokenizer.fingerprint,
+        tokenizer_size=current.text_tokenizer.size,
+        codec_fingerprint=current.codec,
+        codebook_size=current.codebook_size,
+        num_streams=current.num_streams,
+        max_slots=config.max_slots,
+        splits={SPLIT: tuple(_locked(task, rates[task.name]) for task in tasks)},
+        system_prompt=config.system_prompt,
+    )
+    return Mixture(lock, tuple(tasks), SPLIT)
+
+
+def _locked(task: LiveTask, rate: float) -> LockedTask:
+    direction = DIRECTIONS[int(np.bincount(task.index["direction"]).argmax())]
+    return LockedTask(task.name, float(rate), "", task.manifest_sha256, len(task), direction)
+
+
+def try_task(name: str, config: CacheConfig, examples: int) -> LiveTask:
+    """What the first clips of a task become; `configure_tasks` must have been called."""
+    import seqio
+
+    from tasks import settings
+
+    current = settings.current()
+    limits = shards.Limits(
+        current.text_tokenizer.size, current.codebook_size, current.num_streams, config.max_slots,
+        config.max_chunks,
+    )  # fmt: skip
+    dataset = seqio.get_mixture_or_task(name).get_dataset(None, SPLIT, use_cached=False, shuffle=False)
+    found, counts, rejects = [], collections.Counter(), []
+    tried = shards.outcomes(dataset.take(examples).as_numpy_iterator(), limits)
+    for record, clip, outcome, source in itertools.islice(tried, examples):
+        counts[outcome.split(":", 1)[0] or "ok"] += 1
+        if record is not None:
+            found.append(record)
+        elif outcome.startswith("rejected "):
+            rejects.append((clip, outcome, source))
+    return LiveTask(name, tuple(found), dict(counts), tuple(rejects))
+
+
+def describe(mixture: Mixture) -> Iterator[str]:
+    """What became of each task's clips, in lines for a terminal."""
+    for task in mixture.caches:
+        length, chunks = task.index["length"], task.index["chunks"]
+        counts = ", ".join(f"{count} {outcome}" for outcome, count in sorted(task.counts.items()))
+        yield f"{task.name}: {counts}"
+        yield (
+            f"  slots {length.min()} to {length.max()}, mean {length.mean():.0f}; "
+            f"audio chunks at most {chunks.max()}"
+        )
+        for clip, outcome, _ in task.rejects[:3]:
+            yield f"  {clip or '(no id)'}: {outcome[:200]}"
