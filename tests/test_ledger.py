@@ -49,6 +49,20 @@ def test_nested_phases_count_once(clock):
     assert ledger.phase == "step"
 
 
+def test_a_failure_stays_in_its_phase(clock):
+    ledger = Ledger(clock)
+    ledger.enter("step")
+
+    def batches():
+        yield 0
+        raise OSError("gone")
+
+    with pytest.raises(OSError):
+        for _ in ledger.waits(batches()):
+            assert ledger.phase == "step"
+    assert ledger.phase == "data"
+
+
 def test_waiting_for_batches_is_data_and_using_them_is_not(clock):
     def batches():
         for n in range(3):

@@ -17,21 +17,20 @@ POD = JOB.parents[1] / "launch" / "local_pod.py"
 QUICK = ("beat_seconds=0.2", "stall_seconds=3", "give_up_seconds=15")
 
 
-def run(output: Path, *bindings: str, processes: int = 2, kill: str = "") -> tuple[int, str]:
-    """Runs the pod; at the first line that matches `kill`, the process that printed it is killed. (code, output)."""
+def run(
+    output: Path, *bindings: str, processes: int = 2, devices: int = 1, kill: str = "", stop: str = ""
+) -> tuple[int, str]:
+    """Runs the pod. (exit code, output).
+
+    At the first line that matches `kill` the process that printed it is killed; at that of `stop` the pod gets SIGTERM.
+    """
     environment = dict(os.environ, PYTHONPATH=str(JOB.parents[1]), XLA_FLAGS="", PYTHONUNBUFFERED="1")
     command = [
-        sys.executable,
-        str(POD),
-        "--processes",
-        str(processes),
-        "--",
-        sys.executable,
-        str(JOB),
-        str(output),
-    ]
+        sys.executable, str(POD), f"--processes={processes}", f"--devices_per_process={devices}", "--",
+        sys.executable, str(JOB), str(output), *bindings,
+    ]  # fmt: skip
     pod = subprocess.Popen(
-        [*command, *bindings], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     lines = []
     try:
@@ -41,6 +40,9 @@ def run(output: Path, *bindings: str, processes: int = 2, kill: str = "") -> tup
                 (victim,) = [p for p in jobs_of(pod.pid) if environ_of(p)["JAX_PROCESS_ID"] == line[1]]
                 os.kill(victim, signal.SIGKILL)
                 kill = ""
+            if stop and re.search(stop, line):
+                pod.send_signal(signal.SIGTERM)
+                stop = ""
         return pod.wait(), "".join(lines)
     finally:
         pod.terminate()
@@ -118,3 +120,20 @@ def test_a_host_with_slow_data_is_named(tmp_path):
     assert code == 0, text
     assert re.search(r"\[1\] WARNING .*process 1 \(\S+\) waited for data \d+ % of the last \d+ s", text), text
     assert not re.search(r"process 0 \(\S+\) waited for data", text)
+
+
+@pytest.mark.slow
+def test_four_processes_resume_on_two_with_the_losses_of_an_undisturbed_run(tmp_path):
+    whole, output = tmp_path / "whole", tmp_path / "resumed"
+    code, text = run(whole, "steps=10", processes=4)
+    assert code == 0, text
+    code, text = run(output, "steps=10", processes=4, stop="step 3/10")
+    assert code == EXIT_TRY_AGAIN, text
+    stopped = max(losses(output))
+    assert stopped < 10
+    code, text = run(output, "steps=10", processes=2, devices=2)
+    assert code == 0, text
+    assert losses(output) == pytest.approx(losses(whole), rel=1e-6)
+    assert [attempt["end"] for attempt in account(output)["attempts"]] == ["preempted", "done"]
+    equal = [step for step, loss in losses(output).items() if loss == losses(whole)[step]]
+    print(f"stopped after step {stopped}; the same bits in steps {equal} of {sorted(losses(whole))}")

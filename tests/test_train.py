@@ -1,8 +1,10 @@
 """The loop in one process, on eight devices: what it writes, what it refuses, and that nothing recompiles."""
 
+import inspect
 import json
 import logging
 import resource
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -251,3 +253,8 @@ def test_the_job_trains_on_a_cache_and_explains_faults(tmp_path):
     (tmp_path / "codec.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
     with pytest.raises(SystemExit, match="train: .*codec.*another"):
         job.main([*flags, f"--gin.TrainConfig.codec='{tmp_path / 'codec.safetensors'}'"])
+
+
+def test_the_loop_is_read_in_one_sitting():
+    files = [Path(job.__file__), Path(inspect.getfile(train))]
+    assert sum(len(file.read_text().splitlines()) for file in files) <= 350

@@ -63,13 +63,11 @@ class Ledger:
 
     @contextlib.contextmanager
     def during(self, phase: str) -> Iterator[None]:
-        """A phase inside another one."""
+        """A phase inside another one. An exception leaves it entered: the report says where the run failed."""
         outer = self.phase
         self.enter(phase)
-        try:
-            yield
-        finally:
-            self.enter(outer)
+        yield
+        self.enter(outer)
 
     def waits(self, batches: Iterable) -> Iterator:
         """The batches; the time until each one comes is `data`."""
