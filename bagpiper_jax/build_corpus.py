@@ -1,18 +1,19 @@
 """Builds a corpus in manifest form: `python -m bagpiper_jax.build_corpus --gin_file=gin/corpora/embedded.gin`.
 
 `gin/corpora/` has a file for each kind: embedded (made by code), debian (real recordings), user (your own JSONL),
-espnet (ESPnet's dataset files).
+espnet (ESPnet's dataset files), source (what a SeqIO task reads: tars, Parquet, TFDS).
 """
 
 import dataclasses
 import sys
 
 from bagpiper_jax import configuration
-from bagpiper_jax.corpora import debian, espnet, user
+from bagpiper_jax.corpora import debian, espnet, source, user
 from bagpiper_jax.corpora.assembly import CorpusError
 from bagpiper_jax.corpora.debian import DebianCorpusConfig
 from bagpiper_jax.corpora.embedded.build import EmbeddedCorpusConfig, build_embedded_corpus
 from bagpiper_jax.corpora.espnet import EspnetCorpusConfig
+from bagpiper_jax.corpora.source import SourceCorpusConfig
 from bagpiper_jax.corpora.user import UserCorpusConfig
 
 
@@ -20,7 +21,9 @@ from bagpiper_jax.corpora.user import UserCorpusConfig
 class BuildCorpusConfig:
     """The corpus to build, of one of the kinds."""
 
-    corpus: EmbeddedCorpusConfig | DebianCorpusConfig | UserCorpusConfig | EspnetCorpusConfig
+    corpus: (
+        EmbeddedCorpusConfig | DebianCorpusConfig | UserCorpusConfig | EspnetCorpusConfig | SourceCorpusConfig
+    )
 
 
 def main(argv=None):
@@ -32,6 +35,8 @@ def main(argv=None):
             debian.build(corpus)
         elif isinstance(corpus, EspnetCorpusConfig):
             espnet.build(corpus)
+        elif isinstance(corpus, SourceCorpusConfig):
+            source.build(corpus)
         else:
             build_embedded_corpus(corpus)
     except CorpusError as error:

@@ -56,8 +56,8 @@ class ClipSource(seqio.DataSource):
         return len(self.reader(split))
 
     def reader(self, split: str) -> ClipReader:
-        """The reader of a split, opened once."""
-        return _opened(self, settings.current().corpus_directory(self.corpus), split)
+        """The reader of a split, opened once in a process; `opened.cache_clear()` has files looked at anew."""
+        return opened(self, settings.current().corpus_directory(self.corpus), split)
 
     def get_dataset(
         self, split="train", shuffle=True, seed=None, shard_info=None, *, sequence_length=None, use_cached=False,
@@ -88,7 +88,8 @@ class ClipSource(seqio.DataSource):
 
 
 @functools.lru_cache(maxsize=16)
-def _opened(source: ClipSource, directory: Path, split: str) -> ClipReader:
+def opened(source: ClipSource, directory: Path, split: str) -> ClipReader:
+    """The reader of a split, kept."""
     return source.open(directory, split)
 
 

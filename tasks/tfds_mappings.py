@@ -1,6 +1,6 @@
 """What data sets of TFDS say of their clips, as annotations.
 
-A new one is two functions and a `TfdsMapping`; say only what the data set states. Example: `docs/mixtures.md`.
+A new one is two functions and a `TfdsMapping`, as `docs/mixtures.md` shows; say only what the data set states.
 """
 
 import dataclasses

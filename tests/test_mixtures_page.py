@@ -1,13 +1,16 @@
 """The page on mixtures: its worked example is run as it stands, and the names it gives exist."""
 
+import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import seqio
 
 from bagpiper_jax import cache_tasks, check_tasks
 from bagpiper_jax.data.lock import read_lock
+from tasks import settings
 
 PAGE = (Path(__file__).parent.parent / "docs/mixtures.md").read_text(encoding="utf-8")
 
@@ -19,7 +22,7 @@ def blocks(language: str) -> list[str]:
 @pytest.fixture
 def example(tmp_path, monkeypatch):
     """A working directory with the example's files."""
-    make, tasks, rows = blocks("python")
+    make, tasks, rows, _ = blocks("python")
     (gin,) = blocks("gin")
     for name, text in (
         ("make_birds.py", make),
@@ -57,6 +60,22 @@ def test_the_worked_example(example, capsys):
 def test_the_example_is_as_short_as_it_says():
     tasks = blocks("python")[1].splitlines()
     assert len([line for line in tasks if line.strip()]) <= 20
+
+
+def test_the_mapping_of_another_data_set(tmp_path):
+    import tensorflow as tf
+    import tensorflow_datasets as tfds
+
+    space = {}
+    exec(blocks("python")[3], space)
+    settings.configure(settings.Settings(data_root=str(tmp_path)))
+    example = {"audio": np.full(8000, 500), "label": 7, "audio/filename": "7_theo_12.wav", "tfds_id": "x"}
+    given = tf.data.Dataset.from_tensors(example).apply(tf.data.experimental.assert_cardinality(1))
+    with tfds.testing.mock_data(as_dataset_fn=lambda self, **_: given):
+        (found,) = space["DIGITS"].get_dataset("train").as_numpy_iterator()
+    clip = json.loads(found["clip"])
+    assert clip["id"] == "7_theo_12.wav" and clip["group"] == "theo" and clip["duration"] == 1.0
+    assert clip["annotation"]["turns"][0]["text"] == "7"
 
 
 def test_names_on_the_page_exist():

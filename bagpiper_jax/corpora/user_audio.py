@@ -76,8 +76,8 @@ def convert(conversion: Conversion) -> dict:
     """Copies one file as 16 kHz mono FLAC: {"seconds"}, or its rejection's {"reason", "detail", "remedy"}."""
     try:
         samples = _read(conversion)
-        samples = _within_range(samples[: round(conversion.max_seconds * audio.SAMPLE_RATE)])
-        _write(Path(conversion.target), samples)
+        samples = within_range(samples[: round(conversion.max_seconds * audio.SAMPLE_RATE)])
+        write_flac(Path(conversion.target), samples)
         return {"seconds": round(len(samples) / audio.SAMPLE_RATE, 6)}
     except audio.AudioError as error:
         detail = f"{conversion.source}: {error.detail}"
@@ -119,7 +119,8 @@ def _part(source: str | bytes, conversion: Conversion, limit: float) -> np.ndarr
     return samples[begin:end]
 
 
-def _within_range(samples: np.ndarray) -> np.ndarray:
+def within_range(samples: np.ndarray) -> np.ndarray:
+    """Samples in [-1, 1], scaled down if they overshoot. Raises RecordError: silence, or another scale."""
     peak = np.abs(samples).max()
     if peak == 0:
         raise RecordError("silent_audio", "every sample is zero", "remove the record")
@@ -128,7 +129,8 @@ def _within_range(samples: np.ndarray) -> np.ndarray:
     return samples / max(peak, 1.0)
 
 
-def _write(target: Path, samples: np.ndarray) -> None:
+def write_flac(target: Path, samples: np.ndarray) -> None:
+    """Writes 16 kHz mono FLAC, whole or not at all."""
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f"{target.stem}.tmp.flac")
     audio.write(temporary, samples)
