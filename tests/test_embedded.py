@@ -205,4 +205,4 @@ def test_the_job_reads_gin(tmp_path, monkeypatch):
     monkeypatch.setattr(build_corpus, "build_embedded_corpus", built.append)
     gin = Path(__file__).parents[1] / "gin/corpora/embedded.gin"
     build_corpus.main([f"--gin_file={gin}", "--gin.EmbeddedCorpusConfig.seed=7"])
-    assert built[0].seed == 7 and built[0].train_scenes == 2000
+    assert built[0].seed == 7 and built[0].train_scenes == 2500

@@ -28,6 +28,7 @@ class EmbeddedCorpusConfig:
         directory: receives `manifest.jsonl`, `corpus.json` and `audio/`; an earlier build there is replaced.
         seed: same seed, same versions of numpy, soxr and hibari-tts, same machine: same bytes.
         train_scenes, validation_scenes, test_scenes: how many; the last two are new combinations of events.
+        event_counts: shares of scenes with 1, 2, 3 and 4 events; they sum to 1.
         text_documents: text-only records, a tenth of them for validation.
         workers: processes that render.
     """
@@ -37,8 +38,14 @@ class EmbeddedCorpusConfig:
     train_scenes: int = 2000
     validation_scenes: int = 64
     test_scenes: int = 128
+    event_counts: tuple[float, ...] = (0.4, 0.3, 0.2, 0.1)
     text_documents: int = 400
     workers: int = 2
+
+    def __post_init__(self):
+        shares = self.event_counts
+        if len(shares) != scenes.MAX_EVENTS or min(shares) < 0 or abs(sum(shares) - 1) > 1e-6:
+            raise ValueError(f"event_counts must be {scenes.MAX_EVENTS} shares that sum to 1, got {shares}")
 
 
 def build_embedded_corpus(config: EmbeddedCorpusConfig) -> Path:
@@ -77,8 +84,9 @@ def _clear(directory: Path) -> None:
 def draw_plans(config: EmbeddedCorpusConfig) -> list[tuple[str, int, scenes.Plan]]:
     """(split, index, plan) of every scene; no combination of validation or test occurs in training."""
     rng = np.random.default_rng([config.seed, 0])
-    held_out = scenes.held_out_plans(rng, config.validation_scenes + config.test_scenes)
-    train = scenes.training_plans(rng, config.train_scenes, held_out)
+    counts = config.event_counts
+    held_out = scenes.held_out_plans(rng, config.validation_scenes + config.test_scenes, counts)
+    train = scenes.training_plans(rng, config.train_scenes, counts, held_out)
     splits = {
         "train": train,
         "validation": held_out[: config.validation_scenes],

@@ -1,7 +1,7 @@
 """Scenes: what happens (a plan of one to four events), and how it sounds (a mix with known onsets and levels)."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Float32
@@ -16,7 +16,6 @@ LEVELS = {"loud": -13.0, "medium": -20.0, "soft": -27.0}
 NOISE = {"hardly any background noise": -70.0, "a faint hiss": -46.0}
 
 _DOMAIN_SHARES = {"sound": 0.4, "speech": 0.35, "music": 0.25}
-_COUNT_SHARES = (0.16, 0.28, 0.28, 0.28)  # of scenes with 1, 2, 3 and 4 events
 _SOUND_SECONDS = (0.5, 0.8)
 _GAP_SECONDS = (0.08, 0.25)
 _EDGE_SECONDS = (0.1, 0.2)
@@ -47,9 +46,9 @@ def combination(plan: Plan) -> tuple:
     return plan if len(plan) == 1 else tuple(event.kind for event in plan)
 
 
-def draw_plan(rng: np.random.Generator) -> Plan:
-    """One to four random events, no two equal neighbours."""
-    count = rng.choice(np.arange(1, MAX_EVENTS + 1), p=_COUNT_SHARES)
+def draw_plan(rng: np.random.Generator, counts: Sequence[float]) -> Plan:
+    """One to four random events, no two equal neighbours; `counts` are the shares of plans with 1, 2, 3 and 4."""
+    count = rng.choice(np.arange(1, MAX_EVENTS + 1), p=counts)
     plan = [_draw_event(rng)]
     while len(plan) < count:
         event = _draw_event(rng)
@@ -73,24 +72,26 @@ def _pick(rng: np.random.Generator, options):
     return options[rng.integers(len(options))]
 
 
-def held_out_plans(rng: np.random.Generator, count: int) -> list[Plan]:
+def held_out_plans(rng: np.random.Generator, count: int, counts: Sequence[float]) -> list[Plan]:
     """Plans of distinct combinations for validation and test.
 
     A sound alone is never held out: there are only as many such combinations as sounds, and training needs them.
     """
     plans: dict[tuple, Plan] = {}
     while len(plans) < count:
-        plan = draw_plan(rng)
+        plan = draw_plan(rng, counts)
         if len(plan) > 1 or plan[0].domain != "sound":
             plans.setdefault(combination(plan), plan)
     return list(plans.values())
 
 
-def training_plans(rng: np.random.Generator, count: int, held_out: list[Plan]) -> Iterator[Plan]:
+def training_plans(
+    rng: np.random.Generator, count: int, counts: Sequence[float], held_out: list[Plan]
+) -> Iterator[Plan]:
     """Plans none of whose combinations is held out."""
     taken = {combination(plan) for plan in held_out}
     while count:
-        plan = draw_plan(rng)
+        plan = draw_plan(rng, counts)
         if combination(plan) not in taken:
             count -= 1
             yield plan
