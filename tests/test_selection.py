@@ -224,8 +224,8 @@ def test_neither_pieces_nor_workers_nor_order_change_the_choice(tmp_path, monkey
     settings = dict(discard_frac=0.3, source_factors={"s": 1.5})
     first, _, _ = run(tmp_path / "a", clips, **settings)
     if change == "piece_size":
-        monkeypatch.setattr(measuring, "PIECE_BYTES", 3000)
-        monkeypatch.setattr(measuring.pieces_of, "__defaults__", (3000,))
+        monkeypatch.setattr(measuring, "PIECE_BYTES", 700)
+        monkeypatch.setattr(measuring.pieces_of, "__defaults__", (700,))
     if change == "workers":
         settings["workers"] = 2
     if change == "order":  # among equals the earlier stays: move whole clusters, not their members

@@ -48,7 +48,7 @@ class Columns:
             with np.load(file, allow_pickle=False) as part:
                 for name in names:
                     parts[name].append(part[name])
-                parts["verdict"].append(_coded(part["verdict"], reasons))
+                parts["verdict"].append(_coded(part["reasons"], part["verdict"], reasons))
                 parts["quotes"].append(part["quotes"] + np.array([rows, 0], np.uint64))
                 sources |= set(map(str, part["sources"]))
                 rows += len(part["id"])
@@ -92,11 +92,12 @@ def _stacked(parts: dict[str, list]) -> dict[str, np.ndarray]:
     return {n: np.concatenate([np.zeros(0, d), *parts[n]]) for n, d in _DTYPES.items()} | {"quotes": quotes}
 
 
-def _coded(verdicts: np.ndarray, reasons: list[str]) -> UInt8[np.ndarray, " n"]:
-    """Indices of `reasons`, which grows by those not met before."""
-    found, index = np.unique(verdicts, return_inverse=True)
-    reasons += [str(reason) for reason in found if str(reason) not in reasons]
-    return np.array([reasons.index(str(reason)) for reason in found], np.uint8)[index]
+def _coded(
+    names: np.ndarray, verdict: UInt8[np.ndarray, " n"], reasons: list[str]
+) -> UInt8[np.ndarray, " n"]:
+    """Indices of `names` as indices of `reasons`, which grows by those not met before."""
+    reasons += [str(name) for name in names if str(name) not in reasons]
+    return np.array([reasons.index(str(name)) for name in names], np.uint8)[verdict]
 
 
 def _repeated(ids: UInt64[np.ndarray, " n"]) -> Int64[np.ndarray, " k"]:

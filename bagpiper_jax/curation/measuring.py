@@ -86,11 +86,13 @@ def measure(piece: Piece, measures: Measures) -> None:
     ids = np.array([id_hash(clip.id) for clip in clips], np.uint64)
     if measures.near_duplicates:
         _save_signatures(piece, [clip.caption for clip in clips], columns, measures.near_duplicates)
+    reasons, verdict = np.unique([column["verdict"] for column in columns], return_inverse=True)
     quotes = [(row, id_hash(other)) for row, clip in enumerate(clips) for other in _quoted(clip)]
     _save(
         f"{piece.stem}.npz",
         id=ids,
-        verdict=np.array([column["verdict"] for column in columns], str),
+        reasons=reasons.astype(str),
+        verdict=verdict.astype(np.uint8),
         domain=np.array([DOMAINS.index(column["domain"]) for column in columns], np.uint8),
         score=np.array([column["score"] for column in columns], np.float32),
         factor=np.array([column["factor"] for column in columns], np.float32),
