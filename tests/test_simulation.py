@@ -37,10 +37,7 @@ def test_defaults_are_the_references():
     assert CaptionConfig(("a",), "b").caption_filter == CaptionFilter()
 
 
-def test_dialogues_are_those_that_tuning_reads(tmp_path):
-    from tasks import settings as task_settings
-    from tasks import sft  # loads TensorFlow
-
+def test_a_clip_becomes_three_dialogues(tmp_path):
     corpus(tmp_path, 2)
     with endpoint(simulated_answers.answer) as server:
         simulate(SimulateConfig(**settings(tmp_path, server), system_prompt="You make audio."))
@@ -59,10 +56,7 @@ def test_dialogues_are_those_that_tuning_reads(tmp_path):
         ["assistant", "audio", "c0.realistic"],
     ]
     assert clips["c0.imaginary"].dialogue[1][2] == IMAGINARY
-    task_settings.configure(task_settings.Settings(str(tmp_path)))
-    assert sft.generation(clip, rng=None) == clip.dialogue
-    about = clips["c0.understanding"]
-    assert sft.understanding(about, rng=None) == about.dialogue == [
+    assert clips["c0.understanding"].dialogue == [
         ["user", "audio", "c0.understanding"],
         ["user", "text", "What is the weather like?"],
         ["assistant", "text", f"Caption of the audio: {clip.caption}\n\n<think>\n{EVIDENCE}\n</think>\n\nIt rains."],
