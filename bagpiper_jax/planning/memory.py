@@ -1,13 +1,15 @@
 """Bytes of a step on one chip: measured by the compiler, or estimated where no compiler for the chip is at hand."""
 
+import dataclasses
 import math
 from typing import Any
 
 import jax
 from jax.sharding import Mesh
 
+from bagpiper_jax.parallel import MeshConfig
 from bagpiper_jax.training.config import TrainConfig
-from bagpiper_jax.training.state import abstract_state
+from bagpiper_jax.training.state import TrainState, abstract_state
 
 GIB = 1 << 30
 
@@ -28,7 +30,7 @@ def exhausted_memory(used_gib: float, train: TrainConfig, mesh: Mesh) -> dict[st
 def estimated_memory(train: TrainConfig, mesh: Mesh) -> dict[str, float]:
     """GiB per chip, the temporaries by rule of thumb: gradients, layer inputs, one layer's work, logits of a chunk."""
     decoder, sizes = train.model.decoder, state_bytes(train, mesh)
-    trainable = bytes_per_chip(abstract_state(train, mesh).trainable)
+    trainable = bytes_per_chip(_state(train, mesh).trainable)
     rows = max(1, train.batch.rows // train.accumulation // math.prod(mesh.shape.values()))
     slots = rows * train.batch.slots
     saved = _SAVED.get(decoder.remat, 1) * decoder.layers * slots * decoder.width * 2
@@ -50,7 +52,7 @@ def _named(total: float, temporaries: float, train: TrainConfig, mesh: Mesh) -> 
 
 def state_bytes(train: TrainConfig, mesh: Mesh) -> dict[str, int]:
     """Bytes of parameters and of the optimizer on one chip."""
-    state = abstract_state(train, mesh)
+    state = _state(train, mesh)
     return {"parameters": bytes_per_chip(state.parameters), "optimizer": bytes_per_chip(state.opt_state)}
 
 
@@ -61,5 +63,12 @@ def bytes_per_chip(tree: Any) -> int:
 
 def checkpoint_gib(train: TrainConfig, mesh: Mesh) -> float:
     """GiB of one checkpoint: the whole state, once."""
-    leaves = jax.tree.leaves(abstract_state(train, mesh))
+    leaves = jax.tree.leaves(_state(train, mesh))
     return sum(x.size * x.dtype.itemsize for x in leaves) / GIB
+
+
+def _state(train: TrainConfig, mesh: Mesh) -> TrainState:
+    """The abstract state, made once for all candidates of a search that agree on the mesh."""
+    decoder = dataclasses.replace(train.model.decoder, remat="none")
+    model = dataclasses.replace(train.model, decoder=decoder)
+    return abstract_state(dataclasses.replace(train, model=model, accumulation=1, mesh=MeshConfig()), mesh)

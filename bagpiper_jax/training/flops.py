@@ -5,12 +5,9 @@ XLA's own count is no use: it counts the body of a layer scan once, and nothing 
 
 import dataclasses
 
-import jax
-
 from bagpiper_jax.models.configs import AudioTowerConfig, DecoderConfig
-from bagpiper_jax.training import freezing
 from bagpiper_jax.training.config import TrainConfig
-from bagpiper_jax.training.state import initial_parameters
+from bagpiper_jax.training.freezing import STAGES
 
 FORWARD, ACTIVATIONS, WEIGHTS = 2, 2, 2
 """FLOPs per weight and slot: of the forward pass, and of the gradients of activations and of weights."""
@@ -52,10 +49,9 @@ class StepFlops:
 def step_flops(train: TrainConfig) -> StepFlops:
     """FLOPs of one step of a run, all micro-batches together."""
     model, rows, slots = train.model, train.batch.rows, train.batch.slots
-    trainable, _ = freezing.split(dict.fromkeys(parameter_names(train)), train.stage)
-    trains = {part: any(n.startswith(part) for n in trainable) for part in ("decoder/layers", "tower")}
-    decoder_cost = FORWARD + ACTIVATIONS + WEIGHTS * trains["decoder/layers"]
-    tower_cost = FORWARD + (ACTIVATIONS + WEIGHTS) * trains["tower"]
+    trains = {part: not part.startswith(STAGES[train.stage]) for part in ("decoder/layers/", "tower/")}
+    decoder_cost = FORWARD + ACTIVATIONS + WEIGHTS * trains["decoder/layers/"]
+    tower_cost = FORWARD + (ACTIVATIONS + WEIGHTS) * trains["tower/"]
     tokens = rows * slots
     scores = 2 * slots * model.decoder.layers * model.decoder.heads * model.decoder.head_width
     decoder = tokens * decoder_weights(model.decoder)
@@ -66,7 +62,7 @@ def step_flops(train: TrainConfig) -> StepFlops:
     recomputed = (
         FORWARD * decoder * _RECOMPUTES_PRODUCTS.get(model.decoder.remat, 1)
         + attention / 6 * _RECOMPUTES_SCORES.get(model.decoder.remat, 1)
-        + FORWARD * tower * trains["tower"] * _RECOMPUTES_PRODUCTS.get(model.tower.remat, 1)
+        + FORWARD * tower * trains["tower/"] * _RECOMPUTES_PRODUCTS.get(model.tower.remat, 1)
     )
     return StepFlops(decoder_cost * decoder, attention, tower_cost * tower, (2 + 2 + 2) * head, recomputed)
 
@@ -74,11 +70,6 @@ def step_flops(train: TrainConfig) -> StepFlops:
 _RECOMPUTES_PRODUCTS = {"none": 0, "dots": 0, "attention": 1, "full": 1}
 _RECOMPUTES_SCORES = {"none": 0, "dots": 1, "attention": 0, "full": 1}
 """Whether a remat policy runs the matrix products and the attention of a layer again; others as "full"."""
-
-
-def parameter_names(train: TrainConfig) -> list[str]:
-    """Paths of all parameters of a run's model."""
-    return list(jax.eval_shape(lambda: initial_parameters(train.model, 0)))
 
 
 def decoder_weights(config: DecoderConfig) -> int:
