@@ -10,6 +10,7 @@ import argparse
 import dataclasses
 import logging
 import sys
+import textwrap
 import tokenize
 import typing
 
@@ -92,7 +93,8 @@ def _parse_flags(root: type, argv: list[str], description: str | None) -> tuple[
     fields = ", ".join(f.name for f in dataclasses.fields(root))
     parser = argparse.ArgumentParser(
         description=description or (root.__doc__ or "").split("\n")[0],
-        epilog=f"--gin.{root.__name__}.FIELD=VALUE overrides a field: {fields}",
+        epilog=textwrap.fill(f"--gin.{root.__name__}.FIELD=VALUE overrides a field: {fields}", 100),
+        formatter_class=argparse.RawDescriptionHelpFormatter,  # a job's own lines stay lines
     )
     parser.add_argument("--gin_file", action="append", default=[], help="a gin file; repeatable, later wins")
     known, rest = parser.parse_known_args(argv)

@@ -27,3 +27,18 @@ def test_the_limits_are_those_of_the_table():
     assert table == {
         field.name: str(field.default).removesuffix(".0") for field in dataclasses.fields(MixtureLimits)
     }
+
+
+def test_help_keeps_the_lines_of_the_job(capsys):
+    with pytest.raises(SystemExit) as ended:
+        inspect_data.main(["--help"])
+    said = capsys.readouterr().out
+    assert ended.value.code == 0 and max(map(len, said.splitlines())) <= 120
+    for flag in (
+        "--validate",
+        "--step=1200 --row=3",
+        "--id=CLIP",
+        "--compare=OTHER.lock.json",
+        "--html=PAGE.html",
+    ):
+        assert f"\n    {flag}  " in said
