@@ -2,8 +2,9 @@
 
     python benchmarks/checkpoints.py --gin_file=gin/runs/nano_pretrain.gin [--gin.DecoderConfig.width=…]
 
-Makes the run's state at random, saves it in a temporary directory under the working directory, drops the files from
-memory, restores it, drops them again, and reads the same files one after the other. Prints one JSON object.
+Makes the run's state, with random moments (zeros would compress), saves it in a temporary directory under the working
+directory, drops the files from memory, restores it, drops them again, and reads the same files one after the other.
+Prints one JSON object; `cpu_seconds` are those of all threads of this process.
 """
 
 import json
@@ -14,6 +15,7 @@ import time
 from pathlib import Path
 
 import jax
+import numpy as np
 
 from bagpiper_jax import configuration, parallel
 from bagpiper_jax.training.checkpoints import Checkpoints
@@ -21,6 +23,13 @@ from bagpiper_jax.training.config import TrainConfig
 from bagpiper_jax.training.state import abstract_state, create_state
 
 BLOCK = 16 << 20
+
+
+def random_state(config: TrainConfig, mesh):
+    state, rng = create_state(config, mesh), np.random.default_rng(0)
+    is_float = lambda x: x.ndim and x.dtype == np.float32  # noqa: E731
+    fill = lambda x: jax.device_put(rng.random(x.shape, np.float32), x.sharding) if is_float(x) else x  # noqa: E731
+    return jax.block_until_ready(jax.tree.map(fill, state))
 
 
 def files(root: Path) -> list[Path]:
@@ -45,15 +54,15 @@ def read_all(root: Path) -> None:
 def main() -> None:
     config = configuration.load(TrainConfig, sys.argv[1:])
     mesh = parallel.make_mesh(config.mesh)
-    state = jax.block_until_ready(create_state(config, mesh))
+    state = random_state(config, mesh)
     size = sum(x.nbytes for x in jax.tree.leaves(state))
     with tempfile.TemporaryDirectory(dir=".") as directory, Checkpoints(directory) as checkpoints:
-        seconds, root = {}, Path(directory)
+        seconds, cpu_seconds, root = {}, {}, Path(directory)
 
         def timed(name: str, function, *arguments):
-            began = time.perf_counter()
+            began, cpu_began = time.perf_counter(), time.process_time()
             result = function(*arguments)
-            seconds[name] = time.perf_counter() - began
+            seconds[name], cpu_seconds[name] = time.perf_counter() - began, time.process_time() - cpu_began
             return result
 
         timed("save_blocking", checkpoints.save, state, {}, {})
@@ -69,6 +78,7 @@ def main() -> None:
         "state_mib": round(size / 2**20, 1),
         "stored_mib": round(stored / 2**20, 1),
         "seconds": {name: round(s, 3) for name, s in seconds.items()},
+        "cpu_seconds": {name: round(s, 3) for name, s in cpu_seconds.items()},
         "restore_mib_per_second": round(size / 2**20 / seconds["restore"], 1),
         "disk_mib_per_second": round(stored / 2**20 / seconds["sequential_read"], 1),
         "restore_over_disk": round(seconds["sequential_read"] / seconds["restore"], 3),

@@ -154,3 +154,16 @@ def test_full_disk_is_an_error_that_names_directory_and_remedy(saved, tmp_path, 
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert str(run) in str(error.value)
     assert Checkpoints(run, 2).latest() == 5
+
+
+def test_damaged_checkpoint_is_refused_with_the_way_to_the_one_before_it(saved, tmp_path):
+    run = tmp_path / "checkpoints"
+    shutil.copytree(saved / "checkpoints", run)
+    for path in (run / "5" / "parameters").rglob("d/*"):
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    like = abstract_state(CONFIG, mesh_of(CONFIG))
+    with pytest.raises(CheckpointError, match=r"(?s)checkpoints/5.*move it away and run the same"):
+        Checkpoints(run, 2).restore(5, like)
+    shutil.rmtree(run / "5")
+    assert Checkpoints(run, 2).latest() == 4
+    assert int(Checkpoints(run, 2).restore(4, like)[0].step) == 4

@@ -9,7 +9,6 @@ Orbax makes a checkpoint visible only once it is complete; one torn by a crash i
 start. Trees are stored as nested dicts named like the parameters, so files need none of our classes to be read.
 """
 
-import contextlib
 import dataclasses
 import logging
 import os
@@ -28,6 +27,10 @@ from bagpiper_jax.training.state import TrainState, flatten, unflatten
 _log = logging.getLogger(__name__)
 
 _MOST_NAMES = 12
+_DAMAGED = (
+    "If its storage works, it is damaged: move it away and run the same command again, which then takes the "
+    "checkpoint before it"
+)
 
 
 class CheckpointError(RuntimeError):
@@ -53,9 +56,13 @@ class Checkpoints:
     def __init__(self, directory: str | os.PathLike, keep: int = 3):
         self.directory = _absolute(directory)
         options = ocp.CheckpointManagerOptions(max_to_keep=keep)
-        with self._explained("open"):
+        try:
             self._remove_torn()
             self._manager = ocp.CheckpointManager(self.directory, options=options)
+        except Exception as error:
+            raise CheckpointError(
+                f"cannot open {self.directory}: {error}. Check its permissions, or choose another output"
+            ) from error
         self._begun, self._failures, self._retry_at = -1, 0, None
 
     def latest(self) -> int | None:
@@ -104,7 +111,7 @@ class Checkpoints:
             self._manager.wait_until_finished()
             self._manager.check_for_errors()
         except Exception as error:
-            raise SaveError(self._explain("write", error)) from error
+            raise SaveError(self._explain(error)) from error
 
     def _begin(self, state: TrainState, data: dict, provenance: dict) -> None:
         self._begun = int(state.step)
@@ -124,7 +131,7 @@ class Checkpoints:
         # Among several processes each one sees another failure, or none; a restart of all is what agrees them.
         pauses = RETRY_SECONDS if jax.process_count() == 1 else ()
         if self._failures >= len(pauses):
-            raise SaveError(self._explain("write", error)) from error
+            raise SaveError(self._explain(error)) from error
         pause = pauses[self._failures]
         self._failures += 1
         self._retry_at = time.monotonic() + pause
@@ -145,15 +152,15 @@ class Checkpoints:
         optimizer = _optimizer_tree(like)
         _require_match(where / "parameters", flatten(_stored(where / "parameters")), like.parameters)
         _require_match(where / "optimizer", flatten(_stored(where / "optimizer")), flatten(optimizer))
-        with self._explained("read"):
-            items = self._manager.restore(
-                step,
-                args=ocp.args.Composite(
-                    parameters=ocp.args.StandardRestore(unflatten(like.parameters)),
-                    optimizer=ocp.args.StandardRestore(optimizer),
-                    data=ocp.args.JsonRestore(),
-                ),
-            )
+        wanted = ocp.args.Composite(
+            parameters=ocp.args.StandardRestore(unflatten(like.parameters)),
+            optimizer=ocp.args.StandardRestore(optimizer),
+            data=ocp.args.JsonRestore(),
+        )
+        try:
+            items = self._manager.restore(step, args=wanted)
+        except Exception as error:  # TensorStore has many kinds for a damaged file
+            raise CheckpointError(f"cannot read {where}: {error}. {_DAMAGED}") from error
         parameters, moments = flatten(items.parameters), flatten(items.optimizer)
         paths, structure = jax.tree_util.tree_flatten_with_path(like.opt_state)
         opt_state = structure.unflatten([moments[f"state/{parameter_path(path)}"] for path, _ in paths])
@@ -175,7 +182,7 @@ class Checkpoints:
             self.close()
         except Exception as error:
             if kind is None:
-                raise SaveError(self._explain("write", error)) from error
+                raise SaveError(self._explain(error)) from error
 
     def _remove_torn(self) -> None:
         if not self.directory.exists() or jax.process_index():
@@ -185,17 +192,10 @@ class Checkpoints:
                 _log.warning("%s was never completed (a crash or kill while saving); removing it", entry)
                 entry.rmtree()
 
-    @contextlib.contextmanager
-    def _explained(self, verb: str):
-        try:
-            yield
-        except Exception as error:
-            raise CheckpointError(self._explain(verb, error)) from error
-
-    def _explain(self, verb: str, error: Exception) -> str:
-        complete = getattr(self, "_manager", None) and self._manager.latest_step()
+    def _explain(self, error: Exception) -> str:
+        complete = self._manager.latest_step()
         return (
-            f"cannot {verb} checkpoint in {self.directory}: {error}. Last complete checkpoint: "
+            f"cannot write checkpoint in {self.directory}: {error}. Last complete checkpoint: "
             f"{'none' if complete is None else f'step {complete}'}. Free space or permissions there, or "
             "choose another output directory, and run the same command again to continue"
         )
@@ -249,7 +249,7 @@ def _stored(where: epath.Path) -> dict:
         with ocp.StandardCheckpointer() as checkpointer:
             metadata = checkpointer.metadata(where)
     except (OSError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{where} is no readable checkpoint: {error}") from error
+        raise CheckpointError(f"{where} is no readable checkpoint: {error}. {_DAMAGED}") from error
     return getattr(metadata, "item_metadata", metadata).tree
 
 
