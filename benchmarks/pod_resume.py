@@ -1,6 +1,7 @@
-"""A run on four processes, stopped by SIGTERM and continued on two: its losses beside those of an undisturbed run.
+r"""A run on four processes, stopped by SIGTERM and continued on two: its losses beside those of an undisturbed run.
 
-    python benchmarks/pod_resume.py --gin_file=gin/runs/nano_pretrain.gin --gin.TrainConfig.steps=20 [--gin.…]
+    python benchmarks/pod_resume.py --gin_file=gin/runs/nano_pretrain.gin --gin.TrainConfig.steps=20 \
+        --gin.BatchShape.rows=4
 
 Runs the gin run three times in a temporary directory, on pods of this machine with four devices in all: four
 processes to the end; four until SIGTERM, at half of the steps, then two with two devices each; and the same, then four
