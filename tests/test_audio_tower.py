@@ -9,6 +9,7 @@ import tiny_models
 from flax import nnx
 
 from bagpiper_jax.interop import tower as names
+from bagpiper_jax.models import audio_tower
 from bagpiper_jax.models.audio_tower import halved
 
 LENGTHS = (1, 7, 8, 9, 50, 99, 100, 101, 799, 800, 801, 1637, 3000)
@@ -104,3 +105,26 @@ def test_features_of_padding_chunks_are_finite():
     model, _, clips = make(4)
     batch = tiny_models.chunked([clips[0]], spare=3)
     assert np.isfinite(np.asarray(jax.jit(lambda: model.tower(**batch))())).all()
+
+
+@pytest.mark.parametrize("frames, bins", [(6, 8), (25, 16), (13, 5)])
+def test_convolution_by_rows_is_the_convolution(frames, bins):
+    """Through `Convolution`, wide enough for it, with its gradients."""
+    graph, state = nnx.split(audio_tower.Convolution(128, 3, rngs=nnx.Rngs(0)))
+    x = jax.random.normal(jax.random.key(1), (2, frames, bins, 128))
+
+    def convolved(x, kernel):
+        return nnx.merge(graph, {**state, "kernel": nnx.Param(kernel)})(x)
+
+    def plain(x, kernel):
+        x = jax.lax.conv_general_dilated(
+            x, kernel, (2, 2), ((1, 1), (1, 1)), dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+        return jax.nn.gelu(x, approximate=False)
+
+    kernel = state["kernel"][...]
+    (ours, pull), (expected, pull_expected) = (jax.vjp(f, x, kernel) for f in (convolved, plain))
+    np.testing.assert_allclose(ours, expected, atol=1e-5)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), pull(ours), pull_expected(expected)
+    )

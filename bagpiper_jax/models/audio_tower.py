@@ -14,6 +14,8 @@ from bagpiper_jax.models.configs import AudioTowerConfig
 
 CHUNK_FRAMES = 100
 CHUNK_TOKENS = 13
+_WIDE = 128
+"""Channels from which on a CPU convolves by rows."""
 
 
 def halved(length):
@@ -31,14 +33,30 @@ class Convolution(nnx.Module):
         self.bias = nnx.Param(jnp.zeros(outputs))
 
     def __call__(self, x: Float[Array, "N F M I"]) -> Float[Array, "N F2 M2 O"]:
-        x = jax.lax.conv_general_dilated(
-            x,
-            self.kernel.astype(x.dtype),
-            window_strides=(2, 2),
-            padding=((1, 1), (1, 1)),
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        )
+        kernel = self.kernel.astype(x.dtype)
+        if kernel.shape[2] >= _WIDE:
+            x = jax.lax.platform_dependent(x, kernel, cpu=by_rows, default=_convolve)
+        else:
+            x = _convolve(x, kernel)
         return jax.nn.gelu(x + self.bias.astype(x.dtype), approximate=False)
+
+
+def _convolve(x: Float[Array, "N F M I"], kernel: Float[Array, "3 3 I O"]) -> Float[Array, "N F2 M2 O"]:
+    return jax.lax.conv_general_dilated(
+        x, kernel, (2, 2), ((1, 1), (1, 1)), dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+
+
+def by_rows(x: Float[Array, "N F M I"], kernel: Float[Array, "3 3 I O"]) -> Float[Array, "N F2 M2 O"]:
+    """The same as a sum of three convolutions over mel bins alone, which XLA's CPU backend runs at twice the speed."""
+    count, frames = len(x), halved(x.shape[1])
+    x = jnp.pad(x, ((0, 0), (1, 1), (0, 0), (0, 0)))
+    rows = (x[:, i : i + 2 * frames - 1 : 2].reshape(count * frames, *x.shape[2:]) for i in range(3))
+    found = sum(
+        jax.lax.conv_general_dilated(row, k, (2,), ((1, 1),), dimension_numbers=("NWC", "WIO", "NWC"))
+        for row, k in zip(rows, kernel, strict=True)
+    )
+    return found.reshape(count, frames, *found.shape[1:])
 
 
 class TowerLayer(nnx.Module):
