@@ -14,6 +14,7 @@ With --run=gin/runs/nano_pretrain.gin instead of a lock, all settings are those 
 """
 
 import dataclasses
+import os
 import re
 import sys
 
@@ -49,7 +50,10 @@ def main(argv: list[str] | None = None) -> int:
         view = inspect(config)
     except (CacheError, CodeStoreError, DialogueError, PlanError, RecordError, TokenizerError) as error:
         sys.exit(f"inspect_data: {error}")
-    print(view.said)
+    try:
+        print(view.said, flush=True)
+    except BrokenPipeError:  # a reader such as `head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return EXIT_VIOLATED if view.violated else 0
 
 

@@ -21,7 +21,7 @@ class MixtureLimits:
     max_epochs: float = 40.0
     max_over_long: float = 0.05
     max_rejected: float = 0.01
-    min_packing: float = 0.95
+    min_packing: float = 0.9
     allow_stale: bool = False
 
     def __post_init__(self):

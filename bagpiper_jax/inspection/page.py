@@ -130,7 +130,7 @@ def validation_parts(found: Validation, vocabulary: Vocabulary | None) -> list[s
         f"<li><b>{escape(v.rule)}</b> {escape(v.place)}: {escape(v.found)}. <em>{escape(v.remedy)}.</em></li>"
         for v in found.violations
     )
-    breached = f'<h2 class="fault">{len(found.violations)} violations</h2><ol class="violations">{items}</ol>'
+    breached = f'<h2 class="fault">{text.count_violations(found)}</h2><ol class="violations">{items}</ol>'
     valid = '<h2 class="sound">Valid: no limit is violated</h2>'
     verdict = f"<section>{breached if items else valid}</section>"
     notes = "".join(f"<li>{escape(note)}</li>" for note in found.notes)

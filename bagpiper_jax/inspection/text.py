@@ -102,8 +102,13 @@ def describe_validation(found: Validation) -> str:
     lines += [f"note: {note}" for note in found.notes]
     if not found.violations:
         return "\n".join([*lines, "valid: no limit is violated"])
-    lines.append(f"INVALID, {len(found.violations)} violations:")
+    lines.append(f"INVALID, {count_violations(found)}:")
     return "\n".join([*lines, *(f"  {violation}" for violation in found.violations)])
+
+
+def count_violations(found: Validation) -> str:
+    count = len(found.violations)
+    return f"{count} violation{'s' if count > 1 else ''}"
 
 
 def _glance(row: ShownRow) -> str:
