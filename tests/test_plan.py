@@ -16,6 +16,7 @@ from bagpiper_jax import plan as job
 from bagpiper_jax.data.batch import BatchShape
 from bagpiper_jax.models.configs import BagpiperConfig, DecoderConfig
 from bagpiper_jax.parallel import MeshConfig
+from bagpiper_jax.planning import plan as planning
 from bagpiper_jax.planning.devices import PlanError, cpu_devices
 from bagpiper_jax.planning.memory import estimated_memory
 from bagpiper_jax.planning.plan import PlanConfig, Target, plan, target
@@ -108,6 +109,25 @@ def test_what_does_not_fit_names_the_knobs_to_turn():
     assert any("accumulation = 8" in knob for knob in result["advice"])
     copies = dataclasses.replace(train, mesh=MeshConfig(replica=8, fsdp=1))
     assert any("MeshConfig.fsdp" in knob for knob in plan(copies, gpu)["advice"])
+
+
+def test_a_step_that_the_compiler_refuses_is_reported_with_what_it_would_take(monkeypatch):
+    def refuse(*_):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Used 20.50G of 15.75G hbm. Exceeded by 4.75G.")
+
+    monkeypatch.setattr(planning, "compile_step", refuse)
+    result = plan(TRAIN, Target(cpu_devices(2), find_slice("2xv5e:1x1"), "2xv5e:1x1"))
+    assert result["fits"] is False and result["hbm_gib_per_chip"]["total"] == 20.5 and result["advice"]
+    assert "roofline_seconds" not in result and "DOES NOT FIT 15.75" in table(result)
+
+
+def test_other_compiler_errors_are_not_taken_for_a_lack_of_memory(monkeypatch):
+    def refuse(*_):
+        raise jax.errors.JaxRuntimeError("INTERNAL: Mosaic failed to compile")
+
+    monkeypatch.setattr(planning, "compile_step", refuse)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="Mosaic"):
+        plan(TRAIN, Target(cpu_devices(2), None))
 
 
 def test_unknown_slices_and_impossible_meshes_are_clear_errors():

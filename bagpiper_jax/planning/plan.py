@@ -52,10 +52,12 @@ class Target:
     Attributes:
         devices: as JAX knows them; virtual CPU devices stand in for GPUs.
         slice: None for virtual CPU devices as such.
+        name: of the slice.
     """
 
     devices: list[jax.Device]
     slice: Slice | None
+    name: str = ""
 
     @property
     def chip(self) -> Chip | None:
@@ -85,7 +87,8 @@ def target(config: PlanConfig) -> Target:
     wanted = wanted_slice(config)
     if wanted is None:
         return Target(cpu_devices(config.devices), None)
-    return Target(tpu_devices(wanted) if wanted.topology else cpu_devices(wanted.chips), wanted)
+    devices = tpu_devices(wanted) if wanted.topology else cpu_devices(wanted.chips)
+    return Target(devices, wanted, config.topology or config.train.slice)
 
 
 def plan(train: TrainConfig, target: Target) -> dict[str, Any]:
@@ -105,7 +108,7 @@ def plan(train: TrainConfig, target: Target) -> dict[str, Any]:
     limit, used = chip and chip.hbm_gib, measured["hbm_gib_per_chip"]
     fits = measured.pop("compiled", True) and (None if limit is None else used["total"] <= limit)
     return {
-        "slice": train.slice,
+        "slice": target.name,
         "chips": chips,
         "device_kind": target.kind,
         "mesh": dict(mesh.shape),

@@ -30,22 +30,26 @@ def search(train: TrainConfig, target: Target, compiles: int) -> list[dict[str, 
     """Plans of the candidates that were compiled, the promising first; ends at the first that fits.
 
     The batch stays what it is: fewer rows at a time mean more accumulation. Candidates are ordered by a roofline of
-    estimated traffic, so what follows the first that fits promises less.
+    estimated traffic, so what follows the first that fits promises less. Where one does not fit, those that are
+    estimated to take as much are passed over.
 
     Args:
         compiles: most candidates to compile.
     """
-    tried = []
-    for candidate in itertools.islice(ranked(train, target), compiles):
+    tried, least = [], math.inf
+    for candidate, estimate in ranked(train, target):
+        if estimate >= least:
+            continue
         logger.info("compiling %s", describe(candidate))
         tried.append({"candidate": describe(candidate), **plan(candidate, target)})
-        if tried[-1]["fits"]:
+        if tried[-1]["fits"] or len(tried) == compiles:
             break
+        least = min(least, estimate)
     return tried
 
 
-def ranked(train: TrainConfig, target: Target) -> list[TrainConfig]:
-    """Candidates that may fit, by their estimated seconds per step; of equals, the one that takes less memory."""
+def ranked(train: TrainConfig, target: Target) -> list[tuple[TrainConfig, float]]:
+    """Candidates that may fit and their estimated GiB, by estimated seconds; of equals, who takes less memory."""
     limit = math.inf if target.chip is None else HOPELESS * target.chip.hbm_gib
     scored = []
     for candidate in candidates(train, target):
@@ -53,7 +57,7 @@ def ranked(train: TrainConfig, target: Target) -> list[TrainConfig]:
         used = memory.estimated_memory(candidate, mesh)["total"]
         if used <= limit:
             scored.append((round(_seconds(candidate, mesh, target), 4), used, candidate))
-    return [candidate for *_, candidate in sorted(scored, key=lambda item: item[:2])]
+    return [(candidate, used) for _, used, candidate in sorted(scored, key=lambda item: item[:2])]
 
 
 def candidates(train: TrainConfig, target: Target) -> Iterator[TrainConfig]:
