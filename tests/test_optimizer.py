@@ -20,9 +20,13 @@ def test_constant_rate_without_warmup():
     assert [float(learning_rate(config, s)) for s in (0, 1000, 10**6)] == [2, 2, 2]
 
 
-def test_adamw_equals_torch_with_clipping_and_decay_mask():
+# Five steps of 0.1 with first moments rounded to 8 bits.
+@pytest.mark.parametrize("mu_dtype, tolerance", [("float32", 2e-5), ("bfloat16", 5 * 0.1 * 2**-8)])
+def test_adamw_equals_torch_with_clipping_and_decay_mask(mu_dtype, tolerance):
     torch = pytest.importorskip("torch")
-    config = OptimizerConfig(peak_rate=0.1, warmup_steps=0, min_ratio=1.0, weight_decay=0.3, clip=0.5)
+    config = OptimizerConfig(
+        peak_rate=0.1, warmup_steps=0, min_ratio=1.0, weight_decay=0.3, clip=0.5, mu_dtype=mu_dtype
+    )
     rng = np.random.default_rng(0)
     values = {EMBEDDING: rng.standard_normal((4, 3)), "decoder/norm": rng.standard_normal(5)}
     ours = {name: jnp.asarray(x, jnp.float32) for name, x in values.items()}
@@ -45,7 +49,9 @@ def test_adamw_equals_torch_with_clipping_and_decay_mask():
         torch.nn.utils.clip_grad_norm_(theirs.values(), 0.5)
         adam.step()
     for name, parameter in theirs.items():
-        np.testing.assert_allclose(ours[name], parameter.detach().numpy(), atol=2e-5)
+        np.testing.assert_allclose(ours[name], parameter.detach().numpy(), atol=tolerance)
+    moments = optax.tree.get(state, "mu"), optax.tree.get(state, "nu")
+    assert [{x.dtype for x in m.values()} for m in moments] == [{jnp.dtype(mu_dtype)}, {jnp.dtype("float32")}]
 
 
 def test_warmup_must_end_before_decay():
