@@ -1,8 +1,9 @@
 """Bytes moved, with rate and remaining time: a bar on a terminal, a log line every ten seconds elsewhere."""
 
 import logging
-import sys
 import time
+
+from bagpiper_jax.training.progress import terminal_bar
 
 _log = logging.getLogger(__name__)
 _SECONDS_BETWEEN_LINES = 10
@@ -20,7 +21,9 @@ class ByteProgress:
     def __init__(self, total: int, what: str, done: int = 0):
         self._total, self._what, self._done, self._start = total, what, done, done
         self._began = self._shown = time.monotonic()
-        self._bar = _bar(total, what, done) if sys.stderr.isatty() else None
+        self._bar = terminal_bar(
+            total=total, initial=done, desc=what, unit="B", unit_scale=True, unit_divisor=1000
+        )
 
     def add(self, count: int) -> None:
         self._done += count
@@ -47,13 +50,3 @@ class ByteProgress:
             self._bar.close()
         else:
             self._line()
-
-
-def _bar(total: int, what: str, done: int):
-    try:
-        from tqdm import tqdm
-    except ImportError:
-        return None
-    return tqdm(
-        total=total, initial=done, desc=what, unit="B", unit_scale=True, unit_divisor=1000, dynamic_ncols=True
-    )

@@ -20,9 +20,7 @@ class Progress:
     def __init__(self, start: int, total: int, active: bool = True):
         self._start, self._total, self._active = start, total, active
         self._began = time.monotonic()
-        self._bar = None
-        if active and sys.stderr.isatty():
-            self._bar = _bar(start, total)
+        self._bar = terminal_bar(initial=start, total=total, unit="step") if active else None
 
     def step(self) -> None:
         if self._bar is not None:
@@ -54,9 +52,10 @@ class Progress:
         return str(datetime.timedelta(seconds=round(seconds)))
 
 
-def _bar(start: int, total: int):
+def terminal_bar(**options):
+    """tqdm's bar; None without tqdm, or where nobody watches a terminal."""
     try:
         from tqdm import tqdm
     except ImportError:
         return None
-    return tqdm(initial=start, total=total, unit="step", dynamic_ncols=True)
+    return tqdm(dynamic_ncols=True, **options) if sys.stderr.isatty() else None
