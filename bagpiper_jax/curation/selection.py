@@ -1,8 +1,8 @@
 """Selecting captions (reference section 1.3): filters, near-duplicates, score-weighted Gumbel top-k, resampling.
 
 Two passes. The first measures every clip, in parallel and once: a killed job goes on at the piece where it was. Then
-columns alone decide, and the second pass writes what was decided. Captions are never held: a clip costs about 80 bytes
-of memory (measured at 1 and 3 million clips), and 610 bytes of disk until the job is done, 512 of them its signature.
+columns alone decide, and the second pass writes what was decided. Captions are never held: a clip costs about 70 bytes
+of memory (benchmarks/curation.py), and 610 bytes of disk until the job is done, 512 of them its signature.
 """
 
 import bisect
