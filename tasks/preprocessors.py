@@ -23,7 +23,7 @@ from bagpiper_jax.data.records import RecordError
 from bagpiper_jax.dialogue import MODALITIES, ROLES, DialogueError, Message
 from bagpiper_jax.manifest import Clip
 from tasks import settings, sources
-from tasks.clip_source import CARRIED_FEATURES
+from tasks.clip_source import CARRIED_FEATURES, FATAL
 
 Author = Callable[[Clip, np.random.Generator], list]
 _log = logging.getLogger(__name__)
@@ -78,6 +78,26 @@ def dialogue_preprocessor(
     return dataset.filter(_is_usable)
 
 
+def encoder_of(task: seqio.Task) -> Callable[[dict], dict] | None:
+    """What `dialogue_preprocessor` makes of one example, if a task has no other preprocessor; else None."""
+    (first, *others) = task.preprocessors or [None]
+    if (
+        others
+        or not isinstance(first, functools.partial)
+        or first.func is not dialogue_preprocessor
+        or first.args
+    ):
+        return None
+    encode = functools.partial(encode_example, **first.keywords)
+    names = [*OUTPUT_FEATURES, "id", "outcome"]
+
+    def features(example: dict) -> dict:
+        values = encode(*(example[name] for name in CARRIED_FEATURES if name in example))
+        return dict(zip(names, values, strict=True)) | {"record": example["clip"]}
+
+    return features
+
+
 def _is_usable(example: dict) -> tf.Tensor:
     fatal = tf.strings.regex_full_match(example["outcome"], "fatal (?s:.*)")
     with tf.control_dependencies([tf.debugging.Assert(~fatal, [example["outcome"]])]):
@@ -105,7 +125,8 @@ def encode_example(
     place = origin.decode("utf-8", "replace")
     if fault:
         reason, _, detail = fault.decode("utf-8", "replace").partition(": ")
-        return [*_no_features().values(), origin, f"rejected {reason}: {place}: {detail}".encode()]
+        outcome = f"fatal {place}: {detail}" if reason == FATAL else f"rejected {reason}: {place}: {detail}"
+        return [*_no_features().values(), origin, outcome.encode()]
     clip = Clip(**json.loads(line))
     carried = {name.decode(): sound for name, sound in zip(names, sounds, strict=True)}
     try:

@@ -5,7 +5,7 @@ import json
 import logging
 import multiprocessing
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -111,14 +111,45 @@ def _write(config: "CacheConfig", name: str, split: str, directory: Path, shard:
         current.text_tokenizer.size, current.codebook_size, current.num_streams, config.max_slots,
         config.max_chunks,
     )  # fmt: skip
-    info = seqio.ShardInfo(shard, shards) if shards > 1 else None
-    dataset = task.get_dataset(
-        sequence_length=None, split=split, use_cached=False, shuffle=False, shard_info=info,
-        try_in_mem_cache=False,  # sources may carry audio
-    )  # fmt: skip
     total = count_inputs(task, split)
     inputs = total // shards + (shard < total % shards)
-    write_shard(dataset.as_numpy_iterator(), inputs, limits, directory, shard, shards)
+    write_shard(_examples(task, split, shard, shards), inputs, limits, directory, shard, shards)
+
+
+def _examples(task, split: str, shard: int, shards: int) -> Iterator[dict]:
+    """A shard of a task's examples as numpy; `next` may raise and go on behind it."""
+    import seqio
+
+    from tasks.preprocessors import encoder_of
+    from tasks.sources import ManifestSource
+
+    encode = encoder_of(task)
+    if encode is not None and isinstance(task.source, ManifestSource):
+        clips = task.source.get_dataset(split, shuffle=False).shard(shards, shard)
+        return _Encoded(clips.as_numpy_iterator(), encode)
+    dataset = task.get_dataset(
+        sequence_length=None, split=split, use_cached=False, shuffle=False,
+        shard_info=seqio.ShardInfo(shard, shards) if shards > 1 else None,
+        try_in_mem_cache=False,  # sources may carry audio
+    )  # fmt: skip
+    return dataset.as_numpy_iterator()
+
+
+class _Encoded:
+    """Examples of a task that consists of our preprocessor alone, encoded here and not from within tf.data.
+
+    Its calls into Python cost more than the work itself. `data.agreement` compares what both give. No generator,
+    since one that raises has ended.
+    """
+
+    def __init__(self, clips: Iterator[dict], encode: Callable[[dict], dict]):
+        self._clips, self._encode = clips, encode
+
+    def __iter__(self) -> "_Encoded":
+        return self
+
+    def __next__(self) -> dict:
+        return self._encode(next(self._clips))
 
 
 def count_inputs(task, split: str) -> int:
