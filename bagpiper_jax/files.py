@@ -16,3 +16,14 @@ def replace(path: str | os.PathLike, content: str | bytes) -> None:
     with open(temporary, "wb") as file:
         file.write(content.encode() if isinstance(content, str) else content)
     os.replace(temporary, path)
+
+
+def synchronize(directory: str | os.PathLike) -> None:
+    """Waits until every file below a directory is on disk, power cuts included."""
+    for folder, _, names in os.walk(directory):
+        for path in (folder, *(os.path.join(folder, name) for name in names)):
+            descriptor = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)

@@ -55,9 +55,9 @@ def written(monkeypatch):
     """Names of the parts that are written from now on."""
     names, write = [], module._Writes.add
 
-    def add(self, stored, name, *part):
-        names.append(name)
-        write(self, stored, name, *part)
+    def add(self, stored, part, *values):
+        names.append(part.name)
+        write(self, stored, part, *values)
 
     monkeypatch.setattr(module._Writes, "add", add)
     return names

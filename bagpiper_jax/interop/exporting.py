@@ -23,6 +23,7 @@ from bagpiper_jax.interop import (
     vllm,
     xcodec,
 )
+from bagpiper_jax.interop.ahead import ahead
 from bagpiper_jax.interop.importing import codec_shapes, model_shapes
 from bagpiper_jax.interop.names import Entry, InterchangeError, Shapes, their_shapes
 from bagpiper_jax.interop.ours import Parameter, open_codec, open_model
@@ -183,16 +184,30 @@ def _parts(table: list[Entry], ours: Mapping[str, Parameter], plan: Plan) -> Ite
     groups: dict[str, dict[int | None, Entry]] = {}
     for entry in table:
         groups.setdefault(entry.ours, {})[entry.index] = entry
-    for name, group in groups.items():
-        parameter, single = ours[name], group.get(None)
-        whole = single is not None and single.layout != "same"
-        for start, stop in parameter.bands(parameter.shape[0] if whole else None):
-            values = parameter.read(start, stop)
-            found = (
-                [(single, values)] if single else [(group[i], values[i - start]) for i in range(start, stop)]
-            )
-            for entry, part in found:
-                yield entry.theirs, np.ascontiguousarray(entry.to_theirs(part), plan[entry.theirs][1])
+    bands = [(name, *band) for name, group in groups.items() for band in _bands(ours[name], group)]
+
+    def theirs(band: tuple[str, int, int]) -> list[tuple[str, np.ndarray]]:
+        name, start, stop = band
+        values, group = ours[name].read(start, stop), groups[name]
+        found = (
+            [(group[None], values)]
+            if None in group
+            else [(group[i], values[i - start]) for i in range(start, stop)]
+        )
+        return [(e.theirs, np.ascontiguousarray(e.to_theirs(part), plan[e.theirs][1])) for e, part in found]
+
+    def size(band: tuple[str, int, int]) -> int:
+        name, start, stop = band
+        return (stop - start) * math.prod(ours[name].shape[1:]) * ours[name].dtype.itemsize
+
+    for parts in ahead(theirs, bands, size):
+        yield from parts
+
+
+def _bands(parameter: Parameter, group: Mapping[int | None, Entry]) -> list[tuple[int, int]]:
+    """What of a parameter is read at once: all of it if it becomes one tensor of another layout."""
+    whole = None in group and group[None].layout != "same"
+    return parameter.bands(parameter.shape[0] if whole else None)
 
 
 def _writer(

@@ -7,15 +7,18 @@ import math
 import os
 import shutil
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import jax
 import numpy as np
 
+from bagpiper_jax import files
 from bagpiper_jax.interop import espnet, fillings, hub_config, qwen3, store, tower, xcodec
+from bagpiper_jax.interop.ahead import ahead
 from bagpiper_jax.interop.fillings import Fillings
 from bagpiper_jax.interop.journal import Journal, checksum
 from bagpiper_jax.interop.names import InterchangeError, Shapes, count
+from bagpiper_jax.interop.ours import OnDemand
 from bagpiper_jax.interop.progress import ByteProgress
 from bagpiper_jax.interop.store import Stored
 from bagpiper_jax.interop.tensors import open_tensors, source_files
@@ -74,9 +77,9 @@ class ImportConfig:
 def import_checkpoint(config: ImportConfig) -> Path:
     """Writes `<output>/parameters`, config.json and the codec, if there is one. Returns the directory.
 
-    About 32 MiB, or one layer of one parameter where that is more, are in memory at once. After a crash or a kill the
-    same command continues: parts that are on disk with their checksum are kept. Until it is complete the result
-    is called `<output>.partial`.
+    A few parts of 32 MiB, or of one layer of one parameter where that is more, are in memory at once. After a crash or
+    a kill the same command continues: parts that are on disk with their checksum are kept. Until it is complete the
+    result is called `<output>.partial`.
 
     Raises:
         InterchangeError: `output` exists, something does not fit the disk, or tensors are missing, unknown or
@@ -88,18 +91,24 @@ def import_checkpoint(config: ImportConfig) -> Path:
     config = dataclasses.replace(config, model=config.model.with_tables(1))
     shapes = model_shapes(config.model)
     parameters, codec = _fillings(config, shapes)
-    files = [file for path in config.sources.values() for file in source_files(path)]
+    sources = [file for path in config.sources.values() for file in source_files(path)]
     partial = output.with_name(output.name + ".partial")
     _require_space(output, shapes, parameters)
-    journal = Journal(partial, _job(config, files))
+    journal = Journal(partial, _job(config, sources))
     if codec and not (partial / CODEC_FILE).exists():
         _write_codec(partial / CODEC_FILE, codec, config)
     extras = {"codec": CODEC_FILE} if codec else {}
-    sources = {name: Path(path).name for name, path in config.sources.items()}
+    imported_from = {name: Path(path).name for name, path in config.sources.items()}
     save_model_config(
-        partial, config.model, tokenizer=config.tokenizer, imported_from=sources, seed=config.seed, **extras
+        partial,
+        config.model,
+        tokenizer=config.tokenizer,
+        imported_from=imported_from,
+        seed=config.seed,
+        **extras,
     )
     _write_parameters(partial / "parameters", shapes, parameters, config.mesh, journal)
+    files.synchronize(partial)
     journal.finish()
     os.replace(partial, output)
     logger.info("%s: %d parameters", output, count(shapes))
@@ -138,8 +147,8 @@ def _parts(config: ImportConfig, shapes: Shapes) -> Fillings:
 
 def _write_codec(path: Path, codec: Fillings, config: ImportConfig) -> None:
     shapes = codec_functional.shapes(config.codec)
-    whole = {name: filling.read(0, shapes[name].shape[0]) for name, filling in codec.items()}
-    save_codec(path, whole, config.codec, {"imported_from": Path(config.espnet or config.xcodec).name})
+    unread = {n: OnDemand(shapes[n].shape, filling.dtype, filling.read) for n, filling in codec.items()}
+    save_codec(path, unread, config.codec, {"imported_from": Path(config.espnet or config.xcodec).name})
 
 
 def _write_parameters(
@@ -151,18 +160,34 @@ def _write_parameters(
         journal.begin()
     stored = store.open_parameters(directory, shapes, write=True)
     parts = [
-        (name, start, stop)
+        _Part(name, start, stop, (stop - start) * math.prod(shapes[name][1:]) * dtypes[name].itemsize)
         for name, parameter in stored.items()
         for start, stop in parameter.bands(None if parameters[name].divisible else parameter.shape[0])
     ]
+
+    def missing(part: _Part) -> tuple[_Part, np.ndarray | None, int]:
+        name, start, stop, _ = part
+        if _kept(journal, stored[name], part):
+            return part, None, 0
+        values = np.ascontiguousarray(parameters[name].read(start, stop), dtypes[name])
+        return part, values, checksum(values)
+
     writes = _Writes(journal)
     with ByteProgress(_bytes(shapes, dtypes), directory.parent.stem) as progress:
-        for name, start, stop in parts:
-            if not _kept(journal, stored[name], name, start, stop):
-                values = np.ascontiguousarray(parameters[name].read(start, stop), dtypes[name])
-                writes.add(stored[name], name, start, stop, values)
-            progress.add((stop - start) * math.prod(shapes[name][1:]) * dtypes[name].itemsize)
+        for part, values, crc in ahead(missing, parts, lambda part: part.bytes):
+            if values is not None:
+                writes.add(stored[part.name], part, values, crc)
+            progress.add(part.bytes)
         writes.settle(0)
+
+
+class _Part(NamedTuple):
+    """Rows [start, stop) of a parameter, and how many bytes they are."""
+
+    name: str
+    start: int
+    stop: int
+    bytes: int
 
 
 class _Writes:
@@ -172,25 +197,26 @@ class _Writes:
         self._journal = journal
         self._pending: collections.deque = collections.deque()
 
-    def add(self, stored: Stored, name: str, start: int, stop: int, values: np.ndarray) -> None:
-        self.settle(store.PART_BYTES - values.nbytes)
-        self._pending.append((stored.write(start, stop, values), name, start, stop, values))
+    def add(self, stored: Stored, part: _Part, values: np.ndarray, crc: int) -> None:
+        self.settle(store.PART_BYTES - part.bytes)
+        self._pending.append((stored.write(part.start, part.stop, values), part, crc))
 
     def settle(self, limit: int) -> None:
-        """Waits until at most `limit` bytes are under way, and notes in the journal what is on disk."""
-        while self._pending and sum(part[-1].nbytes for part in self._pending) > max(limit, 0):
-            written, *part = self._pending.popleft()
+        """Waits until at most `limit` bytes are under way, and notes in the journal what is written."""
+        while self._pending and sum(part.bytes for _, part, _ in self._pending) > max(limit, 0):
+            written, part, crc = self._pending.popleft()
             try:
                 written.result()
             except ValueError as error:  # TensorStore's word for a full or failing disk
                 raise InterchangeError(
-                    f"cannot write {part[0]}: {error}. Free space, then the same command continues"
+                    f"cannot write {part.name}: {error}. Free space, then the same command continues"
                 ) from error
-            self._journal.done(*part)
+            self._journal.done(part.name, part.start, part.stop, crc)
 
 
-def _kept(journal: Journal, stored: Stored, name: str, start: int, stop: int) -> bool:
+def _kept(journal: Journal, stored: Stored, part: _Part) -> bool:
     """Whether a part is on disk as an earlier attempt wrote it."""
+    name, start, stop, _ = part
     expected = journal.checksum_of(name, start, stop)
     if expected is None:
         return False
@@ -218,9 +244,9 @@ def _bytes(shapes: Shapes, dtypes: dict[str, np.dtype]) -> int:
     return sum(math.prod(shape) * dtypes[name].itemsize for name, shape in shapes.items())
 
 
-def _job(config: ImportConfig, files: list[Path]) -> dict:
+def _job(config: ImportConfig, sources: list[Path]) -> dict:
     """What must be equal for an import to continue another one."""
-    stats = [(str(file), file.stat()) for file in files]
+    stats = [(str(file), file.stat()) for file in sources]
     return {"config": repr(config), "files": [[name, s.st_size, s.st_mtime_ns] for name, s in stats]}
 
 

@@ -35,9 +35,9 @@ class Journal:
         """Everything that parts are written into exists from now on."""
         self._append(self._job)
 
-    def done(self, name: str, start: int, stop: int, values: np.ndarray) -> None:
-        """A part is on disk."""
-        self._append({"name": name, "start": start, "stop": stop, "crc32": checksum(values)})
+    def done(self, name: str, start: int, stop: int, crc: int) -> None:
+        """A part with this `checksum` is written."""
+        self._append({"name": name, "start": start, "stop": stop, "crc32": crc})
 
     def checksum_of(self, name: str, start: int, stop: int) -> int | None:
         """The checksum of a part that was written, None if it was not."""

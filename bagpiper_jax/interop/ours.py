@@ -1,7 +1,8 @@
-"""Our parameters as export reads them: those of a checkpoint in parts, those of a codec, which is small, whole."""
+"""Our parameters as export reads them: those of a checkpoint in parts, those of a codec one by one."""
 
 import dataclasses
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -10,7 +11,7 @@ import numpy as np
 from bagpiper_jax.interop import store
 from bagpiper_jax.interop.names import Shapes
 from bagpiper_jax.interop.tensors import open_tensors
-from bagpiper_jax.models.codec.storage import load_codec
+from bagpiper_jax.models.codec import storage
 from bagpiper_jax.models.configs import CodecConfig
 from bagpiper_jax.training.checkpoints import find_checkpoint
 
@@ -26,21 +27,21 @@ class Parameter(Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
-class Whole:
-    """A parameter in memory. `dtype` is what the file has, which its values fit without loss."""
+class OnDemand:
+    """A small parameter that is read whole whenever it is asked for; numpy takes it for an array."""
 
-    values: np.ndarray
+    shape: tuple[int, ...]
     dtype: np.dtype
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.values.shape
+    rows: Callable[[int, int], np.ndarray]
 
     def bands(self, rows: int | None = None) -> list[tuple[int, int]]:
-        return [(0, len(self.values))]
+        return [(0, self.shape[0])]
 
     def read(self, start: int, stop: int) -> np.ndarray:
-        return self.values[start:stop].astype(self.dtype)
+        return self.rows(start, stop)
+
+    def __array__(self, dtype=None, copy=None) -> np.ndarray:
+        return np.asarray(self.rows(0, self.shape[0]), dtype)
 
 
 def open_model(checkpoint: str | os.PathLike, shapes: Shapes) -> dict[str, Parameter]:
@@ -54,6 +55,13 @@ def open_model(checkpoint: str | os.PathLike, shapes: Shapes) -> dict[str, Param
 
 def open_codec(path: str | os.PathLike) -> tuple[dict[str, Parameter], CodecConfig]:
     """Parameters and sizes of a codec file. Raises CodecFileError if it is missing or damaged."""
-    values, config = load_codec(path)
-    stored = {name: tensor.dtype for name, tensor in open_tensors(path).items()}
-    return {name: Whole(x, stored.get(name, x.dtype)) for name, x in values.items()}, config
+    opened = open_tensors(path) if Path(path).is_file() else {}
+    tensors = {name: OnDemand(t.shape, t.dtype, t.rows) for name, t in opened.items()}
+    parameters, config = storage.open_codec(path, tensors)
+    return {name: _on_demand(x) for name, x in parameters.items()}, config
+
+
+def _on_demand(x: OnDemand | np.ndarray) -> OnDemand:
+    if isinstance(x, OnDemand):
+        return x
+    return OnDemand(x.shape, x.dtype, lambda start, stop: x[start:stop])

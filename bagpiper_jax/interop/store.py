@@ -21,7 +21,7 @@ from bagpiper_jax.interop.names import InterchangeError, Shapes
 from bagpiper_jax.training.state import unflatten
 
 PART_BYTES = 1 << 25
-"""About what is in memory at once."""
+"""About what is read and written at once."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,8 +105,15 @@ def _spec(directory: Path, name: str) -> dict:
         "base": base if "://" in base else f"file://{base}",
         "path": name.replace("/", ".") + "/",
     }
-    # A missing piece must be an error, so that zeros are stored like any other value.
-    return {"driver": "zarr", "kvstore": kvstore, "store_data_equal_to_fill_value": True}
+    return {
+        "driver": "zarr",
+        "kvstore": kvstore,
+        # A missing piece must be an error, so that zeros are stored like any other value.
+        "store_data_equal_to_fill_value": True,
+        # Waiting for the disk after each piece takes three times as long. Pieces that a power cut loses have another
+        # checksum than the journal tells, and all files are synchronized before the result gets its name.
+        "context": {"file_io_sync": False},
+    }
 
 
 def chunk_shapes(

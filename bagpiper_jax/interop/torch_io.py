@@ -5,6 +5,7 @@ torch itself unpickles and pickles, never anything but plain tensors; their byte
 
 import os
 import tempfile
+import threading
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -37,6 +38,7 @@ class _MappedFile:
 
     def __init__(self, path: Path):
         self._path, self._tensors, self._touched = path, None, 0
+        self._lock = threading.Lock()
 
     def tensors(self) -> dict:
         if self._tensors is None or self._touched > _MAPPED_BYTES:
@@ -46,10 +48,11 @@ class _MappedFile:
 
     def reader(self, name: str) -> Callable[[int, int], np.ndarray]:
         def rows(start: int, stop: int) -> np.ndarray:
-            tensor = self.tensors()[name]
-            part = _numpy(tensor[start:stop] if tensor.ndim else tensor)
-            self._touched += part.nbytes
-            return part.copy()
+            with self._lock:
+                tensor = self.tensors()[name]
+                part = _numpy(tensor[start:stop] if tensor.ndim else tensor)
+                self._touched += part.nbytes
+                return part.copy()
 
         return rows
 

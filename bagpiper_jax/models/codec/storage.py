@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +19,9 @@ FORMAT = "bagpiper_jax.codec.1"
 NANO = Path(__file__).parents[2] / "assets" / "codec_nano.safetensors"
 """The shipped codec, made by gin/runs/train_codec_nano.gin (docs/codec.md)."""
 
+_TYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
+"""What safetensors calls them."""
+
 _RUNNING_MEANS = ("quantizer.cluster_size", "quantizer.embed_avg", "quantizer.inited")
 """Codebook statistics that only training reads; a file of a finished codec may leave them out."""
 
@@ -32,7 +36,7 @@ def fingerprint(parameters: Parameters, config: CodecConfig) -> str:
     for name in sorted(set(parameters) - set(_RUNNING_MEANS)):
         tensor = np.ascontiguousarray(parameters[name], np.float32)
         digest.update(f"{name}{tensor.shape}".encode())
-        digest.update(tensor.tobytes())
+        digest.update(tensor.reshape(-1).view(np.uint8))
     return digest.hexdigest()[:12]
 
 
@@ -46,16 +50,15 @@ def save_codec(
     """Writes a codec atomically and returns its fingerprint.
 
     Args:
+        parameters: arrays, or whatever has a shape and a dtype and numpy can read; each is in memory for itself.
         provenance: JSON values kept in the header: data, seed, steps.
         compact: float16, without the running means of the codebooks. The rounded codec is another codec, with
             its own fingerprint.
     """
-    from safetensors.numpy import save
-
     check(parameters, config)
-    tensors = {name: np.ascontiguousarray(tensor) for name, tensor in parameters.items()}
+    tensors = dict(parameters)
     if compact:
-        tensors = {name: t.astype(np.float16) for name, t in tensors.items() if name not in _RUNNING_MEANS}
+        tensors = {n: np.asarray(t, np.float16) for n, t in tensors.items() if n not in _RUNNING_MEANS}
     name = fingerprint(tensors, config)
     header = {
         "format": FORMAT,
@@ -65,13 +68,26 @@ def save_codec(
     }
     temporary = Path(f"{os.fspath(path)}.tmp")
     temporary.parent.mkdir(parents=True, exist_ok=True)
-    content = memoryview(save(tensors, header))
-    start = 8 + int.from_bytes(content[:8], "little")
-    with open(temporary, "wb") as file:
-        file.write(_sorted_header(content[:start]))
-        file.write(content[start:])
+    _write(temporary, tensors, header)
     os.replace(temporary, path)
     return name
+
+
+def _write(path: Path, tensors: Parameters, metadata: Mapping[str, str]) -> None:
+    """A safetensors file, one tensor in memory at a time. The library's own `save` needs all of them twice, and writes
+    the metadata in a random order, while equal codecs should be equal files."""
+    names = sorted(tensors, key=lambda name: (-tensors[name].dtype.itemsize, name))  # aligned
+    header, end = {"__metadata__": metadata}, 0
+    for name in names:
+        shape, dtype = tensors[name].shape, np.dtype(tensors[name].dtype)
+        start, end = end, end + math.prod(shape) * dtype.itemsize
+        header[name] = {"dtype": _TYPES[dtype.name], "shape": shape, "data_offsets": (start, end)}
+    text = json.dumps(header, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
+    text = text.ljust(-(-len(text) // 8) * 8)
+    with open(path, "wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for name in names:
+            file.write(np.ascontiguousarray(tensors[name]).reshape(-1).view(np.uint8))
 
 
 def load_codec(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], CodecConfig]:
@@ -82,23 +98,49 @@ def load_codec(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], CodecCon
     """
     from safetensors import SafetensorError, safe_open
 
+    header = _metadata(path)
+    try:
+        with safe_open(path, framework="numpy") as file:
+            tensors = {name: file.get_tensor(name).astype(np.float32) for name in file.keys()}
+    except (SafetensorError, OSError) as error:
+        raise _damaged(path, error) from error
+    return _complete(path, header, tensors)
+
+
+def open_codec(path: str | os.PathLike, tensors: Parameters) -> tuple[Parameters, CodecConfig]:
+    """The same of tensors that their reader opened without reading them: each is read once, for the fingerprint."""
+    return _complete(path, _metadata(path), tensors)
+
+
+def _metadata(path: str | os.PathLike) -> dict[str, str]:
+    from safetensors import SafetensorError, safe_open
+
     if not Path(path).is_file():
         raise CodecFileError(
             f"{path} does not exist; train a codec with train_codec, or name the shipped one"
         )
     try:
         with safe_open(path, framework="numpy") as file:
-            header = file.metadata() or {}
-            tensors = {name: file.get_tensor(name).astype(np.float32) for name in file.keys()}
+            return file.metadata() or {}
     except (SafetensorError, OSError) as error:
-        raise CodecFileError(f"{path} is damaged or no safetensors file ({error}); fetch it again") from error
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: str | os.PathLike, error: Exception) -> CodecFileError:
+    return CodecFileError(f"{path} is damaged or no safetensors file ({error}); fetch it again")
+
+
+def _complete(
+    path: str | os.PathLike, header: Mapping[str, str], tensors: Parameters
+) -> tuple[Parameters, CodecConfig]:
+    """Checked against the header, with the statistics that a compact file leaves out."""
     if header.get("format") != FORMAT:
         raise CodecFileError(
             f"{path} is no codec of ours: format {header.get('format')!r}, expected {FORMAT!r}"
         )
     try:
         config = from_dict(CodecConfig, json.loads(header["config"]))
-        parameters = tensors | _restored_means(tensors)
+        parameters = {**tensors, **_restored_means(tensors)}
         check(parameters, config)
     except (KeyError, TypeError, ValueError) as error:
         raise CodecFileError(f"{path}: {error}") from error
@@ -107,30 +149,19 @@ def load_codec(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], CodecCon
     return parameters, config
 
 
-def _sorted_header(start: memoryview) -> bytes:
-    """The same start of a file with its header in order: safetensors writes metadata in a random one, and equal codecs
-    should be equal files."""
-    header = json.loads(bytes(start[8:]))
-    text = json.dumps(header, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
-    return bytes(start[:8]) + text.ljust(len(start) - 8)
-
-
 def read_header(path: str | os.PathLike) -> dict:
     """Fingerprint, config and provenance, without the tensors."""
-    from safetensors import safe_open
-
-    with safe_open(path, framework="numpy") as file:
-        header = file.metadata()
+    header = _metadata(path)
     return header | {key: json.loads(header[key]) for key in ("config", "provenance")}
 
 
-def _restored_means(tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _restored_means(tensors: Parameters) -> Parameters:
     """Statistics that would yield the stored code vectors."""
     embed = tensors["quantizer.embed"]
     derived = {
         "quantizer.cluster_size": np.ones(embed.shape[:2], np.float32),
         "quantizer.embed_avg": embed,
-        "quantizer.inited": np.ones((len(embed), 1), np.float32),
+        "quantizer.inited": np.ones((embed.shape[0], 1), np.float32),
     }
     return {name: value for name, value in derived.items() if name not in tensors}
 
