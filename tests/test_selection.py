@@ -3,6 +3,9 @@
 import collections
 import dataclasses
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -248,28 +251,40 @@ def test_bytes_are_the_same_when_run_again(tmp_path):
     assert texts[0] == texts[1]
 
 
+KILLED_AT_THE_FOURTH = """
+import os, signal, sys
+from bagpiper_jax.curation import measuring, selection
+measure, begun = measuring.measure, []
+def killed(piece, measures):
+    begun.append(piece)
+    if len(begun) == 4:
+        open(piece.stem + ".npz.tmp", "w").write("torn")
+        os.kill(os.getpid(), signal.SIGKILL)
+    measure(piece, measures)
+measuring.measure = killed
+measuring.pieces_of.__defaults__ = (20_000,)
+selection.select(selection.SelectConfig((sys.argv[1],), sys.argv[2], workers=1))
+"""
+
+
 def test_a_killed_job_measures_the_rest_only(tmp_path, monkeypatch):
-    monkeypatch.setattr(measuring.pieces_of, "__defaults__", (20_000,))
     write_manifest(tmp_path / "in", [clip(i) for i in range(100)])
     config = SelectConfig((str(tmp_path / "in"),), str(tmp_path / "out"), workers=1)
-    measured, measure = [], measuring.measure
+    command = [sys.executable, "-c", KILLED_AT_THE_FOURTH, config.corpora[0], config.output]
+    repository = Path(__file__).resolve().parent.parent
+    assert subprocess.run(command, cwd=repository).returncode == -signal.SIGKILL
+    assert not (tmp_path / "out/manifest.jsonl").exists()
+    done = {path.stem for path in (tmp_path / "out/work").rglob("*.npz")}
+    again, measure = [], measuring.measure
 
-    def killed_at_the_fourth(piece, measures):
-        if len(measured) == 3:
-            raise KeyboardInterrupt
-        measured.append(piece.stem)
+    def counted(piece, measures):
+        again.append(Path(piece.stem).name)
         measure(piece, measures)
 
-    monkeypatch.setattr(measuring, "measure", killed_at_the_fourth)
-    with pytest.raises(KeyboardInterrupt):
-        select(config)
-    assert not (tmp_path / "out/manifest.jsonl").exists()
-    again = []
-    monkeypatch.setattr(
-        measuring, "measure", lambda piece, measures: (again.append(piece.stem), measure(piece, measures))
-    )
+    monkeypatch.setattr(measuring, "measure", counted)
+    monkeypatch.setattr(measuring.pieces_of, "__defaults__", (20_000,))
     select(config)
-    assert not set(again) & set(measured) and len(again) > 3
+    assert done == {"000000", "000001", "000002"} and not done & set(again) and len(again) > 3
     resumed = (tmp_path / "out/manifest.jsonl").read_bytes()
     select(dataclasses.replace(config, output=str(tmp_path / "fresh")))
     assert resumed == (tmp_path / "fresh/manifest.jsonl").read_bytes()
