@@ -2,6 +2,7 @@
 
 import functools
 import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from bagpiper_jax.corpora.assembly import RecordError
 from bagpiper_jax.corpora.carried import Carried, ClipReader
 from bagpiper_jax.data.audio_digest import files_digest
 from tasks import settings
+
+_log = logging.getLogger(__name__)
 
 CARRIED_FEATURES = {
     "clip": tf.string,
@@ -108,6 +111,11 @@ def _features(reader: ClipReader, number: np.int64) -> list:
         return features_of(reader[number], reader.origin(number))
     except RecordError as error:
         return fault_of(error, reader.origin(number))
+    except Exception as error:  # a reader may be anyone's code; the record is named, the others go on
+        _log.warning("%s: %r", reader.origin(number), error)
+        return fault_of(
+            RecordError(f"error_{type(error).__name__}", str(error), "mend it"), reader.origin(number)
+        )
 
 
 def features_of(carried: Carried, origin: str) -> list:
@@ -120,6 +128,10 @@ def features_of(carried: Carried, origin: str) -> list:
 def fault_of(error: RecordError, origin: str) -> list:
     """`CARRIED_FEATURES` of a record that cannot be used."""
     return [b"", origin.encode(), str(error).encode("utf-8", "replace"), _strings([]), _strings([])]
+
+
+FATAL = "fatal"
+"""Reason of a fault after which a source cannot go on: it ends the job."""
 
 
 def _strings(values: list[bytes]) -> np.ndarray:

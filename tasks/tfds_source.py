@@ -17,7 +17,7 @@ from bagpiper_jax.corpora import assembly
 from bagpiper_jax.corpora.assembly import CorpusError, RecordError
 from bagpiper_jax.corpora.carried import Carried, Defaults, clip_of
 from tasks import settings
-from tasks.clip_source import CARRIED_FEATURES, ClipSource, block, fault_of, features_of
+from tasks.clip_source import CARRIED_FEATURES, FATAL, ClipSource, block, fault_of, features_of
 from tasks.tfds_mappings import TfdsMapping
 
 OVERHANG = 0.1
@@ -98,13 +98,31 @@ class TfdsSource(ClipSource):
             ) from error
 
     def _read(self, records: tf.data.Dataset, split: str) -> Iterator[dict]:
-        for example in tfds.as_numpy(records):
+        examples, read = iter(tfds.as_numpy(records)), 0
+        while True:
+            try:
+                example = next(examples)
+            except StopIteration:
+                return
+            except tf.errors.OpError as error:  # a damaged file: what comes behind it cannot be reached
+                detail = f"{read} examples could be read, then: {error.message.splitlines()[0]}"
+                yield self._fault(FATAL, detail, f"{self._name} {split}")
+                return
+            read += 1
             origin = f"{self._name} {example['tfds_id'].decode()}"
             try:
                 values = features_of(self._carried(example, split), origin)
+                yield dict(zip(CARRIED_FEATURES, values, strict=True))
             except RecordError as error:
-                values = fault_of(error, origin)
-            yield dict(zip(CARRIED_FEATURES, values, strict=True))
+                yield dict(zip(CARRIED_FEATURES, fault_of(error, origin), strict=True))
+            except (
+                Exception
+            ) as error:  # a mapping may be anyone's code; the example is named, the others go on
+                yield self._fault(f"error_{type(error).__name__}", str(error), origin)
+
+    def _fault(self, reason: str, detail: str, origin: str) -> dict:
+        error = RecordError(reason, detail, f"prepare {self._name} again, or mend its mapping")
+        return dict(zip(CARRIED_FEATURES, fault_of(error, origin), strict=True))
 
     def _carried(self, example: dict, split: str) -> Carried:
         mapping = self._mapping

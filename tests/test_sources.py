@@ -1,5 +1,6 @@
 """Sources that carry their audio, through the real cache job: each faulty record is counted and named."""
 
+import contextlib
 import io
 import itertools
 import json
@@ -13,7 +14,8 @@ import seqio
 from task_helpers import LAYOUT, cache_mixture, caches, config
 
 from bagpiper_jax import audio
-from bagpiper_jax.corpora.assembly import CorpusError
+from bagpiper_jax.corpora.assembly import CorpusError, RecordError
+from bagpiper_jax.corpora.tars import TarReader
 from bagpiper_jax.data.batch import BatchShape
 from bagpiper_jax.data.loader import Loader
 from bagpiper_jax.text import ByteTokenizer
@@ -157,6 +159,26 @@ def test_tars_that_cannot_be_trusted_are_refused(tar):
         TarSource("tars", {"train": "trian-*.tar"}).reader("train")
     with pytest.raises(CorpusError, match="leaves"):
         TarSource("tars", {"train": "../*.tar"}).reader("train")
+
+
+def test_no_flipped_bit_loses_a_sample(tar):
+    """Each flip is a refusal of the tar, a rejection, or inside a payload that tar has no checksum for."""
+    whole = (tar / "tars/train-0.tar").read_bytes()
+    rng, refused = np.random.default_rng(0), 0
+    for _ in range(300):
+        data = bytearray(whole)
+        data[rng.integers(len(data))] ^= 1 << int(rng.integers(8))
+        (tar / "tars/flipped.tar").write_bytes(data)
+        try:
+            reader = TarReader([tar / "tars/flipped.tar"], "train")
+        except CorpusError:
+            refused += 1
+            continue
+        assert len(reader) == 3
+        for number in range(3):
+            with contextlib.suppress(RecordError):
+                assert reader[number].sounds
+    assert refused > 10
 
 
 def test_a_changed_tar_makes_another_cache(tar):

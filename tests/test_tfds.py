@@ -1,6 +1,7 @@
 """Data sets of TFDS as sources, on TFDS's own mocked data and on mocked examples of realistic length."""
 
 import contextlib
+import dataclasses
 import functools
 
 import numpy as np
@@ -11,6 +12,7 @@ import tensorflow_datasets as tfds
 from task_helpers import cache_mixture, caches, config
 
 from bagpiper_jax.corpora.assembly import CorpusError
+from bagpiper_jax.data.shards import ExportError
 from bagpiper_jax.text import ByteTokenizer
 from tasks import mixtures, pretraining, settings, tfds_mappings
 from tasks.tfds_source import TfdsSource
@@ -156,6 +158,28 @@ def test_commands_tell_words_from_silence(tmp_path):
     said = [ByteTokenizer().decode(cache.read(i).messages()[1].content) for i in range(3)]
     assert '"yes"' in said[0] or "“yes”" in said[0]
     assert "background noise" in said[1] and "no speech" in said[1] and "spoken word" in said[2]
+
+
+def test_a_damaged_file_ends_the_job_and_a_faulty_mapping_does_not(tmp_path):
+    def broken(example, seconds, labels):
+        return {}[example["label"]]
+
+    mapping = dataclasses.replace(tfds_mappings.SPEECH_COMMANDS, annotate=broken)
+    mixtures.add_task(
+        "tfds_broken",
+        TfdsSource("speech_commands", mapping, {"train": "train"}),
+        pretraining.audio_to_caption,
+    )
+    job = config(tmp_path, mixtures=("tfds_broken",), rates={}, splits=("train",), max_reject_frac=1.0)
+    with mocked([{"audio": tone(1.0, 16000), "label": 3}] * 2):
+        with pytest.raises(ExportError, match="tfds_broken has no examples .*'rejected error_KeyError': 2"):
+            cache_mixture(job)
+    damaged = [librispeech(0, 0.1), {"speech": "no samples"}, librispeech(2, 0.1)]
+    with (
+        mocked(damaged),
+        pytest.raises(ExportError, match="librispeech train: 1 examples could be read, then"),
+    ):
+        cached(tmp_path, "librispeech")
 
 
 def test_what_is_not_there_is_refused_by_name(tmp_path):
