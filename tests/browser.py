@@ -62,7 +62,7 @@ def look_at(pages: list[Path], directory: Path) -> list[list[dict]]:
         f"--user-data-dir={directory / 'profile'}", "--window-size=1500,1000", "--virtual-time-budget=8000",
         "--dump-dom", opened.as_uri(),
     ]  # fmt: skip
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=300)
     report = re.search(r'<pre id="report">(.*?)</pre>', ended.stdout, re.S)
     assert report, f"the browser told nothing: {ended.stderr[-2000:]}"
     found = json.loads(html.unescape(report[1]))
