@@ -14,7 +14,7 @@ from bagpiper_jax.training.faults import EXIT_TRY_AGAIN
 
 JOB = Path(__file__).with_name("training_job.py")
 POD = JOB.parents[1] / "launch" / "local_pod.py"
-QUICK = ("beat_seconds=0.2", "stall_seconds=3", "give_up_seconds=15")
+QUICK = ("beat_seconds=0.2", "stall_seconds=5", "give_up_seconds=30")
 
 
 def run(

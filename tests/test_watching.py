@@ -30,7 +30,8 @@ def sign(**changes):
             sign(host="c", phase="data", step=6, since=NOW - 95),
             "process 2 (c) waits for the batch of step 7 for 95 s",
         ),
-        (sign(host="c", phase="checkpoint", step=4), "process 2 (c) is at step 4 in checkpoint, others at 7"),
+        (sign(host="c", phase="compile", step=0), "process 2 (c) is in compile for 100 s, at step 0"),
+        (sign(host="c", step=4), "process 2 (c) is at step 4 in step, others at 7"),
     ],
 )
 def test_the_host_at_fault_is_named_and_no_other(culprit, message):

@@ -250,7 +250,10 @@ def _stored(where: epath.Path) -> dict:
             metadata = checkpointer.metadata(where)
     except (OSError, ValueError, KeyError) as error:
         raise CheckpointError(f"{where} is no readable checkpoint: {error}. {_DAMAGED}") from error
-    return getattr(metadata, "item_metadata", metadata).tree
+    tree = getattr(metadata, "item_metadata", metadata)
+    if tree is None:  # Orbax has only logged why
+        raise CheckpointError(f"{where} is no readable checkpoint. {_DAMAGED}")
+    return tree.tree
 
 
 def _require_match(where: epath.Path, stored: dict, wanted: dict) -> None:

@@ -167,6 +167,10 @@ def compare(signs: dict[int, dict], now: float, limit: float) -> list[str]:
                 f"{name} waits for the batch of step {sign['step'] + 1} for {now - sign['since']:.0f} s: look at "
                 "its disk, network and data workers"
             )
+        elif sign["phase"] not in ("step", "data"):
+            lines.append(
+                f"{name} is in {sign['phase']} for {now - sign['since']:.0f} s, at step {sign['step']}"
+            )
         elif sign["step"] < furthest - 1:
             lines.append(f"{name} is at step {sign['step']} in {sign['phase']}, others at {furthest}")
     return lines or ["all processes are alive and wait in the same step: look at the network between them"]

@@ -76,8 +76,13 @@ def train(
         ResumeError: the data changed since the checkpoint.
         TrainingError: too many steps in a row had no usable loss or gradient.
     """
-    output, first, ledger = Output(config.output), jax.process_index() == 0, ledger or Ledger()
-    local = output.local
+    output, ledger = Output(config.output), ledger or Ledger()
+    with Heartbeat(output, ledger, config.watch, jax.process_index(), jax.process_count()):
+        return _train(config, data, validation, operative_config, extras, output, ledger)
+
+
+def _train(config, data, validation, operative_config, extras, output: Output, ledger: Ledger) -> bool:
+    local, first = output.local, jax.process_index() == 0
     mesh = parallel.make_mesh(config.mesh)
     _log.info("mesh %s, attention kernel %s", dict(mesh.shape), config.model.decoder.attention)
 
@@ -115,7 +120,6 @@ def train(
         stack.enter_context(checkpoints)
         terminated = stack.enter_context(_termination())
         progress = stack.enter_context(Progress(start, config.steps, active=first))
-        stack.enter_context(Heartbeat(output, ledger, config.watch, jax.process_index(), jax.process_count()))
         stack.callback(profile.close)
         report = Report(config, writer, progress, ledger, step_flops(config).full)
         step, before = start, None
