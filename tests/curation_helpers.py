@@ -28,7 +28,7 @@ def corpus(folder: Path, count: int = 4, **fields) -> str:
 
 
 def settings(folder: Path, server, max_reject_frac: float = 0.95, **endpoint_settings) -> dict:
-    quick = dict(model="m", seconds=2.0, first_wait=0.01, longest_wait=0.1, attempts=2, concurrency=4)
+    quick = dict(model="m", seconds=20.0, first_wait=0.01, longest_wait=0.1, attempts=2, concurrency=4)
     asked = Endpoint(**{"url": server.url, "key_variable": "", **quick, **endpoint_settings})
     corpora, output = (str(folder / "in"),), str(folder / "out")
     return {"corpora": corpora, "output": output, "endpoint": asked, "max_reject_frac": max_reject_frac}

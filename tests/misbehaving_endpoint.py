@@ -113,6 +113,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def too_many(self, messages):
         self._send(429, b'{"error": "slow down"}', Retry_After="0.05")
 
+    def too_many_for_long(self, messages):
+        self._send(429, b'{"error": "slow down"}', Retry_After="60")
+
     def too_many_untold(self, messages):
         self._send(429, b'{"error": "slow down"}')
 
