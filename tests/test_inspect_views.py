@@ -15,6 +15,7 @@ from bagpiper_jax import audio, inspect_data
 from bagpiper_jax.data.batch import BatchShape
 from bagpiper_jax.data.cache import CacheError, TaskCache
 from bagpiper_jax.data.records import Record
+from bagpiper_jax.dialogue import RenderConfig
 from bagpiper_jax.inspection.articles import row_map
 from bagpiper_jax.inspection.comparison import compare, compare_caches
 from bagpiper_jax.inspection.served import ServedMixture
@@ -202,7 +203,9 @@ def test_pictures_have_a_pixel_for_every_slot(mixed):
     from PIL import Image
 
     record = Record.from_example(example(dialogue_of("generation", np.random.default_rng(3))))
-    shown = show_record(record, "task", 0, ByteTokenizer(), LAYOUT)
+    weighted = RenderConfig(stream_weights=(4.0, 2.0, *[1.0] * 6))
+    shown = show_record(record, "task", 0, ByteTokenizer(), LAYOUT, weighted)
+    assert set(np.unique(shown.loss_weights)) == {0, 0.125, 0.25, 0.5, 1}
     heard = np.zeros(len(shown), bool)
     opened = [Image.open(io.BytesIO(picture)) for picture in (
         streams_picture(shown.tokens, heard, LAYOUT), weights_picture(shown.loss_weights),

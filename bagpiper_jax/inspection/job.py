@@ -141,9 +141,9 @@ def _view(config: InspectConfig, mixture: ServedMixture) -> View:
     if config.rejects:
         return _rejects(config, loader)
     if config.id:
-        return _clip(config, loader, tokenizer)
+        return _clip(config, mixture, loader, tokenizer)
     if config.index >= 0:
-        return _example(config, loader, tokenizer)
+        return _example(config, mixture, loader, tokenizer)
     if config.step >= 0:
         return _row(config, loader, tokenizer)
     found = survey(loader, mixture.steps, mixture.split, sample_rows(loader, mixture.steps))
@@ -170,12 +170,14 @@ def _rejects(config: InspectConfig, loader: Loader) -> View:
     return View(f"Rejects of {loader.lock.mixture}", said, lambda _: parts())
 
 
-def _clip(config: InspectConfig, loader: Loader, tokenizer: TextTokenizer) -> View:
+def _clip(config: InspectConfig, mixture: ServedMixture, loader: Loader, tokenizer: TextTokenizer) -> View:
     fates, source = find(loader, config.id), origin(loader, config.id, config.data_root)
     if source is None and not any(fate.record or fate.reject for fate in fates):
         raise CacheError(f"no task of {loader.lock.mixture} knows a clip {config.id!r} in this split")
     shown = {
-        f"{f.task}_{f.index}": show_record(f.record, f.task, f.index, tokenizer, loader.vocabulary)
+        f"{f.task}_{f.index}": show_record(
+            f.record, f.task, f.index, tokenizer, loader.vocabulary, mixture.rendering()
+        )
         for f in fates
         if f.record
     }
@@ -195,12 +197,12 @@ def _clip(config: InspectConfig, loader: Loader, tokenizer: TextTokenizer) -> Vi
     )
 
 
-def _example(config: InspectConfig, loader: Loader, tokenizer: TextTokenizer) -> View:
+def _example(config: InspectConfig, mixture: ServedMixture, loader: Loader, tokenizer: TextTokenizer) -> View:
     cache = cache_of(loader, config.task)
     if config.index >= len(cache):
         raise CacheError(f"{config.task} has {len(cache)} records, there is no record {config.index}")
     record = cache.read(config.index)
-    shown = show_record(record, config.task, config.index, tokenizer, loader.vocabulary)
+    shown = show_record(record, config.task, config.index, tokenizer, loader.vocabulary, mixture.rendering())
     return View(
         f"{config.task}, record {config.index}",
         text.describe_example(shown),

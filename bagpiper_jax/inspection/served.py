@@ -76,6 +76,10 @@ class ServedMixture:
                 faults.append(str(error))
         return faults
 
+    def rendering(self) -> RenderConfig:
+        """The run's template settings, or plain ones for as many streams as the mixture has. Raises CacheError."""
+        return self.render or RenderConfig(stream_weights=(1.0,) * self.read_lock().num_streams)
+
     def open(self) -> Loader:
         """The run's own loader, whatever share of the examples exceeds a row.
 
@@ -90,7 +94,7 @@ class ServedMixture:
             self.lock,
             self.shape,
             self.vocabulary or Vocabulary(text_size, lock.codebook_size, lock.num_streams),
-            self.render or RenderConfig(stream_weights=(1.0,) * lock.num_streams),
+            self.rendering(),
             seed=self.seed,
             cfg_dropout=self.cfg_dropout,
             split=self.split,

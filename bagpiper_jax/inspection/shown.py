@@ -100,7 +100,12 @@ class ShownRow:
 
 
 def show_record(
-    record: Record, task: str, index: int, tokenizer: TextTokenizer, vocabulary: Vocabulary
+    record: Record,
+    task: str,
+    index: int,
+    tokenizer: TextTokenizer,
+    vocabulary: Vocabulary,
+    render: dialogue.RenderConfig,
 ) -> Shown:
     """A cached example on its own, rendered without CFG dropout.
 
@@ -108,8 +113,7 @@ def show_record(
         RecordError: its audio is damaged.
         DialogueError: it cannot be rendered.
     """
-    streams = (1.0,) * vocabulary.num_streams
-    rendered = dialogue.render(record.messages(), vocabulary, dialogue.RenderConfig(stream_weights=streams))
+    rendered = dialogue.render(record.messages(), vocabulary, render)
     return Shown(
         task=task,
         epoch=0,
