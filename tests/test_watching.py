@@ -82,6 +82,7 @@ def test_a_directory_that_cannot_be_written_does_not_hide_the_fault(tmp_path, ca
     assert "no report could be written" in caplog.text and "the fault" in caplog.text
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_process_that_waits_for_data_says_so_and_gives_up(tmp_path, caplog, monkeypatch):
     ended = []
 
@@ -100,6 +101,7 @@ def test_a_process_that_waits_for_data_says_so_and_gives_up(tmp_path, caplog, mo
         deadline = time.monotonic() + 30
         while not ended and time.monotonic() < deadline:
             time.sleep(0.01)
+        thread.__exit__()
     assert ended == [faults.EXIT_TRY_AGAIN]
     assert caplog.text.count("is in data at step 3 for") == 1
     assert "process 1 (unknown host) left no sign of life" in caplog.text
