@@ -17,7 +17,7 @@ class Meter:
     def run(self, batches, measure) -> dict:
         """Reads until time is up; `measure(batch)` is (used slots, all slots). The first two batches warm up."""
         measure(next(batches))
-        first = time.time() - self._born
+        first, first_cpu = time.time() - self._born, time.process_time()
         measure(next(batches))
         began, cpu, used, total = time.perf_counter(), time.process_time(), 0, 0
         while time.perf_counter() - began < self._seconds:
@@ -29,6 +29,7 @@ class Meter:
             "slots_per_cpu_second": round(used / cpu),
             "packing_efficiency": round(used / total, 4),
             "first_batch_seconds": round(first, 2),
+            "first_batch_cpu_seconds": round(first_cpu, 2),
             "resident_gib": round(_peak_kib() / 2**20, 3),
         }
 

@@ -25,7 +25,7 @@ def task(name, count, rate=1.0, seed=0, longest=900, chunks=5) -> TaskLengths:
 MIXTURE = (task("a", 700), task("b", 300, 2.0), task("c", 41, 0.3))
 
 
-@settings(max_examples=80)
+@settings(max_examples=80, deadline=None)
 @given(st.integers(1, 3000), st.integers(0, 2**64 - 1))
 def test_permute_is_a_permutation(size, key):
     moved = permutation(size, key)
@@ -59,7 +59,7 @@ def test_permute_mixes():
     assert abs(np.corrcoef(one[:-1], one[1:])[0, 1]) < 0.04
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 @given(examples)
 def test_packing_uses_each_example_once_within_both_budgets(found):
     lengths, chunks = np.asarray(found).T
@@ -165,6 +165,19 @@ def test_packing_efficiency_of_the_varied_distribution():
     assert sum(int(row.length.sum()) for row in rows) / (8192 * len(rows)) > 0.995
 
 
+def test_short_examples_of_a_small_corpus_fill_rows_too():
+    """As in the Debian corpus: 3,000 clips of 3 s with short captions. Windows of 4096 examples would fill 98.5 %."""
+    rng = np.random.default_rng(0)
+    text, seconds, none = rng.integers(25, 70, 3000), rng.uniform(0.3, 9.0, 3000), np.zeros(3000, np.int32)
+    hears = TaskLengths(
+        "a2c", 1.0, (text + 13 * seconds).astype(np.int32), np.ceil(seconds).astype(np.int32), none
+    )
+    says = TaskLengths("c2a", 1.0, (text + 50 * seconds).astype(np.int32), none, none)
+    plan = Plan((hears, says), slots=8192, max_chunks=400, seed=0, rate_unit="tokens")
+    rows = [row for window in range(3) for row in plan.window(window)]
+    assert sum(int(row.length.sum()) for row in rows) / (8192 * len(rows)) > 0.995
+
+
 def test_a_finite_plan_holds_everything_once_and_then_nothing():
     plan = FinitePlan(MIXTURE, 1024, 12, window=200)
     found = [(int(t), int(i)) for r in range(len(plan)) for t, i in
@@ -213,7 +226,7 @@ def test_rows_fill_when_both_budgets_are_scarce():
 
 def test_windows_of_small_corpora_do_not_put_copies_into_a_row():
     plan = Plan(short_scenes(500), slots=1024, max_chunks=16, seed=0)
-    assert plan.window_size == 1000
+    assert 1000 < plan.window_size <= 3000, "up to three epochs, for 400 rows"
     rows = [row for window in range(8) for row in plan.window(window)]
     copies = [len(set(zip(r.task.tolist(), r.index.tolist(), strict=True))) < len(r) for r in rows]
     assert np.mean(copies) < 0.03

@@ -22,11 +22,13 @@ from bagpiper_jax.data.shuffle import mix, permute, round_keys
 
 __all__ = ["EMPTY_ROW", "Excluded", "FinitePlan", "Plan", "PlanError", "Planned", "TaskLengths", "Usable"]
 
-PLAN_VERSION = 2
+PLAN_VERSION = 3
 """Grows when the same caches, rates and seed would give other rows: a run must not continue across that."""
 
 _WINDOWS_IN_MEMORY = 4
 _SMALLEST_WINDOW = 64
+_ROWS_TOGETHER = 400  # a window's last row is half empty on average, which this makes an eighth of a percent
+_MOST_GROWTH, _MOST_EPOCHS = 16, 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,8 +70,9 @@ class Plan:
         slots, max_chunks: budgets of a row, T and C.
         seed: of shuffling.
         rate_unit: "examples" or "tokens".
-        window: examples planned together, at most; larger packs tighter and starts slower. Small corpora get
-            smaller windows, since a window of many epochs would put copies of an example into one row.
+        window: examples planned together; larger packs tighter and starts slower. Short examples get up to 16
+            times as many, until they fill 400 rows; small corpora no more than one epoch has, or three if that fills
+            too few rows.
         first: (row, window) at which this plan takes over from another one.
         cursors: task name → examples of it that were taken before.
 
@@ -91,7 +94,7 @@ class Plan:
         self.tasks, self.slots, self.max_chunks, self.seed = tuple(tasks), slots, max_chunks, seed
         self.usable, self.excluded = usable_records(self.tasks, slots, max_chunks)
         self.shares = example_shares(self.tasks, self.usable, rate_unit)
-        self.window_size = _window_size(window, self.shares, self.usable)
+        self.window_size = _window_size(window, slots, self.shares, self.usable)
         self.first = first
         self._cursors = np.asarray([(cursors or {}).get(t.name, 0) for t in self.tasks], np.int64)
         self._sizes = np.asarray([len(usable) for usable in self.usable], np.int64)
@@ -141,6 +144,8 @@ class Plan:
         """A window's examples, row after row, and where each row ends among them. Pure, keeps nothing."""
         examples = self._examples(window)
         row_of = pack(examples.length, examples.chunks, self.slots, self.max_chunks)
+        if self.window_size > min(self._sizes / self.shares):
+            _separate_copies(examples, row_of)
         rows = int(row_of.max()) + 1
         shuffled = np.random.Generator(np.random.Philox(key=[self.seed, window])).permutation(rows)[row_of]
         order = np.argsort(shuffled, kind="stable")
@@ -199,10 +204,27 @@ class FinitePlan:
         return rows
 
 
-def _window_size(most: int, shares: Sequence[float], usable: Sequence[Usable]) -> int:
-    """As many examples as hold about one epoch of the task that repeats soonest."""
-    epoch = min(len(u) / share for share, u in zip(shares, usable, strict=True))
-    return min(most, max(_SMALLEST_WINDOW, int(epoch)))
+def _window_size(window: int, slots: int, shares: Sequence[float], usable: Sequence[Usable]) -> int:
+    """Enough examples to fill many rows, within few epochs of the task that repeats soonest."""
+    mean = sum(share * u.mean_length for share, u in zip(shares, usable, strict=True))
+    enough = min(int(_ROWS_TOGETHER * slots / mean), _MOST_GROWTH * window)
+    epoch = int(min(len(u) / share for share, u in zip(shares, usable, strict=True)))
+    size = min(max(window, enough), epoch)
+    return max(_SMALLEST_WINDOW, size if size >= enough else min(enough, _MOST_EPOCHS * epoch))
+
+
+def _separate_copies(examples: Planned, row_of: np.ndarray) -> None:
+    """Where a row has an example twice, one of the two changes places with another of its size."""
+    identity = examples.task << 40 | examples.index
+    order = np.lexsort((identity, row_of))
+    twice = (np.diff(row_of[order]) == 0) & (np.diff(identity[order]) == 0)
+    for copy in order[1:][twice].tolist():
+        like = (examples.length == examples.length[copy]) & (examples.chunks == examples.chunks[copy])
+        here = identity[row_of == row_of[copy]]
+        for other in np.flatnonzero(like & ~np.isin(identity, here)).tolist():
+            if identity[copy] not in identity[row_of == row_of[other]]:
+                row_of[[copy, other]] = row_of[[other, copy]]
+                break
 
 
 def _columns(plan, task: np.ndarray, number: np.ndarray, counts: np.ndarray):
