@@ -77,7 +77,9 @@ def test_rotary_angles_are_those_of_the_release_to_the_last_bit():
     theirs = torch.from_numpy(positions).float()[..., None] * inverse
     ours = layers.rotary_angles(jnp.asarray(positions), 128, 1e6)[:, :, 0]
     off = np.abs(np.asarray(ours) / np.maximum(theirs.numpy(), 1e-30) - 1)[:, 1:]
-    assert (off == 0).mean() > 0.95 and off.max() < 1.3e-7  # torch's power itself misses the nearest number once
+    assert (
+        off == 0
+    ).mean() > 0.95 and off.max() < 1.3e-7  # torch's power itself misses the nearest number once
 
 
 def test_packed_documents_equal_themselves_alone():
