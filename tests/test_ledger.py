@@ -122,8 +122,11 @@ def test_a_damaged_account_is_reported_and_begun_anew(clock, tmp_path, caplog):
     assert "is damaged" in caplog.text and len(stored(tmp_path)["attempts"]) == 1
 
 
-def test_only_an_active_process_writes(clock, tmp_path):
+def test_only_an_active_process_reads_and_writes(clock, tmp_path, caplog):
     ledger = Ledger(clock)
     ledger.open(tmp_path, 0, active=False)
     ledger.save()
     assert not list(tmp_path.iterdir())
+    Ledger(clock).open(tmp_path, 0)
+    ledger.open(tmp_path, 0, active=False)
+    assert "without a word" not in caplog.text, "the file is of this attempt's first process"

@@ -41,11 +41,16 @@ class Ledger:
         self.phase, self.step, self._start, self.end = "setup", 0, 0, "running"
 
     def open(self, directory: Path, start: int, active: bool = True) -> None:
-        """Reads the attempts before this one, which begins at step `start`, and from now on writes beside them."""
+        """Reads the attempts before this one, which begins at step `start`, and from now on writes beside them.
+
+        Only the `active` process does either; the others know no more than their own time.
+        """
         self.step = self._start = start
+        if not active:
+            return
         path = directory / FILE
         self._past = [_without_lost(a, start) for a in _attempts(path)]
-        self._path = path if active else None
+        self._path = path
         for attempt in self._past[-1:]:
             if attempt["end"] == "running":
                 _log.warning(
