@@ -218,6 +218,16 @@ def test_new_rows_do_not_depend_on_how_they_are_read():
     assert not np.array_equal(fillings.normal_rows("lm_head", 4, 0.02, seed=2).read(0, 9), whole[:9])
 
 
+def test_layers_that_nothing_gives_are_drawn_one_by_one():
+    name = "decoder/layers/ffn/gate"
+    filling = fillings.initial(MODEL, 3, [name])[name]
+    whole = filling.read(0, MODEL.decoder.layers)
+    assert whole.shape == model_shapes(MODEL)[name] and len(whole) > 1
+    np.testing.assert_array_equal(filling.read(1, 2)[0], whole[1])
+    assert not np.array_equal(whole[0], whole[1])
+    np.testing.assert_allclose(whole.std(axis=(1, 2)), MODEL.decoder.init_std, rtol=0.1)
+
+
 FAULTS = {
     "missing": (lambda t: t.pop("model.norm.weight"), r"missing model.norm.weight \[32\]"),
     "unknown": (lambda t: t.update(extra=np.zeros(3, "f4")), r"unknown extra \[3\]"),

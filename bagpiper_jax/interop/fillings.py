@@ -12,7 +12,7 @@ import numpy as np
 from bagpiper_jax.interop.names import SAME, Entry
 from bagpiper_jax.interop.tensors import FLOATS, Tensor
 from bagpiper_jax.models.configs import BagpiperConfig
-from bagpiper_jax.training.state import initial_parameters
+from bagpiper_jax.training.state import TABLES, initial_parameters
 
 logger = logging.getLogger(__name__)
 
@@ -114,22 +114,36 @@ def normal_rows(name: str, width: int, std: float, seed: int) -> Filling:
 
 
 def initial(config: BagpiperConfig, seed: int, names: Iterable[str]) -> Fillings:
-    """Parameters as a run from scratch starts with them; each is computed alone, when it is read."""
-
-    def filling(name: str) -> Filling:
-        def read(start: int, stop: int) -> np.ndarray:
-            return _initial_value(config, seed, name)[start:stop]
-
-        return Filling(FLOATS["float32"], read, divisible=False)
-
-    return {name: filling(name) for name in names}
+    """Parameters drawn as a run from scratch draws them: tables by rows, stacked ones by layers, when they are read."""
+    return {name: _initial(config, seed, name) for name in names}
 
 
-def _initial_value(config: BagpiperConfig, seed: int, name: str) -> np.ndarray:
-    # It runs once, so that optimising it would cost more than it saves. All other parameters are not computed.
+def _initial(config: BagpiperConfig, seed: int, name: str) -> Filling:
+    if name in TABLES:
+        return normal_rows(name, config.decoder.width, config.decoder.init_std, seed)
+    draw = _drawing(config, name)
+    if "/layers/" not in name:
+        return Filling(
+            FLOATS["float32"], lambda start, stop: np.asarray(draw(seed))[start:stop], divisible=False
+        )
+
+    def layers(start: int, stop: int) -> np.ndarray:
+        seeds = [np.random.SeedSequence([seed, layer]).generate_state(1)[0] for layer in range(start, stop)]
+        return np.concatenate([draw(each) for each in seeds])
+
+    return Filling(FLOATS["float32"], layers)
+
+
+@functools.cache
+def _drawing(config: BagpiperConfig, name: str) -> Callable[[int], jax.Array]:
+    """Seed → this parameter of a model of one layer; no other is computed."""
+    parts = {part: dataclasses.replace(getattr(config, part), layers=1) for part in ("decoder", "tower")}
+    single = dataclasses.replace(config, **parts)
+    # It runs a few times, so that optimising it would cost more than it saves.
     options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
-    compute = jax.jit(lambda: initial_parameters(config, seed)[name], compiler_options=options)
-    return np.asarray(compute())
+    return jax.jit(
+        lambda seed: initial_parameters(single, jax.random.key(seed))[name], compiler_options=options
+    )
 
 
 def as_dtype(fillings: Fillings, dtype: str) -> Fillings:
