@@ -1,0 +1,91 @@
+"""Kernels and steps compiled for TPUs that are not there, by their real compiler; skipped where libtpu is absent."""
+
+import dataclasses
+import importlib.util
+
+import jax
+import jax.numpy as jnp
+import pytest
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from bagpiper_jax import configuration, parallel
+from bagpiper_jax.data.batch import BatchShape
+from bagpiper_jax.models.configs import AudioTowerConfig, BagpiperConfig, DecoderConfig
+from bagpiper_jax.models.splash import splash
+from bagpiper_jax.parallel import MeshConfig
+from bagpiper_jax.planning.collectives import traffic
+from bagpiper_jax.planning.devices import slice_of
+from bagpiper_jax.training.config import TrainConfig
+from bagpiper_jax.training.losses import LossConfig
+from bagpiper_jax.training.step import compile_step, make_train_step
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        importlib.util.find_spec("libtpu") is None, reason="needs libtpu: pip install 'jax[tpu]'"
+    ),
+]
+
+
+def mesh_of(topology: str, config: MeshConfig, **settings):
+    from jax.experimental import topologies
+
+    devices = topologies.get_topology_desc(topology, "tpu", **settings).devices
+    return parallel.make_mesh(config, devices)
+
+
+@pytest.mark.parametrize("topology", ["v5e:2x2", "v6e:2x2"])
+def test_splash_compiles_forwards_and_backwards_on_a_divided_row(topology):
+    mesh = mesh_of(topology, MeshConfig(fsdp=1, sequence=2, tensor=2))
+
+    def objective(query, key, value, segments):
+        return splash(query, key, value, segments).astype(jnp.float32).sum()
+
+    def shape(dtype, *sizes):
+        return jax.ShapeDtypeStruct(sizes, dtype, sharding=NamedSharding(mesh, P()))
+
+    query, key = shape("bfloat16", 1, 4096, 8, 128), shape("bfloat16", 1, 4096, 2, 128)
+    with jax.set_mesh(mesh):
+        step = jax.jit(jax.grad(objective, (0, 1, 2)))
+        text = step.lower(query, key, key, shape("int32", 1, 4096)).compile().as_text()
+    # One kernel forwards, one backwards that computes the gradients of queries, keys and values together.
+    assert "splash_mha_fwd" in text and "splash_mha_dkv" in text and "splash_mha_dq" not in text
+
+
+def test_the_nano_step_compiles():
+    config = configuration.build(TrainConfig, ["gin/runs/nano_pretrain.gin"])
+    config = dataclasses.replace(config, batch=BatchShape(rows=4, slots=512, chunks=10))
+    mesh = mesh_of("v5e:2x2", config.mesh)
+    compiled = compile_step(make_train_step(config, mesh), config, mesh)
+    assert compiled.memory_analysis().temp_size_in_bytes > 0
+
+
+def test_the_release_compiles_for_two_slices_and_only_sums_cross_between_them():
+    """Two layers of decoder and tower, everything else as it is."""
+    tower = dataclasses.replace(AudioTowerConfig(), layers=2)
+    model = BagpiperConfig(
+        DecoderConfig(layers=2, attention="splash", remat="attention"), tower, table_multiple=256
+    )
+    mesh_config = MeshConfig(replica=2, fsdp=4)
+    config = TrainConfig(
+        "out",
+        "lock",
+        model=model,
+        mesh=mesh_config,
+        batch=BatchShape(8, 2048, 8),
+        loss=LossConfig(chunk=1024),
+    )
+    mesh = mesh_of("v6e:2x2", mesh_config, num_slices=2)
+    compiled = compile_step(make_train_step(config, mesh), config, mesh)
+    found = traffic(compiled.as_text(), slice_of(list(mesh.devices.flat)))
+    assert found.dcn.keys() == {"all-reduce"}
+    # What crosses is the gradient, once, of which every chip has a fourth; that of the tables in float32.
+    gradient = sum(x.size for n, x in shapes(model).items() if not n.startswith("tower/")) / 4
+    assert 2 * gradient < found.dcn["all-reduce"] < 1.1 * 4 * gradient
+
+
+def shapes(model):
+    from bagpiper_jax.training.state import initial_parameters
+
+    return jax.eval_shape(lambda: initial_parameters(model, 0))
