@@ -30,6 +30,7 @@ def arguments() -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--steps", type=int, default=10, help="measured, after two that are not")
     parser.add_argument("--compile", action="store_true", help="torch.compile the decoder")
     parser.add_argument("--torch_attention", choices=("sdpa", "sdpa_causal"), default="sdpa")
+    parser.add_argument("--profile", action="store_true", help="name the costliest operations on a CPU too")
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
     return parser.parse_known_args()
 
@@ -53,8 +54,9 @@ def main() -> None:
     sides = {side: MAKE[side](config, given) for side in (SIDES if given.side is None else [given.side])}
     measured = measure(sides, given.steps)
     result = {side: describe(config, side, measured[side]) for side in sides}
-    if given.device == "gpu":
-        result[given.side] |= {"top_costs": sides[given.side].top_costs()}
+    for side, step in sides.items():
+        if given.device == "gpu" or given.profile:
+            result[side]["top_costs"] = step.top_costs()
     print(json.dumps(compared(result), indent=1))
 
 
@@ -173,9 +175,10 @@ class Torch:
         from torch_step import TorchStep
 
         torch.set_num_threads(given.threads)
-        device = "cuda" if given.device == "gpu" else "cpu"
+        self.on_gpu = given.device == "gpu"
+        device = "cuda" if self.on_gpu else "cpu"
         ours = None
-        if given.device == "cpu":
+        if not self.on_gpu:
             from bagpiper_jax.training.state import initial_state
 
             ours = {n: np.asarray(x) for n, x in initial_state(config).parameters.items()}
@@ -188,10 +191,11 @@ class Torch:
     def top_costs(self) -> list:
         import torch
 
-        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+        kind, key = ("CUDA", "self_device_time_total") if self.on_gpu else ("CPU", "self_cpu_time_total")
+        with torch.profiler.profile(activities=[getattr(torch.profiler.ProfilerActivity, kind)]) as profile:
             self()
-        events = sorted(profile.key_averages(), key=lambda e: e.device_time_total, reverse=True)
-        return [{"name": e.key[:80], "seconds": round(e.device_time_total / 1e6, 4)} for e in events[:5]]
+        costs = sorted(((getattr(e, key), e.key) for e in profile.key_averages()), reverse=True)
+        return [{"name": name[:80], "seconds": round(time / 1e6, 4)} for time, name in costs[:5]]
 
 
 MAKE = {"ours": Ours, "torch": Torch}

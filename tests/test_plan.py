@@ -18,7 +18,6 @@ from bagpiper_jax.models.configs import BagpiperConfig, DecoderConfig
 from bagpiper_jax.parallel import MeshConfig
 from bagpiper_jax.planning import plan as planning
 from bagpiper_jax.planning.devices import PlanError, cpu_devices
-from bagpiper_jax.planning.memory import estimated_memory
 from bagpiper_jax.planning.plan import PlanConfig, Target, plan, target
 from bagpiper_jax.planning.table import table
 from bagpiper_jax.training.chips import find_slice
@@ -91,7 +90,7 @@ def test_gpu_slices_are_planned_without_a_gpu_by_an_estimate():
     result = plan(train, gpu)
     assert result["memory_is"] == "estimated" and "mfu_bound" not in result
     assert result["hbm_gib_per_chip"]["optimizer"] == pytest.approx(8 * 8.27e9 / 8 / 2**30, rel=0.02)
-    assert result["fits"] is True and result["hbm_limit_gib_per_chip"] == 79
+    assert result["fits"] is None and result["hbm_limit_gib_per_chip"] == 79
 
 
 def test_what_does_not_fit_names_the_knobs_to_turn():
@@ -175,11 +174,6 @@ def test_two_layers_of_the_release_compile_for_v5e_with_splash():
     result = plan(train, target(PlanConfig(train, topology="v5e:2x2")))
     assert result["chips"] == 4 and result["fits"] is True and 0 < result["mfu_bound"] <= 1
     assert result["hbm_gib_per_chip"]["parameters"] > 1.5
-    # The rule of thumb that the search prunes by is no worse than it says.
-    mesh_total = estimated_memory(
-        train, jax.make_mesh((1, 4, 1, 1), ("replica", "fsdp", "sequence", "tensor"))
-    )
-    assert 1 / 1.5 < mesh_total["total"] / result["hbm_gib_per_chip"]["total"] < 1.5
 
 
 @pytest.mark.slow

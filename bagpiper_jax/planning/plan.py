@@ -106,7 +106,9 @@ def plan(train: TrainConfig, target: Target) -> dict[str, Any]:
     flops, chip, chips = step_flops(train), target.chip, len(target.devices)
     measured = _compiled(train, mesh, flops, target) if target.compiles else _estimated(train, mesh)
     limit, used = chip and chip.hbm_gib, measured["hbm_gib_per_chip"]
-    fits = measured.pop("compiled", True) and (None if limit is None else used["total"] <= limit)
+    fits = None if limit is None else measured.pop("compiled", True) and used["total"] <= limit
+    if fits and not target.compiles:
+        fits = None  # an estimate can say no, and never yes
     return {
         "slice": target.name,
         "chips": chips,

@@ -23,7 +23,7 @@ ROWS_PER_CHIP = (1, 2, 4, 8)
 SHARED = (1, 2, 4)
 """Chips that share a row, by tensor or by sequence parallelism."""
 HOPELESS = 1.5
-"""Candidates whose estimated memory exceeds the limit by this factor are not compiled: estimates err by less."""
+"""Candidates whose estimated memory exceeds the limit by this factor are not compiled: estimates are rather too low."""
 
 
 def search(train: TrainConfig, target: Target, compiles: int) -> list[dict[str, Any]]:

@@ -32,7 +32,11 @@ def _devices(plan) -> Iterator[tuple[str, str]]:
 def _memory(plan) -> Iterator[tuple[str, str]]:
     used, limit = plan["hbm_gib_per_chip"], plan["hbm_limit_gib_per_chip"] or 0
     parts = ", ".join(f"{name} {used[name]:.2f}" for name in ("parameters", "optimizer", "temporaries"))
-    verdict = {True: f"fits {limit:.2f}", False: f"DOES NOT FIT {limit:.2f}", None: "limit unknown"}
+    verdict = {
+        True: f"fits {limit:.2f}",
+        False: f"DOES NOT FIT {limit:.2f}",
+        None: f"may fit {limit:.2f}" if limit else "limit unknown",
+    }
     yield f"GiB per chip, {plan['memory_is']}", f"{used['total']:.2f} ({parts}): {verdict[plan['fits']]}"
     for number, knob in enumerate(plan["advice"], 1):
         yield f"  to make it fit, {number}", knob
