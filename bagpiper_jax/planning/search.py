@@ -42,7 +42,7 @@ def search(train: TrainConfig, target: Target, compiles: int) -> list[dict[str, 
             continue
         logger.info("compiling %s", describe(candidate))
         tried.append({"candidate": describe(candidate), **plan(candidate, target)})
-        if tried[-1]["fits"] or len(tried) == compiles:
+        if tried[-1]["fits"] is not False or len(tried) == compiles:
             break
         least = min(least, estimate)
     return tried

@@ -18,7 +18,7 @@ def search_table(tried: list[dict[str, Any]]) -> str:
         total = plan["hbm_gib_per_chip"]["total"]
         seconds = plan.get("roofline_seconds", {}).get("step")
         speed = f"{seconds:8.3f} {plan['mfu_bound']:6.1%}" if seconds else f"{'-':>8} {'-':>6}"
-        state = "" if plan["fits"] else "  does not fit"
+        state = "  does not fit" if plan["fits"] is False else ""
         lines.append(f"{plan['candidate']:<52} {total:8.2f} {speed}{state}")
     return "\n".join(lines)
 
