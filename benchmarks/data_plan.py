@@ -121,8 +121,8 @@ def whole_run(directory: Path, workers: int) -> dict:
     blocks = [range(begin, min(begin + 500, windows)) for begin in range(0, windows, 500)]
     began, cpu = time.perf_counter(), time.process_time()
     total, rows, histogram = np.zeros(len(plan.tasks)), 0, collections.Counter()
-    with multiprocessing.get_context("fork").Pool(workers) as pool:
-        for tokens, filled in pool.imap_unordered(functools.partial(_count, plan), blocks):
+    with multiprocessing.get_context("fork").Pool(workers, _inherit, (plan,)) as pool:
+        for tokens, filled in pool.imap_unordered(_count, blocks):
             total, rows = total + tokens, rows + int(filled.sum())
             histogram.update(dict(enumerate(filled.tolist())))
     cpu = time.process_time() - cpu + resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
@@ -139,8 +139,16 @@ def whole_run(directory: Path, workers: int) -> dict:
     }  # fmt: skip
 
 
-def _count(plan: Plan, windows: range) -> tuple[np.ndarray, np.ndarray]:
+_inherited: list[Plan] = []  # forked workers have the plan already; it cannot be sent
+
+
+def _inherit(plan: Plan) -> None:
+    _inherited.append(plan)
+
+
+def _count(windows: range) -> tuple[np.ndarray, np.ndarray]:
     """Tokens of each task, and how many rows hold 0, 1, … slots, over some windows."""
+    (plan,) = _inherited
     tokens, filled = np.zeros(len(plan.tasks)), np.zeros(SLOTS + 1, np.int64)
     for window in windows:
         examples, ends = plan.packed(window)
