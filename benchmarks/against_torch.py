@@ -11,6 +11,7 @@ conventions where the device's peak is known.
 """
 
 import argparse
+import dataclasses
 import json
 import os
 import statistics
@@ -50,7 +51,8 @@ def main() -> None:
     from bagpiper_jax import configuration
     from bagpiper_jax.training.config import TrainConfig
 
-    config = configuration.load(TrainConfig, flags)
+    # What is drawn at random has no counterpart on the other side.
+    config = dataclasses.replace(configuration.load(TrainConfig, flags), history_noise=0.0)
     sides = {side: MAKE[side](config, given) for side in (SIDES if given.side is None else [given.side])}
     measured = measure(sides, given.steps)
     result = {side: describe(config, side, measured[side]) for side in sides}

@@ -18,5 +18,7 @@ def device_costs(directory: str, count: int = 5) -> list[dict]:
             if devices and not line.name.startswith(("XLA Ops", "Stream")):
                 continue
             for event in line.events:
+                if event.name.startswith("$"):  # Python's own frames
+                    continue
                 seconds[event.name.split(" = ")[0]] += event.duration_ns / 1e9
     return [{"name": name[:80], "seconds": round(time, 4)} for name, time in seconds.most_common(count)]
