@@ -43,7 +43,7 @@ def test_a_sound_mixture_is_valid_and_measured(lock):
     tasks = {task.name: task for task in found.survey.tasks}
     assert [task.records for task in found.survey.tasks] == [300, 300, 200]
     for name, (_, rate) in DIRECTIONS.items():
-        assert tasks[name].rate == rate / 4 and abs(tasks[name].examples - rate / 4) < 0.02
+        assert tasks[name].rate == rate / 4 and abs(tasks[name].examples - rate / 4) < 0.05
     assert abs(sum(task.tokens for task in tasks.values()) - 1) < 1e-9
     # the whole run was small enough to be sampled whole: count it
     loader = served(lock).open()
@@ -51,6 +51,7 @@ def test_a_sound_mixture_is_valid_and_measured(lock):
     seen = np.bincount(np.concatenate([p.task for p in planned]), minlength=3)
     for task, count in zip(found.survey.tasks, seen, strict=True):
         assert task.epochs == pytest.approx(count / task.records, rel=0.05)
+        assert task.examples == pytest.approx(count / seen.sum(), rel=0.05)
     assert found.survey.packing == pytest.approx(
         np.mean([p.length.sum() for p in planned]) / SHAPE.slots, abs=0.02
     )
@@ -111,7 +112,7 @@ def test_faults_of_several_caches_come_together(lock, tmp_path):
 
 def test_a_damaged_record_is_named(tmp_path):
     rng = np.random.default_rng(0)
-    lock = write_mixture_of(tmp_path, [example(dialogue_of("text_only", rng), f"c{i}") for i in range(40)])
+    lock = write_mixture_of(tmp_path, [example(dialogue_of("text_only", rng), f"c{i}") for i in range(8)])
     cache = TaskCache(tmp_path / "task/train")
     (shard,) = cache.directory.glob("core*")
     data = bytearray(shard.read_bytes())
@@ -119,7 +120,8 @@ def test_a_damaged_record_is_named(tmp_path):
     assert place > 0
     data[place] ^= 1
     shard.write_bytes(bytes(data))
-    found = validate(served(lock, shape=BatchShape(1, 256, 0), steps=40))
+    # eight rows of some five examples: all are decoded, and hold each of the eight records several times
+    found = validate(served(lock, shape=BatchShape(1, 256, 0), steps=8))
     assert ("damaged", "task record 7") in rules(found)
     assert "core.array_record" in [v for v in found.violations if v.rule == "damaged"][0].found
 
