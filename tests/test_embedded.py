@@ -206,3 +206,9 @@ def test_the_job_reads_gin(tmp_path, monkeypatch):
     gin = Path(__file__).parents[1] / "gin/corpora/embedded.gin"
     build_corpus.main([f"--gin_file={gin}", "--gin.EmbeddedCorpusConfig.seed=7"])
     assert built[0].seed == 7 and built[0].train_scenes == 2500
+
+
+def test_shares_of_event_counts_that_are_none_are_refused():
+    for counts in ((0.5, 0.5), (0.5, 0.5, 0.5, -0.5), (0.4, 0.3, 0.2, 0.2)):
+        with pytest.raises(ValueError, match="event_counts"):
+            EmbeddedCorpusConfig(event_counts=counts)

@@ -28,9 +28,9 @@ class EmbeddedCorpusConfig:
         directory: receives `manifest.jsonl`, `corpus.json` and `audio/`; an earlier build there is replaced.
         seed: same seed, same versions of numpy, soxr and hibari-tts, same machine: same bytes.
         train_scenes, validation_scenes, test_scenes: how many; the last two are new combinations of events.
-        event_counts: shares of scenes with 1, 2, 3 and 4 events; they sum to 1.
         text_documents: text-only records, a tenth of them for validation.
         workers: processes that render.
+        event_counts: shares of scenes with 1, 2, 3 and 4 events; they sum to 1.
     """
 
     directory: str = "corpora/embedded"
@@ -38,9 +38,9 @@ class EmbeddedCorpusConfig:
     train_scenes: int = 2000
     validation_scenes: int = 64
     test_scenes: int = 128
-    event_counts: tuple[float, ...] = (0.4, 0.3, 0.2, 0.1)
     text_documents: int = 400
     workers: int = 2
+    event_counts: tuple[float, ...] = (0.4, 0.3, 0.2, 0.1)
 
     def __post_init__(self):
         shares = self.event_counts
