@@ -167,7 +167,9 @@ def test_full_disk_stops_the_run(tmp_path, monkeypatch):
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-@pytest.mark.xfail(run=False, reason="hangs: Orbax does not come back from a save that failed in the background")
+@pytest.mark.xfail(
+    run=False, reason="hangs: Orbax does not come back from a save that failed in the background"
+)
 def test_a_disk_that_works_again_costs_no_run(tmp_path, monkeypatch, caplog):
     """Full when step 3 is to be saved, and still when that is repeated."""
     monkeypatch.setattr(checkpoints, "RETRY_SECONDS", (0.0, 0.0, 0.5))
