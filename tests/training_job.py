@@ -25,7 +25,7 @@ def main(output: str, *bindings: str) -> int:
     from bagpiper_jax.training.ledger import Ledger
     from bagpiper_jax.training.loop import train
 
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", force=True)
     settings = {name: json.loads(value) for name, value in (b.split("=", 1) for b in bindings)}
     fault = {name: settings.pop(name) for name in ("stalls", "breaks", "slow") if name in settings}
     watch = {f.name: settings.pop(f.name) for f in dataclasses.fields(WatchConfig) if f.name in settings}
