@@ -1,11 +1,16 @@
-"""Runs the commands of a launcher, or only prints them."""
+"""What both launchers share: their flags and exit codes, and commands that are run, or only printed."""
 
+import argparse
 import shlex
 import subprocess
+import sys
 import time
 
 from gcloud import PodError
 from relay import say
+
+EXIT_FAULT = 2
+EXIT_TRY_AGAIN = 75
 
 TRANSIENT = (
     "UNAVAILABLE",
@@ -16,6 +21,17 @@ TRANSIENT = (
     "Temporary failure",
 )
 PAUSES = (5, 15, 60)
+
+
+def parse_with_job(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """This process's flags, and as `job` what stands after `--`, which `up` must have."""
+    arguments = sys.argv[1:]
+    cut = arguments.index("--") if "--" in arguments else len(arguments)
+    flags = parser.parse_args(arguments[:cut])
+    flags.job = arguments[cut + 1 :]
+    if flags.action == "up" and not flags.job:
+        parser.error("give a job after --, e.g. -- bagpiper_jax.train --gin_file=gin/runs/…")
+    return flags
 
 
 class Commands:

@@ -1,6 +1,6 @@
-"""The gcloud and xpk commands of a pod, as argument lists: pure functions, nothing is run here.
+"""The gcloud commands of a pod, as argument lists: pure functions, nothing is run here.
 
-The flags are those of `gcloud compute tpus queued-resources` (v2) and of xpk 1.x. A remote shell gets one string;
+The flags are those of `gcloud compute tpus queued-resources` (v2). A remote shell gets one string;
 it is made by `shlex.join`, so no value is ever read as shell.
 """
 

@@ -17,12 +17,10 @@ import time
 from pathlib import Path
 
 import gcloud
-from commands import Commands
+from commands import EXIT_FAULT, EXIT_TRY_AGAIN, Commands, parse_with_job
 from gcloud import Pod, PodError
 from relay import Relay, say
 
-EXIT_TRY_AGAIN = 75
-EXIT_FAULT = 2
 OCCUPIED = 69
 """Exit code of on_host.py where something else runs."""
 LOST = 255
@@ -214,13 +212,7 @@ def _flags() -> argparse.Namespace:
     parser.add_argument("--restarts", type=int, default=1000, help="at most")
     parser.add_argument("--poll_seconds", type=float, default=30)
     parser.add_argument("--dry_run", action="store_true", help="print the commands, run none")
-    arguments = sys.argv[1:]
-    cut = arguments.index("--") if "--" in arguments else len(arguments)
-    flags = parser.parse_args(arguments[:cut])
-    flags.job = arguments[cut + 1 :]
-    if flags.action == "up" and not flags.job:
-        parser.error("give a job after --, e.g. -- bagpiper_jax.train --gin_file=gin/runs/…")
-    return flags
+    return parse_with_job(parser)
 
 
 if __name__ == "__main__":

@@ -14,11 +14,10 @@ import shlex
 import subprocess
 import sys
 
-from commands import Commands
+from commands import EXIT_FAULT, EXIT_TRY_AGAIN, Commands, parse_with_job
 from gcloud import Pod, PodError
 from relay import say
 
-EXIT_TRY_AGAIN, EXIT_FAULT = 75, 2
 GRACE_SECONDS = 300
 """Between SIGTERM and SIGKILL: time for the save of a checkpoint."""
 
@@ -132,13 +131,7 @@ def _flags() -> argparse.Namespace:
     )
     parser.add_argument("--restarts", type=int, default=1000, help="at most")
     parser.add_argument("--dry_run", action="store_true", help="print the command, run none")
-    arguments = sys.argv[1:]
-    cut = arguments.index("--") if "--" in arguments else len(arguments)
-    flags = parser.parse_args(arguments[:cut])
-    flags.job = arguments[cut + 1 :]
-    if flags.action == "up" and not flags.job:
-        parser.error("give a job after --, e.g. -- bagpiper_jax.train --gin_file=gin/runs/…")
-    return flags
+    return parse_with_job(parser)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -146,8 +147,8 @@ def test_two_imports_into_one_place(tmp_path):
 
 
 def test_a_full_disk_is_told_before_anything_is_written(source, tmp_path, monkeypatch):
-    usage = module.shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(module.shutil, "disk_usage", lambda path: usage._replace(free=1000))
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
     with pytest.raises(InterchangeError, match="needs 0.0 GB, .* has 0.0 GB free"):
         importing(tmp_path / "ours", espnet=source)
     assert not (tmp_path / "ours.partial").exists()

@@ -18,6 +18,7 @@ from bagpiper_jax.interop import (
     model_card,
     qwen3,
     safetensors_io,
+    store,
     torch_io,
     tower,
     vllm,
@@ -100,7 +101,7 @@ def export_checkpoint(config: ExportConfig) -> Path:
     model, extras = load_model_config(config.checkpoint)
     ours, codec = _open(config, model, extras)
     table, plan = _plan(config, ours, model, codec)
-    _require_space(output, plan)
+    store.require_space(output, _bytes(plan))
     partial = output.with_name(output.name + ".partial")
     _remove(partial)
     partial.parent.mkdir(parents=True, exist_ok=True)
@@ -230,13 +231,6 @@ def _writer(
             partial, config.tokenizer or extras.get("tokenizer") or "byte", config.checkpoint, model
         )
     return safetensors_io.Shards(partial, plan)
-
-
-def _require_space(output: Path, plan: Plan) -> None:
-    parent = next(p for p in output.parents if p.exists())
-    needed, free = _bytes(plan), shutil.disk_usage(parent).free
-    if needed > free:
-        raise InterchangeError(f"{output} needs {needed / 1e9:.1f} GB, {parent} has {free / 1e9:.1f} GB free")
 
 
 def _bytes(plan: Plan) -> int:

@@ -5,7 +5,6 @@ import dataclasses
 import logging
 import math
 import os
-import shutil
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -231,13 +230,10 @@ def _kept(journal: Journal, stored: Stored, part: _Part) -> bool:
 
 
 def _require_space(output: Path, shapes: Shapes, parameters: Fillings) -> None:
-    parent = next(p for p in output.parents if p.exists())
     needed = _bytes(shapes, {name: filling.dtype for name, filling in parameters.items()})
     there = output.with_name(output.name + ".partial")
     needed -= sum(file.stat().st_size for file in there.rglob("*") if file.is_file())
-    free = shutil.disk_usage(parent).free
-    if needed > free:
-        raise InterchangeError(f"{output} needs {needed / 1e9:.1f} GB, {parent} has {free / 1e9:.1f} GB free")
+    store.require_space(output, needed)
 
 
 def _bytes(shapes: Shapes, dtypes: dict[str, np.dtype]) -> int:

@@ -7,6 +7,7 @@ Orbax itself stores with. Orbax restores the result as it restores its own.
 
 import dataclasses
 import math
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -53,6 +54,14 @@ class Stored:
 
     def _slice(self, start: int, stop: int) -> ts.TensorStore:
         return self._array[start:stop] if self.shape else self._array
+
+
+def require_space(output: Path, needed: int) -> None:
+    """Raises InterchangeError where the disk of `output`, which need not exist yet, has no room for `needed` bytes."""
+    parent = next(p for p in output.absolute().parents if p.exists())
+    free = shutil.disk_usage(parent).free
+    if needed > free:
+        raise InterchangeError(f"{output} needs {needed / 1e9:.1f} GB, {parent} has {free / 1e9:.1f} GB free")
 
 
 def create(directory: Path, shapes: Shapes, dtypes: Mapping[str, np.dtype], chunks: Shapes) -> None:

@@ -81,6 +81,7 @@ class Checkpoints:
         Raises:
             SaveError: this save and its repetitions failed.
         """
+        self.failed(wait=True)  # the save before this one, under its own name
         while True:
             try:
                 self._retry_at = None
@@ -95,9 +96,11 @@ class Checkpoints:
                     return
                 time.sleep(pause)
 
-    def failed(self) -> bool:
+    def failed(self, wait: bool = False) -> bool:
         """Whether the last save failed and it is time to repeat it. Raises SaveError if that was its last chance."""
         try:
+            if wait:
+                self._manager.wait_until_finished()
             self._manager.check_for_errors()
         except Exception as error:
             self._note_failure(error)

@@ -14,10 +14,11 @@ down        between the end of an attempt and the beginning of the next
 import contextlib
 import json
 import logging
-import os
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+
+from bagpiper_jax import files
 
 _log = logging.getLogger(__name__)
 
@@ -115,11 +116,12 @@ class Ledger:
         """Writes the account in one stroke. An attempt that is killed is known up to its last interval."""
         if self._path is None:
             return
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self._path.with_suffix(".tmp")
         content = {**self.total(), "attempts": [*self._past, self.attempt()]}
-        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        os.replace(temporary, self._path)
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            files.replace(self._path, json.dumps(content, indent=1) + "\n")
+        except OSError as error:  # the next interval writes all of it again
+            _log.warning("cannot write %s: %s", self._path, error)
 
 
 def _attempts(path: Path) -> list[dict]:

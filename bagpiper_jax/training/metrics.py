@@ -2,18 +2,21 @@
 
 import json
 import logging
-import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
 
+from bagpiper_jax import files
 from bagpiper_jax.data.batch import Batch
 from bagpiper_jax.data.records import DIRECTIONS
 from bagpiper_jax.training.losses import LossSums
+from bagpiper_jax.training.tensorboard import Board
 from bagpiper_jax.vocabulary import PAD, Vocabulary
 
 _log = logging.getLogger(__name__)
+
+FILE = "metrics.jsonl"
 
 
 def loss_scalars(sums: LossSums) -> dict[str, float]:
@@ -89,56 +92,49 @@ class MetricWriter:
 
     def __init__(self, directory: Path, step: int, active: bool = True):
         self._file = self._board = None
-        self.active = active
+        self.active, self._unwritten = active, b""
         if not active:
             return
-        path = directory / "metrics.jsonl"
+        path = directory / FILE
         keep = [line for line in _complete_lines(path) if json.loads(line)["step"] <= step]
-        _replace(path, "".join(keep))
-        self._file = open(path, "a", encoding="utf-8")
-        self._board = _tensorboard(directory / "tensorboard", step)
+        files.replace(path, "".join(keep))
+        self._file = open(path, "ab", buffering=0)
+        self._board = Board(directory / "tensorboard", step)
 
     def write(self, step: int, scalars: dict[str, float], prefix: str = "train") -> None:
         """One line, and one point per scalar named `<prefix>/<name>`."""
         if self._file is None:
             return
-        self._file.write(json.dumps({"step": step, "kind": prefix, **scalars}) + "\n")
-        self._file.flush()
-        for name, value in scalars.items() if self._board else ():
-            self._board.add_scalar(f"{prefix}/{name}", value, step)
+        self._unwritten += json.dumps({"step": step, "kind": prefix, **scalars}).encode() + b"\n"
+        self._flush()
+        self._board.scalars(step, {f"{prefix}/{name}": value for name, value in scalars.items()})
 
     def text(self, name: str, text: str, step: int) -> None:
         """A text for TensorBoard, shown as it is."""
         if self._board:
-            self._board.add_text(name, "\n".join(f"    {line}" for line in text.splitlines()), step)
+            self._board.text(step, name, text)
 
     def close(self) -> None:
-        for sink in (self._file, self._board):
-            if sink is not None:
-                sink.close()
+        if self._file is not None:
+            self._flush()
+            self._file.close()
+            self._board.close()
+
+    def _flush(self) -> None:
+        """Lines that a full disk does not take are kept for the next time."""
+        try:
+            while self._unwritten:
+                self._unwritten = self._unwritten[self._file.write(self._unwritten) :]
+        except OSError as error:
+            _log.warning("%s: %s. Its lines are kept and written later", self._file.name, error)
 
 
 def write_summary(directory: Path, summary: dict) -> None:
     """`metrics.json`: the run's last numbers, written atomically."""
-    _replace(directory / "metrics.json", json.dumps(summary, indent=1, sort_keys=True) + "\n")
+    files.replace(directory / "metrics.json", json.dumps(summary, indent=1, sort_keys=True) + "\n")
 
 
 def _complete_lines(path: Path) -> list[str]:
     """Lines of an earlier attempt; the last one may be torn."""
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
     return [line for line in lines if line.endswith("}\n")]
-
-
-def _replace(path: Path, text: str) -> None:
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
-
-
-def _tensorboard(directory: Path, step: int):
-    try:
-        from tensorboardX import SummaryWriter
-    except ImportError:
-        _log.warning("tensorboardX is not installed; metrics go to metrics.jsonl only")
-        return None
-    return SummaryWriter(str(directory), purge_step=step + 1, flush_secs=10)
