@@ -99,4 +99,4 @@ def validation_batches(config: TrainConfig) -> list[Batch]:
 
 
 if __name__ == "__main__":
-    configuration.run_job(lambda: faults.run(main))
+    faults.run(lambda: configuration.run_job(lambda: sys.exit(main())))

@@ -22,9 +22,9 @@ from bagpiper_jax.training.state import abstract_parameters
 JOB = Path(__file__).with_name("training_job.py")
 
 
-def start(output: Path) -> subprocess.Popen:
+def start(output: Path, *bindings: str) -> subprocess.Popen:
     environment = dict(os.environ, PYTHONPATH=str(JOB.parents[1]), XLA_FLAGS="", PYTHONUNBUFFERED="1")
-    command = [sys.executable, str(JOB), str(output)]
+    command = [sys.executable, str(JOB), str(output), *bindings]
     return subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
@@ -114,3 +114,12 @@ def test_sigterm_saves_and_exits_with_its_code(tmp_path, uninterrupted):
     assert code == 0, "\n".join(lines)
     assert min(batches(lines)) == reached
     assert_same_run(tmp_path, lines, uninterrupted)
+
+
+@pytest.mark.slow
+def test_a_process_ends_at_once_when_its_disk_stays_full(tmp_path):
+    """Threads of Orbax that wait for the end of the failed save would keep it for ten minutes."""
+    process = start(tmp_path, "fills=[0, 2]")
+    text, _ = process.communicate(timeout=120)
+    assert process.returncode == 1 and "SaveError: cannot write checkpoint in" in text, text
+    assert "Free space" in (tmp_path / "crash.txt").read_text()

@@ -1,16 +1,33 @@
 """A training run on synthetic batches, as one process or as one of a pod: `training_job.py OUTPUT [KEY=VALUE …]`.
 
 Keys are fields of TrainConfig and WatchConfig with JSON values, or a fault of one process's data, [process, batch]:
-`stalls` (no batch comes any more), `breaks` (an exception), `slow` (every batch from there on takes half a second).
+`stalls` (no batch comes any more), `breaks` (an exception), `slow` (every batch from there on takes half a second),
+`fills` (from there on no file grows beyond `FULL` bytes, as on a full disk).
 """
 
 import dataclasses
 import json
 import logging
+import resource
 import sys
 import time
 import zlib
 from pathlib import Path
+
+FULL = 20_000
+FAULTS = ("stalls", "breaks", "slow", "fills")
+
+
+def strike(kind: str) -> None:
+    from bagpiper_jax.training import checkpoints
+
+    if kind == "breaks":
+        raise OSError("the disk of this host is gone")
+    if kind == "fills":
+        resource.setrlimit(resource.RLIMIT_FSIZE, (FULL, FULL))
+        checkpoints.RETRY_SECONDS = (0.1,)
+    else:
+        time.sleep(1e6 if kind == "stalls" else 0.5)
 
 
 def main(output: str, *bindings: str) -> int:
@@ -27,7 +44,7 @@ def main(output: str, *bindings: str) -> int:
 
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", force=True)
     settings = {name: json.loads(value) for name, value in (b.split("=", 1) for b in bindings)}
-    fault = {name: settings.pop(name) for name in ("stalls", "breaks", "slow") if name in settings}
+    fault = {name: settings.pop(name) for name in FAULTS if name in settings}
     watch = {f.name: settings.pop(f.name) for f in dataclasses.fields(WatchConfig) if f.name in settings}
     settings = {"log_every": 1, "save_every": 2, "validate_every": 0, **settings}
     ledger = Ledger()
@@ -44,9 +61,7 @@ def main(output: str, *bindings: str) -> int:
                 print(f"BATCH {step} {zlib.crc32(batch.tokens.tobytes())}", flush=True)
                 for kind, (process, first) in fault.items():
                     if process == jax.process_index() and step >= first:
-                        if kind == "breaks":
-                            raise OSError("the disk of this host is gone")
-                        time.sleep(1e6 if kind == "stalls" else 0.5)
+                        strike(kind)
                 yield batch
 
     with faults.reported(Path(output), ledger):

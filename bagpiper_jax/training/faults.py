@@ -19,7 +19,6 @@ from bagpiper_jax.training.ledger import Ledger
 _log = logging.getLogger(__name__)
 
 FILE = "crash.txt"
-EXIT_FAULT = 2
 EXIT_TRY_AGAIN = 75  # EX_TEMPFAIL: the same command continues
 
 
@@ -27,22 +26,18 @@ class TrainingError(RuntimeError):
     """Training cannot go on; the message says at which step and why."""
 
 
-def run(main: Callable[[], int]) -> NoReturn:
-    """Ends the process with the exit code that `main` returns.
+def run(main: Callable[[], int | None]) -> NoReturn:
+    """Ends the process with the exit code that `main` returns or raises.
 
-    In a pod, a process that fails ends at once: an orderly exit would wait for the others, which wait for it.
+    A process that fails ends at once. An orderly exit would wait: in a pod for the others, which wait for it; after
+    a failed save for threads of Orbax, which wait ten minutes for the end of that save.
     """
     try:
         code = main()
     except BaseException as error:
-        if not jax.distributed.is_initialized():
-            raise
         code = error.code if isinstance(error, SystemExit) else 1
-        if isinstance(code, str):
-            print(code, file=sys.stderr)
-            code = EXIT_FAULT
-        elif not isinstance(error, SystemExit):
-            traceback.print_exc()
+        if not isinstance(error, SystemExit):
+            traceback.print_exception(error)
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code or 0)
