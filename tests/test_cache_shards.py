@@ -15,7 +15,7 @@ from bagpiper_jax.data import cache, shards
 from bagpiper_jax.data.cache import CacheError, TaskCache
 from bagpiper_jax.data.joining import finish
 from bagpiper_jax.data.lock import Lock, read_lock
-from bagpiper_jax.data.records import DIRECTIONS
+from bagpiper_jax.data.records import DIRECTIONS, RecordError
 from bagpiper_jax.data.shards import ExportError
 
 
@@ -204,6 +204,48 @@ def test_caches_without_audio_have_no_audio_family(tmp_path):
     made = write_cache(tmp_path, text, num_shards=1)
     assert made.manifest["families"] == ["core"] and not list(tmp_path.glob("audio*"))
     assert made.read(2).audio == b""
+
+
+def speaking(rng, i: int) -> dict:
+    return example(dialogue_of("caption_to_audio", rng), f"speaks{i}")
+
+
+def test_audio_stands_in_files_of_its_own_and_only_where_there_is_some(tmp_path):
+    """Shard 0 has none, in shard 1 it begins late. Who needs no audio reads none, and would not miss the files."""
+    rng = np.random.default_rng(3)
+    heard = example(dialogue_of("audio_to_caption", rng), "heard")
+    in_shards = [[speaking(rng, 0), speaking(rng, 1)], [speaking(rng, 2), heard, speaking(rng, 3)]]
+    for shard, mine in enumerate(in_shards):
+        shards.write_shard(iter(mine), len(mine), LIMITS, tmp_path, shard, 2)
+    finish(tmp_path, {}, 2, 1.0)
+    made = TaskCache(tmp_path)
+    files = [sorted(shard["files"]) for shard in made.manifest["shards"]]
+    assert files == [["core"], ["audio", "core"]] and made.manifest["families"] == ["core", "audio"]
+    assert [p.name for p in tmp_path.glob("audio*")] == [cache.shard_name("audio", 1, 2)]
+    whole = [made.read(i) for i in range(5)]
+    assert [bool(record.audio) for record in whole] == [False, False, False, True, False]
+    assert whole[3].audio == heard["audio"]
+
+    (audio,) = tmp_path.glob("audio*")
+    audio.unlink()
+    alone = TaskCache(tmp_path)
+    assert [alone.read(i).id for i in (0, 1, 2, 4)] == ["speaks0", "speaks1", "speaks2", "speaks3"]
+    assert alone.read(3, audio=False).id == "heard" and not alone.read(3, audio=False).audio
+    with pytest.raises(RecordError, match=f"{audio.name} record 1: "):
+        alone.read(3)
+
+
+@pytest.mark.parametrize("found", [2, 4, True, None])
+def test_a_cache_of_another_format_is_refused(tmp_path, found):
+    write_cache(tmp_path, examples(2))
+    path = tmp_path / cache.MANIFEST
+    manifest = json.loads(path.read_text())
+    manifest |= {"format": found}
+    if found is None:
+        del manifest["format"]  # as before the third
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(CacheError, match="has cache format .*this version reads 3; run cache_tasks again"):
+        len(TaskCache(tmp_path))
 
 
 def test_a_lock_that_is_none_is_named(tmp_path):

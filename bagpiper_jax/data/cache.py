@@ -2,17 +2,20 @@
 
 <cache_dir>/<task>/<split>/<fingerprint>/
     core.array_record-00000-of-00002     messages, text ids, codes    (data.records.encode)
-    audio.array_record-00000-of-00002    FLAC of the same records; absent if no record has audio
+    audio.array_record-00000-of-00002    FLAC of the same records; absent where no record of the shard has audio
     index_length.npy  index_chunks.npy  …      a column of lengths each, and one of hashes; mapped, not read
     rejects.jsonl  manifest.json  COMPLETE
 """
 
+import bisect
 import dataclasses
 import functools
 import hashlib
+import itertools
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +23,8 @@ from bagpiper_jax import files, strict
 from bagpiper_jax.data import records
 from bagpiper_jax.data.records import Record, RecordError
 
-FORMAT = 2
+FORMAT = 3
+FAMILIES = ("core", "audio")
 REJECTS, MANIFEST, COMPLETE = "rejects.jsonl", "manifest.json", "COMPLETE"
 LENGTH_COLUMNS = ("length", "chunks", "direction", "n_text", "n_frames", "n_audio")
 INDEX_COLUMNS = (*LENGTH_COLUMNS, "hash")
@@ -52,12 +56,20 @@ class TaskCache:
 
     @functools.cached_property
     def manifest(self) -> dict:
+        """Raises CacheError: it is damaged, or of another format."""
         try:
-            return strict.loads(self._manifest_bytes)
-        except ValueError as error:
+            manifest = strict.loads(self._manifest_bytes)
+            found = manifest.get("format", "an older one")
+        except (ValueError, AttributeError) as error:
             raise CacheError(
                 f"{self.directory / MANIFEST} is damaged ({error}); run cache_tasks again"
             ) from error
+        if found != FORMAT or isinstance(found, bool):
+            raise CacheError(
+                f"{self.directory} has cache format {found}, this version reads {FORMAT}; run cache_tasks again, "
+                "it makes a new cache beside the old one"
+            )
+        return manifest
 
     @functools.cached_property
     def manifest_sha256(self) -> str:
@@ -108,22 +120,31 @@ class TaskCache:
     def __len__(self) -> int:
         return self.manifest["records"]
 
-    def read(self, index: int) -> Record:
-        """Reads one record. Raises RecordError: its bytes are damaged; the file is named."""
+    def read(self, index: int, audio: bool = True) -> Record:
+        """Reads one record. Files of audio are opened for records that have some, and only then.
+
+        Args:
+            audio: False leaves the record's audio where it is; `Record.audio` is b"".
+
+        Raises:
+            RecordError: its bytes are damaged; the file is named.
+        """
+        core = self._read("core", index)
+        sound = self._read("audio", index) if audio and self.index["n_audio"][index] else b""
         try:
-            core = self._read("core", index)
-            audio = self._read("audio", index) if self.index["n_audio"][index] else b""
-            return records.decode(core, audio)
-        except (RecordError, ValueError, RuntimeError, IndexError) as error:
-            shard, row = self.locate(index)
-            place = self.directory / shard_name("core", shard, len(self.manifest["shards"]))
-            raise RecordError("corrupt_record", f"{place} record {row}: {error}") from error
+            return records.decode(core, sound)
+        except RecordError as error:
+            raise RecordError("corrupt_record", f"{self._place('core', index)}: {error}") from error
 
     def locate(self, index: int) -> tuple[int, int]:
         """Shard number and row within the shard."""
-        ends = np.cumsum([shard["records"] for shard in self.manifest["shards"]])
-        shard = int(np.searchsorted(ends, index, side="right"))
-        return shard, index - (int(ends[shard - 1]) if shard else 0)
+        shard = bisect.bisect_right(self._ends, index)
+        return shard, index - (self._ends[shard - 1] if shard else 0)
+
+    @functools.cached_property
+    def _ends(self) -> list[int]:
+        """Records up to each shard's last."""
+        return list(itertools.accumulate(shard["records"] for shard in self.manifest["shards"]))
 
     def rejects(self) -> Iterator[dict]:
         """The clips that were rejected: id, reason, detail. Raises CacheError: their list is missing or damaged."""
@@ -157,7 +178,7 @@ class TaskCache:
                 )
         for number, shard in enumerate(self.manifest["shards"]):
             for family, expected in shard["files"].items():
-                path = self.directory / shard_name(family, number, len(self.manifest["shards"]))
+                path = self._path(family, number)
                 if not path.exists():
                     raise CacheError(f"{path} is missing; run cache_tasks again")
                 if path.stat().st_size != expected["bytes"]:
@@ -171,22 +192,54 @@ class TaskCache:
                     )
 
     def _read(self, family: str, index: int) -> bytes:
-        return self._source(family)[index]
+        shard, row = self.locate(index)
+        try:
+            source, first = self._source(family)
+            return source[first[shard] + row]
+        except (ValueError, RuntimeError, LookupError) as error:
+            raise RecordError("corrupt_record", f"{self._place(family, index)}: {error}") from error
 
-    def _source(self, family: str):
+    def _place(self, family: str, index: int) -> str:
+        shard, row = self.locate(index)
+        return f"{self._path(family, shard)} record {row}"
+
+    def _path(self, family: str, shard: int) -> Path:
+        return self.directory / shard_name(family, shard, len(self.manifest["shards"]))
+
+    def _source(self, family: str) -> tuple[Any, dict[int, int]]:
+        """Where to read a family, and where in there each shard that has it begins."""
         with self._lock:
             if family not in self._sources:
-                from array_record.python.array_record_data_source import ArrayRecordDataSource
-
-                shards = len(self.manifest["shards"])
-                paths = [str(self.directory / shard_name(family, s, shards)) for s in range(shards)]
-                self._sources[family] = ArrayRecordDataSource(paths)
+                self._sources[family] = self._open(family)
             return self._sources[family]
 
+    def _open(self, family: str) -> tuple[Any, dict[int, int]]:
+        from array_record.python.array_record_data_source import ArrayRecordDataSource
+
+        shards, first, total = [], {}, 0
+        for number, shard in enumerate(self.manifest["shards"]):
+            if family in shard["files"]:
+                shards.append(_WholeShard(str(self._path(family, number)), shard["records"]))
+                first[number], total = total, total + shard["records"]
+        return ArrayRecordDataSource(shards), first
+
     @functools.cached_property
-    def _sources(self) -> dict:
+    def _sources(self) -> dict[str, tuple[Any, dict[int, int]]]:
         return {}
 
     @functools.cached_property
     def _lock(self) -> threading.Lock:
         return threading.Lock()
+
+
+@dataclasses.dataclass(frozen=True)
+class _WholeShard:
+    """ArrayRecord's `FileInstruction`: a file whose records are counted, so that it is opened when one is wanted."""
+
+    filename: str
+    take: int
+    skip: int = 0
+
+    @property
+    def examples_in_shard(self) -> int:
+        return self.take

@@ -8,7 +8,6 @@ import numpy as np
 
 from bagpiper_jax import files
 from bagpiper_jax.data import cache, provenance
-from bagpiper_jax.data.cache import TaskCache
 from bagpiper_jax.data.shards import ExportError, missing, part_path
 
 
@@ -35,13 +34,13 @@ def finish(directory: Path, described: dict, shards: int, max_reject_frac: float
     inputs = sum(part.inputs for part in parts)
     _refuse_many_rejects(directory, counts, inputs, max_reject_frac)
     index = _write_index(directory, parts)
-    families = ["core", "audio"] if index["n_audio"]["max"] else ["core"]
     manifest = {
+        "format": cache.FORMAT,
         "inputs": inputs,
         "records": sum(part.records for part in parts),
         "counts": dict(sorted({"ok": 0, **counts}.items())),
-        "families": families,
-        "shards": [{"records": p.records, "files": {f: p.files[f] for f in families}} for p in parts],
+        "families": [f for f in cache.FAMILIES if any(f in part.files for part in parts)],
+        "shards": [{"records": part.records, "files": part.files} for part in parts],
         "index": index,
         "provenance": {**described, "versions": provenance.library_versions()},
     }
@@ -101,9 +100,6 @@ def _refuse_many_rejects(directory: Path, counts: collections.Counter, inputs: i
 
 
 def remove_leftovers(directory: Path) -> None:
-    """Parts, files of killed attempts, and audio shards without audio."""
-    unwanted = [*directory.glob("part-*"), *directory.glob("*.tmp-*")]
-    if "audio" not in TaskCache(directory).manifest["families"]:
-        unwanted += directory.glob("audio.array_record-*")
-    for path in unwanted:
+    """Parts, and files of killed attempts."""
+    for path in (*directory.glob("part-*"), *directory.glob("*.tmp-*")):
         path.unlink(missing_ok=True)

@@ -43,7 +43,7 @@ class LiveTask:
     def __len__(self) -> int:
         return len(self.records)
 
-    def read(self, index: int) -> Record:
+    def read(self, index: int, audio: bool = True) -> Record:
         return self.records[index]
 
     @functools.cached_property

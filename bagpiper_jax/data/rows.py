@@ -100,7 +100,7 @@ class RowMaker:
             RecordError: more than `max_corrupt` records were damaged.
         """
         try:
-            messages = self._caches[task].read(index).messages(decode_audio)
+            messages = self._caches[task].read(index, decode_audio).messages(decode_audio)
             rendered = dialogue.render(messages, self._vocabulary, self._render)
             if len(rendered) != length:
                 raise RecordError(

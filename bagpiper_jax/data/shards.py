@@ -19,7 +19,7 @@ from bagpiper_jax.data import cache, records
 from bagpiper_jax.data.records import Record, RecordError
 
 _log = logging.getLogger(__name__)
-_WRITER = {"core": "group_size:1,uncompressed", "audio": "group_size:1,uncompressed"}
+_WRITER = "group_size:1,uncompressed"
 _MAX_CONSECUTIVE_ERRORS = 100
 _TEXT_SHOWN = 200  # text ids of a reject that are kept
 
@@ -68,13 +68,8 @@ def write_shard(
     Raises:
         ExportError: 100 examples in a row failed, one said that none can succeed, or the disk refused.
     """
-    from array_record.python import array_record_module
-
     with writing(directory):
-        families = ("core", "audio")
-        paths = {family: directory / cache.shard_name(family, shard, shards) for family in families}
-        temporary = {family: f"{path}.tmp-{os.getpid()}" for family, path in paths.items()}
-        writers = {f: array_record_module.ArrayRecordWriter(temporary[f], _WRITER[f]) for f in families}
+        families = _Families(directory, shard, shards)
         columns, rejects, counts = [], [], collections.Counter()
         for number, (record, name, outcome, source) in enumerate(outcomes(examples, limits)):
             if record is None:
@@ -87,10 +82,7 @@ def write_shard(
             measure, core = records.measure(record, limits.num_streams), records.encode(record)
             lengths = [getattr(measure, column) for column in cache.LENGTH_COLUMNS]
             columns.append([*lengths, _hash(core, record.audio)])
-            writers["core"].write(core)
-            writers["audio"].write(record.audio)
-        for writer in writers.values():
-            writer.close()
+            families.write(core, record.audio)
         _count_filtered(counts, len(columns), inputs)
         table = np.asarray(columns, np.uint64).reshape(-1, len(cache.INDEX_COLUMNS))
         part = {
@@ -100,12 +92,54 @@ def write_shard(
             "max": table.max(axis=0, initial=0).tolist(),
             "sum": table[:, :-1].sum(axis=0).tolist(),
             "rejects": rejects,
-            "files": {f: _describe(temporary[f]) for f in families},
+            "files": families.finish(),
         }
-        for family in families:
-            os.replace(temporary[family], paths[family])
         files.replace(directory / f"part-{shard:05d}.npy", _npy(table))
         files.replace(part_path(directory, shard), json.dumps(part).encode())
+
+
+class _Families:
+    """The ArrayRecord files of a shard, under temporary names until `finish`.
+
+    That of audio begins with the first record that has some. In it every record has its number, those without audio
+    as an empty one, so that one index serves both.
+    """
+
+    def __init__(self, directory: Path, shard: int, shards: int):
+        self._paths = {
+            family: directory / cache.shard_name(family, shard, shards) for family in cache.FAMILIES
+        }
+        self._writers = {"core": self._open("core")}
+        self._written = 0
+
+    def write(self, core: bytes, audio: bytes) -> None:
+        self._writers["core"].write(core)
+        if audio and "audio" not in self._writers:
+            self._writers["audio"] = self._open("audio")
+            for _ in range(self._written):
+                self._writers["audio"].write(b"")
+        if "audio" in self._writers:
+            self._writers["audio"].write(audio)
+        self._written += 1
+
+    def finish(self) -> dict[str, dict]:
+        """Gives the files their names; returns bytes and checksum of each."""
+        for writer in self._writers.values():
+            writer.close()
+        found = {}
+        for family in self._writers:
+            temporary = self._temporary(family)
+            found[family] = {"bytes": os.path.getsize(temporary), "sha256": files.sha256(temporary)}
+            os.replace(temporary, self._paths[family])
+        return found
+
+    def _open(self, family: str):
+        from array_record.python import array_record_module
+
+        return array_record_module.ArrayRecordWriter(self._temporary(family), _WRITER)
+
+    def _temporary(self, family: str) -> str:
+        return f"{self._paths[family]}.tmp-{os.getpid()}"
 
 
 @contextlib.contextmanager
@@ -198,10 +232,6 @@ def _count_filtered(counts: collections.Counter, records_: int, inputs: int) -> 
         )
     if seen < inputs:
         counts["skipped filtered"] += inputs - seen
-
-
-def _describe(path: str) -> dict:
-    return {"bytes": os.path.getsize(path), "sha256": files.sha256(path)}
 
 
 def _hash(core: bytes, audio: bytes) -> int:

@@ -37,11 +37,10 @@ def _fate(task: str, cache: TaskCache, clip: str) -> Fate:
             return Fate(task, reject=reject)
     for index in range(len(cache)):
         try:
-            record = cache.read(index)
+            if cache.read(index, audio=False).id == clip:
+                return Fate(task, index, cache.read(index))
         except RecordError:
             continue  # rows that hold it name it; here only the id counts
-        if record.id == clip:
-            return Fate(task, index, record)
     return Fate(task)
 
 
