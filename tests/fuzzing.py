@@ -1,5 +1,7 @@
 """Seeded damage for bytes, JSON values and arrays: a case is a function of (target, number), so failures repeat."""
 
+import collections
+import dataclasses
 import json
 import math
 
@@ -11,6 +13,17 @@ STRANGE = (
     "9" * 5000, "\U0001f9ff" * 300, [], [[]], [None], ["user", "audio"], [["user", "text", ""]],
     {}, {"": {}}, {"__class__": "x"},
 )  # fmt: skip
+
+
+@dataclasses.dataclass
+class Tally:
+    """Outcomes of a target's cases; each case ends as one of them or fails the test."""
+
+    counts: collections.Counter = dataclasses.field(default_factory=collections.Counter)
+
+    def check(self, cases: int) -> None:
+        assert self.counts.total() == cases, self.counts
+        assert self.counts["kept"] and self.counts.total() > self.counts["kept"], "the damage is one-sided"
 
 
 def generator(target: str, number: int) -> np.random.Generator:
