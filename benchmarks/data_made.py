@@ -70,6 +70,7 @@ def example(kind: str, text: int, seconds: float, sound: np.ndarray, rng: np.ran
         "msg_start": np.zeros(len(table), np.int32),
         "msg_len": np.asarray([length for _, _, length in table], np.int32),
         "msg_weight": np.ones(len(table), np.float32),
+        "msg_variant": np.zeros(len(table), np.int32),
         "text": ids, "codes": codes.astype(np.int32), "audio": flac, "id": b"made-up", "outcome": b"",
     }  # fmt: skip
 

@@ -1,8 +1,8 @@
 """From a clip to the features that every task emits: authoring a dialogue, then encoding it.
 
-An author is a pure function `(clip, rng) -> [[role, modality, content], …]`. It raises `NotApplicable` for a clip
-that the task is not about (an audio task given a text document) and `RecordError` for a faulty one. Both are
-counted, by reason, in the manifest of the cache.
+An author is a pure function `(clip, rng) -> [[role, modality, content], …]`, or `-> Variants` of such dialogues. It
+raises `NotApplicable` for a clip that the task is not about (an audio task given a text document) and `RecordError`
+for a faulty one. Both are counted, by reason, in the manifest of the cache.
 """
 
 import functools
@@ -29,6 +29,16 @@ Author = Callable[[Clip, np.random.Generator], list]
 _log = logging.getLogger(__name__)
 
 
+class Variants(tuple):
+    """Dialogues of one clip, of any lengths. Each epoch of a run draws one of them, all with equal chances.
+
+    What they share is cached once; one that is given twice comes twice as often.
+    """
+
+    def __new__(cls, *dialogues: list):
+        return super().__new__(cls, dialogues)
+
+
 class NotApplicable(Exception):
     """The task is not about this clip; `args[0]` is the reason it is counted under."""
 
@@ -43,6 +53,7 @@ OUTPUT_FEATURES = {
     "msg_start": _feature(1, tf.int32),
     "msg_len": _feature(1, tf.int32),
     "msg_weight": _feature(1, tf.float32),
+    "msg_variant": _feature(1, tf.int32),
     "text": _feature(1, tf.int32),
     "codes": _feature(2, tf.int32),
     "audio": _feature(0, tf.string),
@@ -151,9 +162,9 @@ def _placed(origin: str, error: Exception) -> str:
 
 
 def encode_dialogue(
-    dialogue: list, corpus: str, sounds: Mapping[str, bytes] = types.MappingProxyType({})
+    dialogue: list | Variants, corpus: str, sounds: Mapping[str, bytes] = types.MappingProxyType({})
 ) -> dict[str, np.ndarray | bytes]:
-    """Message table and payloads of an authored dialogue.
+    """Message table and payloads of an authored dialogue, or of all its variants; equal payloads stand once.
 
     Args:
         dialogue: [role, modality, content] triples.
@@ -165,17 +176,21 @@ def encode_dialogue(
         DialogueError: unknown role or modality, or no message triples.
     """
     texts, codes, waveforms, rows, heard = [], [], [], [], []
-    ends = {"text": 0, "codes": 0, "audio": 0}
-    for message in _messages(dialogue):
-        kind, payload = _payload(message, corpus, sounds)
-        {"text": texts, "codes": codes, "audio": waveforms}[kind].append(payload)
-        rows.append((ROLES[message.role], MODALITIES[message.modality], ends[kind], len(payload)))
-        ends[kind] += len(payload)
-        if kind == "audio":
-            heard.append(message.content)
-    table = np.asarray(rows, np.int32).reshape(-1, 4)
+    ends, spans = {"text": 0, "codes": 0, "audio": 0}, {}
+    for variant, message in _messages(dialogue):
+        _require_content(message)
+        key = message.modality, message.role == "assistant", message.content
+        if key not in spans:
+            kind, payload = _payload(message, corpus, sounds)
+            {"text": texts, "codes": codes, "audio": waveforms}[kind].append(payload)
+            spans[key] = ends[kind], len(payload)
+            ends[kind] += len(payload)
+            if kind == "audio":
+                heard.append(message.content)
+        rows.append((ROLES[message.role], MODALITIES[message.modality], *spans[key], variant))
+    table = np.asarray(rows, np.int32).reshape(-1, 5)
     features = _no_features()
-    for column, name in enumerate(("msg_role", "msg_modality", "msg_start", "msg_len")):
+    for column, name in enumerate(("msg_role", "msg_modality", "msg_start", "msg_len", "msg_variant")):
         features[name] = np.ascontiguousarray(table[:, column])
     features["msg_weight"] = np.ones(len(rows), np.float32)
     if texts:
@@ -187,19 +202,26 @@ def encode_dialogue(
     return features
 
 
-def _messages(dialogue: list) -> list[Message]:
+def _messages(dialogue: list | Variants) -> list[tuple[int, Message]]:
+    """(variant, message) of all messages."""
+    variants = dialogue if isinstance(dialogue, Variants) else (dialogue,)
+    if len(variants) > 1 and not all(variants):
+        raise DialogueError("a variant has no messages")
     try:
-        return [Message(role, modality, content) for role, modality, content in dialogue]
+        return [(v, Message(*message)) for v, messages in enumerate(variants) for message in messages]
     except (TypeError, ValueError) as error:
         raise DialogueError(f"not a list of [role, modality, content]: {error}") from error
 
 
-def _payload(message: Message, corpus: str, sounds: Mapping[str, bytes]) -> tuple[str, np.ndarray]:
+def _require_content(message: Message) -> None:
     if not isinstance(message.content, str) or not message.content.strip():
         raise RecordError(
             f"empty_{message.modality}",
             f"the {message.role}'s {message.modality} is blank; fill it or remove the record",
         )
+
+
+def _payload(message: Message, corpus: str, sounds: Mapping[str, bytes]) -> tuple[str, np.ndarray]:
     if message.modality == "text":
         return "text", np.asarray(settings.current().text_tokenizer.encode(message.content), np.int32)
     if message.role == "assistant":
@@ -257,6 +279,7 @@ def _no_features() -> dict:
         "msg_start": empty,
         "msg_len": empty,
         "msg_weight": np.zeros(0, np.float32),
+        "msg_variant": empty,
         "text": empty,
         "codes": np.zeros((0, settings.current().num_streams), np.int32),
         "audio": b"",

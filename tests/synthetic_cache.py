@@ -6,7 +6,7 @@ import numpy as np
 
 from bagpiper_jax import audio
 from bagpiper_jax.data import shards
-from bagpiper_jax.data.cache import TaskCache
+from bagpiper_jax.data.cache import TaskCache, shard_name
 from bagpiper_jax.data.joining import finish
 from bagpiper_jax.data.lock import Lock, LockedTask, write_lock
 from bagpiper_jax.dialogue import MODALITIES, ROLES
@@ -33,6 +33,7 @@ def example(messages, name: str = "") -> dict:
     return {
         **dict(zip(("msg_role", "msg_modality", "msg_start", "msg_len"), columns, strict=True)),
         "msg_weight": np.ones(len(table), np.float32),
+        "msg_variant": np.zeros(len(table), np.int32),
         "text": np.concatenate([*texts, np.zeros(0, np.int32)]).astype(np.int32),
         "codes": np.concatenate([*codes, np.zeros((0, STREAMS), np.int32)]).astype(np.int32),
         "audio": audio.encode_flac(np.concatenate(waves)) if waves else b"",
@@ -68,6 +69,17 @@ def write_cache(directory: Path, examples: list[dict], num_shards: int = 2, limi
         shards.write_shard(iter(mine), len(mine), limits, directory, shard, num_shards)
     finish(directory, {}, num_shards, max_reject_frac=1.0)
     return TaskCache(directory)
+
+
+def damage(cache: TaskCache, index: int) -> Path:
+    """Flips a bit of a record's text where it lies; returns the shard's file."""
+    shard, _ = cache.locate(index)
+    path = cache.directory / shard_name("core", shard, len(cache.manifest["shards"]))
+    data, text = bytearray(path.read_bytes()), cache.read(index).text.astype("<i4").tobytes()
+    assert data.count(text) == 1, "the text does not tell where the record lies"
+    data[data.find(text) + 4] ^= 0x10
+    path.write_bytes(bytes(data))
+    return path
 
 
 def write_mixture_of(root: Path, examples: list[dict], task: str = "task", **lock_fields) -> Path:

@@ -16,7 +16,7 @@ from bagpiper_jax.data.cache import CacheError
 from bagpiper_jax.data.loader import Loader, ResumeError, batch_counters
 from bagpiper_jax.data.placing import empty_batch
 from bagpiper_jax.data.planner import PlanError, Planned
-from bagpiper_jax.data.records import DIRECTIONS, RecordError
+from bagpiper_jax.data.records import DIRECTIONS
 from bagpiper_jax.data.rows import RowMaker
 from bagpiper_jax.vocabulary import ASSISTANT, AUDIO, Vocabulary
 
@@ -231,42 +231,6 @@ def test_dropout_is_drawn_anew_each_epoch_at_its_rate(lock):
     ]
     assert abs(np.mean(drops) - 0.3) < 0.06  # 600 draws: three standard deviations
     assert len({tuple(d) for d in drops}) > 15
-
-
-def test_damaged_record_costs_its_slots_and_a_counter(tmp_path, caplog):
-    lock = write_mixture(tmp_path, {"text_only": (12, 1.0)})
-    loader = Loader(lock, BatchShape(1, 512, 1), VOCABULARY, finite=True, cfg_dropout=0.0)
-    intact = loader.batch(0)
-    victim = loader.caches[0].directory / "core.array_record-00001-of-00002"
-    damaged = bytearray(victim.read_bytes())
-    text = loader.caches[0].read(7).text.astype("<i4").tobytes()
-    damaged[damaged.find(text) + 4] ^= 0x10
-    victim.write_bytes(bytes(damaged))
-    loader = Loader(lock, BatchShape(1, 512, 1), VOCABULARY, finite=True, cfg_dropout=0.0)
-    batch = loader.batch(0)
-    assert loader.rows.counters.corrupt_records == 1
-    assert victim.name in caplog.text
-    changed = np.any(batch.tokens != intact.tokens, axis=(0, 2))
-    segment = int(intact.segment_ids[0][changed].max())
-    assert set(intact.segment_ids[0][changed]) == {segment}
-    assert not batch.loss_weights[0][intact.segment_ids[0] == segment].any()
-    np.testing.assert_array_equal(batch.segment_ids, intact.segment_ids)
-
-
-def test_serving_stops_above_the_limit_of_damaged_records(tmp_path):
-    lock = write_mixture(tmp_path, {"text_only": (2, 1.0)})
-    loader = Loader(lock, BatchShape(1, 512, 1), VOCABULARY)
-    loader.rows._max_corrupt = 0
-    with pytest.raises(RecordError, match="1 damaged"):
-        loader.rows.example(0, 0, 0, length=5)
-
-
-def test_truncated_shard_fails_at_launch(tmp_path):
-    lock = write_mixture(tmp_path, {"text_only": (12, 1.0)})
-    victim = next((tmp_path / "text_only").rglob("core.*-00000-*"))
-    victim.write_bytes(victim.read_bytes()[:-10])
-    with pytest.raises(CacheError, match=f"{victim.name}.*run cache_tasks again"):
-        make(lock)
 
 
 def test_another_tokenizer_codec_or_size_is_refused(lock):

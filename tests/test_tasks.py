@@ -154,7 +154,7 @@ def test_mixtures_are_seqio_mixtures(root):
     mixture = seqio.get_mixture_or_task("user_pretraining")
     assert mixture.num_input_examples("train") == 3 * 16
     assert set(mixture.output_features) == {
-        "msg_role", "msg_modality", "msg_start", "msg_len", "msg_weight", "text", "codes", "audio",
+        "msg_role", "msg_modality", "msg_start", "msg_len", "msg_weight", "msg_variant", "text", "codes", "audio",
     }  # fmt: skip
     for corpus in ("embedded", "debian", "user"):
         assert {t.name for t in seqio.get_mixture_or_task(f"{corpus}_sft").tasks} == {

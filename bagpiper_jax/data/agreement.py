@@ -179,9 +179,10 @@ def compare_rows(
 
 def _lay_out(batch: Batch, row: int, planned, given: list[list[Record]], vocabulary, render) -> None:
     writer = RowWriter(batch, row)
-    for task, index in zip(planned.task.tolist(), planned.index.tolist(), strict=True):
+    columns = (planned.task, planned.index, planned.variant)
+    for task, index, variant in zip(*(column.tolist() for column in columns), strict=True):
         record = given[task][index]
-        rendered = dialogue.render(record.messages(), vocabulary, render)
+        rendered = dialogue.render(record.messages(variant=variant), vocabulary, render)
         direction = records.DIRECTIONS.index(records.direction(record.skeleton()))
         writer.place(rendered, len(rendered), direction, [log_mel(span.samples) for span in rendered.audio])
 

@@ -18,7 +18,8 @@ class Batch:
         loss_weights: float32 [B, T, S]; weight of predicting slot t from slot t-1, class weights included.
         segment_ids: int32 [B, T]; 1, 2, … per document of the row, 0 for padding.
         positions: int32 [B, T]; restart at 0 with every document.
-        direction: int32 [B, T]; index of the slot's task group (`data.records.DIRECTIONS`), for metrics only.
+        direction: int32 [B, T]; index of the slot's task group (`data.records.DIRECTIONS`), for metrics only;
+            -1 (`data.records.CORRUPT`) where an example stands empty because its record is damaged.
         mel: float32 [B, C, 100, M]; chunks of 100 mel frames, tails zero-padded.
         chunk_frames: int32 [B, C]; valid mel frames of a chunk, 0 for padding chunks.
         chunk_clip: int32 [B, C]; 1, 2, … per clip of the row, 0 for padding.

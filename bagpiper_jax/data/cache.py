@@ -4,6 +4,7 @@
     core.array_record-00000-of-00002     messages, text ids, codes    (data.records.encode)
     audio.array_record-00000-of-00002    FLAC of the same records; absent where no record of the shard has audio
     index_length.npy  index_chunks.npy  …      a column of lengths each, and one of hashes; mapped, not read
+    index_variant_length.npy  …_chunks.npy     of all variants [records, V], where records have more than one
     rejects.jsonl  manifest.json  COMPLETE
 """
 
@@ -28,6 +29,7 @@ FAMILIES = ("core", "audio")
 REJECTS, MANIFEST, COMPLETE = "rejects.jsonl", "manifest.json", "COMPLETE"
 LENGTH_COLUMNS = ("length", "chunks", "direction", "n_text", "n_frames", "n_audio")
 INDEX_COLUMNS = (*LENGTH_COLUMNS, "hash")
+VARIANT_COLUMNS = ("variant_length", "variant_chunks")
 _HASHED_INDEX = 64 << 20  # bytes of a column that a run may take the time to hash before it starts
 
 
@@ -88,10 +90,12 @@ class TaskCache:
     def index(self) -> dict[str, np.ndarray]:
         """Columns of `INDEX_COLUMNS`, each [records], of the narrowest unsigned type that holds it.
 
-        They are mapped from disk: what is looked at comes into memory, and the processes of a host share it.
+        Where records have variants, length, chunks and direction are those of the first, and `VARIANT_COLUMNS` are
+        there too. Columns are mapped from disk: what is looked at comes into memory, and the processes of a host
+        share it.
         """
         found = {}
-        for name in INDEX_COLUMNS:
+        for name in (*INDEX_COLUMNS, *VARIANT_COLUMNS[: 2 * self._has_variants]):
             path = index_path(self.directory, name)
             try:
                 found[name] = (
@@ -107,15 +111,28 @@ class TaskCache:
         return found
 
     @property
+    def lengths(self) -> tuple[np.ndarray, np.ndarray]:
+        """Slots and chunks, [records], or [records, V] where records have variants, 0 for those that one lacks."""
+        length, chunks = VARIANT_COLUMNS if self._has_variants else LENGTH_COLUMNS[:2]
+        return self.index[length], self.index[chunks]
+
+    @property
     def largest(self) -> tuple[int, int]:
-        """The longest length and the most chunks of a record."""
+        """The longest length and the most chunks of a record, in any variant."""
         columns = self.manifest["index"]
-        return columns["length"]["max"], columns["chunks"]["max"]
+        length, chunks = VARIANT_COLUMNS if self._has_variants else LENGTH_COLUMNS[:2]
+        return columns[length]["max"], columns[chunks]["max"]
 
     @property
     def mean_length(self) -> float:
-        """Mean slots of a record."""
-        return self.manifest["index"]["length"]["sum"] / max(1, len(self))
+        """Mean slots of a record; of one with variants, their mean."""
+        columns = self.manifest["index"]
+        slots = columns["variant_length"]["sum_of_means"] if self._has_variants else columns["length"]["sum"]
+        return slots / max(1, len(self))
+
+    @property
+    def _has_variants(self) -> bool:
+        return "variant_length" in self.manifest["index"]
 
     def __len__(self) -> int:
         return self.manifest["records"]

@@ -156,8 +156,8 @@ def _mixed(
     """The tasks with rates by their sizes in training, which hold for all splits."""
     sizes = []
     for task in splits["train"]:
-        index = TaskCache(Path(config.cache_dir) / task.path).manifest["index"]
-        sizes.append(TaskSize(task.task, task.rate, task.records, index["length"]["sum"]))
+        slots = round(TaskCache(Path(config.cache_dir) / task.path).mean_length * task.records)
+        sizes.append(TaskSize(task.task, task.rate, task.records, slots))
     rates = mixing.rates(sizes, config.rate_unit)
     _log.info("rates in %s: %s", config.rate_unit, {name: round(rate, 4) for name, rate in rates.items()})
     return {

@@ -8,7 +8,7 @@ import numpy as np
 
 from bagpiper_jax import files
 from bagpiper_jax.data import cache, provenance
-from bagpiper_jax.data.shards import ExportError, missing, part_path
+from bagpiper_jax.data.shards import ExportError, missing, part_path, variants_path
 
 
 def finish(directory: Path, described: dict, shards: int, max_reject_frac: float) -> dict:
@@ -33,7 +33,7 @@ def finish(directory: Path, described: dict, shards: int, max_reject_frac: float
             file.writelines(json.dumps(reject, ensure_ascii=False) + "\n" for reject in part.rejects())
     inputs = sum(part.inputs for part in parts)
     _refuse_many_rejects(directory, counts, inputs, max_reject_frac)
-    index = _write_index(directory, parts)
+    index = _write_index(directory, parts) | _write_variants(directory, parts)
     manifest = {
         "format": cache.FORMAT,
         "inputs": inputs,
@@ -55,9 +55,11 @@ class _Part:
 
     def __init__(self, directory: Path, shard: int):
         self._json, self._table = part_path(directory, shard), directory / f"part-{shard:05d}.npy"
+        self._variants = variants_path(directory, shard)
         part = self._read()
         self.inputs, self.records, self.counts = part["inputs"], part["records"], part["counts"]
         self.largest, self.sums, self.files = part["max"], part["sum"], part["files"]
+        self.most_variants, self.sum_of_means = part["variants"], part["sum_of_means"]
 
     def _read(self) -> dict:
         return json.loads(self._json.read_text(encoding="utf-8"))
@@ -67,6 +69,12 @@ class _Part:
 
     def column(self, number: int) -> np.ndarray:
         return np.load(self._table, mmap_mode="r", allow_pickle=False)[:, number]
+
+    def lengths(self) -> np.ndarray:
+        """(length, chunks) of all variants [records, V, 2]."""
+        if self.most_variants > 1:
+            return np.load(self._variants, mmap_mode="r", allow_pickle=False)
+        return np.load(self._table, mmap_mode="r", allow_pickle=False)[:, None, :2]
 
 
 def _write_index(directory: Path, parts: list[_Part]) -> dict[str, dict]:
@@ -87,6 +95,25 @@ def _write_index(directory: Path, parts: list[_Part]) -> dict[str, dict]:
         if name != "hash":
             described[name] |= {"max": largest, "sum": sum(part.sums[number] for part in parts)}
     return described
+
+
+def _write_variants(directory: Path, parts: list[_Part]) -> dict[str, dict]:
+    """Lengths and chunks of all variants, two columns [records, V]; none where no record has a second variant."""
+    most = max(part.most_variants for part in parts)
+    if most == 1:
+        return {}
+    described, records = {}, sum(part.records for part in parts)
+    for number, name in enumerate(cache.VARIANT_COLUMNS):
+        path, begin = cache.index_path(directory, name), 0
+        column = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint32, shape=(records, most))
+        for part in parts:
+            lengths = part.lengths()[..., number]
+            column[begin : begin + part.records, : lengths.shape[1]] = lengths
+            begin += part.records
+        column.flush()
+        described[name] = {"sha256": files.sha256(path), "max": int(column.max())}
+    means = sum(part.sum_of_means for part in parts)
+    return described | {"variant_length": described["variant_length"] | {"sum_of_means": means}}
 
 
 def _refuse_many_rejects(directory: Path, counts: collections.Counter, inputs: int, limit: float) -> None:

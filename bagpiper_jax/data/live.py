@@ -49,16 +49,22 @@ class LiveTask:
     @functools.cached_property
     def index(self) -> dict[str, np.ndarray]:
         """Columns of lengths, as a cache's index."""
-        measures = [records.measure(record, record.codes.shape[1]) for record in self.records]
-        return {name: np.asarray([getattr(m, name) for m in measures], np.int64) for name in LENGTH_COLUMNS}
+        return {
+            name: np.asarray([getattr(m, name) for m in self._measures], np.int64) for name in LENGTH_COLUMNS
+        }
 
-    @property
-    def largest(self) -> tuple[int, int]:
-        return int(self.index["length"].max()), int(self.index["chunks"].max())
+    @functools.cached_property
+    def lengths(self) -> tuple[np.ndarray, np.ndarray]:
+        """Slots and chunks of all variants, as a cache's."""
+        table = shards.variant_table([measure.variants for measure in self._measures])
+        return table[..., 0], table[..., 1]
 
-    @property
-    def mean_length(self) -> float:
-        return float(self.index["length"].mean())
+    largest = mean_length = None
+    """So few are scanned."""
+
+    @functools.cached_property
+    def _measures(self) -> list[records.Measure]:
+        return [records.measure(record, record.codes.shape[1]) for record in self.records]
 
     @functools.cached_property
     def manifest_sha256(self) -> str:

@@ -43,5 +43,5 @@ class Mixture:
 
 def task_lengths(task: LockedTask, cache: TaskCache) -> TaskLengths:
     """What a plan needs of a locked task; its columns stay on disk."""
-    columns = (cache.index[name] for name in ("length", "chunks", "direction"))
-    return TaskLengths(task.task, task.rate, *columns, cache.largest, cache.mean_length)
+    direction = cache.index["direction"]
+    return TaskLengths(task.task, task.rate, *cache.lengths, direction, cache.largest, cache.mean_length)

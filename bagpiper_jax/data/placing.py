@@ -7,6 +7,7 @@ import numpy as np
 
 from bagpiper_jax.audio import CHUNK_FRAMES, CHUNK_TOKENS
 from bagpiper_jax.data.batch import Batch, BatchShape
+from bagpiper_jax.data.records import CORRUPT
 from bagpiper_jax.dialogue import Sequence as Rendered
 
 WINDOW_CHUNKS = 8
@@ -33,7 +34,7 @@ class RowWriter:
         """Writes the next example.
 
         Args:
-            rendered: the example, or None to leave its slots empty.
+            rendered: the example, or None to leave its slots empty, marked as `CORRUPT`.
             length: slots that it takes.
             direction: index in `data.records.DIRECTIONS`.
             mels: log-mel features [F, M] of each clip that it listens to.
@@ -42,7 +43,7 @@ class RowWriter:
         self._segment += 1
         self._arrays["segment_ids"][here] = self._segment
         self._arrays["positions"][here] = np.arange(length)
-        self._arrays["direction"][here] = direction
+        self._arrays["direction"][here] = CORRUPT if rendered is None else direction
         if rendered is not None:
             self._arrays["tokens"][here] = rendered.tokens
             self._arrays["loss_weights"][here] = rendered.loss_weights

@@ -18,12 +18,15 @@ from bagpiper_jax.dialogue import EncodedMessage
 DIRECTIONS = ("caption_to_audio", "audio_to_caption", "text_only", "understanding", "generation")
 
 FEATURE_KEYS = (
-    "msg_role", "msg_modality", "msg_start", "msg_len", "msg_weight", "text", "codes", "audio",
+    "msg_role", "msg_modality", "msg_start", "msg_len", "msg_weight", "msg_variant", "text", "codes", "audio",
 )  # fmt: skip
+
+CORRUPT = -1
+"""In place of a direction: the example's record is damaged, its slots are empty."""
 
 _ROLE_NAMES = {id_: name for name, id_ in dialogue.ROLES.items()}
 _MODALITY_NAMES = {id_: name for name, id_ in dialogue.MODALITIES.items()}
-_MAGIC = b"BPR1"
+_MAGIC, _MAGIC_OF_VARIANTS = b"BPR1", b"BPR2"  # the second has one column more, the variant
 _HEADER = struct.Struct("<4sHHIIH")  # magic; bytes of the id; messages; text ids; codec frames; streams
 
 
@@ -37,7 +40,7 @@ class RecordError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """One dialogue of M messages.
+    """One dialogue in one or more variants, M messages in all.
 
     Attributes:
         id: of the clip it was made from.
@@ -47,6 +50,7 @@ class Record:
         text: int32 [n], tokenizer ids of all text messages.
         codes: uint16 [N, S], frames of all assistant audio.
         audio: one FLAC stream at 16 kHz mono with all user and system audio, or b"".
+        variant: int32 [M], which variant a message belongs to: 0, 0, 1, 1, 1, 2, …; variants may share payload.
     """
 
     id: str
@@ -58,6 +62,16 @@ class Record:
     text: np.ndarray
     codes: np.ndarray
     audio: bytes = b""
+    variant: np.ndarray | None = None
+
+    def __post_init__(self):
+        if self.variant is None:
+            object.__setattr__(self, "variant", np.zeros(len(self.role), np.int32))
+
+    @property
+    def variants(self) -> int:
+        """How many there are."""
+        return int(self.variant.max(initial=0)) + 1
 
     @classmethod
     def from_example(cls, example: dict[str, Any], id: str = "") -> "Record":
@@ -65,7 +79,7 @@ class Record:
         missing = [key for key in FEATURE_KEYS if key not in example]
         if missing:
             raise RecordError("missing_feature", ", ".join(missing))
-        table = {k: _integers(example, f"msg_{k}") for k in ("role", "modality", "start", "len")}
+        table = {k: _integers(example, f"msg_{k}") for k in ("role", "modality", "start", "len", "variant")}
         weight, codes = np.asarray(example["msg_weight"]), _integers(example, "codes", np.int64)
         if weight.size and weight.dtype.kind not in "iuf":
             raise RecordError("wrong_type", f"msg_weight is {weight.dtype}, wanted numbers")
@@ -88,17 +102,22 @@ class Record:
             text=text,
             codes=codes.astype(np.uint16),
             audio=example["audio"],
+            variant=table["variant"],
         )
 
-    def skeleton(self) -> list[EncodedMessage]:
-        """The messages with contents of the right length and no values; what lengths are computed from."""
+    def skeleton(self, variant: int | None = 0) -> list[EncodedMessage]:
+        """A variant's messages, or those of all, with contents of the right length and no values.
+
+        Lengths are computed from it.
+        """
         return [
             EncodedMessage(_ROLE_NAMES[int(r)], _MODALITY_NAMES[int(m)], np.broadcast_to(0, int(n)))
-            for r, m, n in zip(self.role, self.modality, self.length, strict=True)
+            for r, m, n, v in zip(self.role, self.modality, self.length, self.variant, strict=True)
+            if variant is None or v == variant
         ]
 
-    def messages(self, decode_audio: bool = True) -> list[EncodedMessage]:
-        """The messages with their contents; waveforms are zeros unless decoded.
+    def messages(self, decode_audio: bool = True, variant: int = 0) -> list[EncodedMessage]:
+        """The messages of a variant with their contents; waveforms are zeros unless decoded.
 
         Raises:
             RecordError: the FLAC stream is broken, or the message table points outside.
@@ -108,8 +127,9 @@ class Record:
         if decode_audio:
             waveform = _decode_audio(self.audio) if self.audio else np.zeros(0, np.float32)
         found = []
-        table = (self.role.tolist(), self.modality.tolist(), self.start.tolist(), self.length.tolist())
-        for role, modality, start, length, weight in zip(*table, self.weight.tolist(), strict=True):
+        here = self.variant == variant
+        columns = (self.role, self.modality, self.start, self.length, self.weight)
+        for role, modality, start, length, weight in zip(*(c[here].tolist() for c in columns), strict=True):
             if role not in _ROLE_NAMES or modality not in _MODALITY_NAMES or start < 0 or length < 1:
                 raise RecordError(
                     "bad_message_table", f"role {role}, modality {modality}, span {start} + {length}"
@@ -135,6 +155,7 @@ class Measure:
         chunks: audio chunks of 100 mel frames, C.
         direction: index into `DIRECTIONS`.
         n_text, n_frames, n_audio: text ids, codec frames, audio samples.
+        variants: (length, chunks) of each variant; length, chunks and direction are those of the first.
     """
 
     length: int
@@ -143,6 +164,7 @@ class Measure:
     n_text: int
     n_frames: int
     n_audio: int
+    variants: tuple[tuple[int, int], ...]
 
 
 def num_chunks(samples: int) -> int:
@@ -152,15 +174,20 @@ def num_chunks(samples: int) -> int:
 
 def measure(record: Record, num_streams: int = 8) -> Measure:
     """Lengths of a record once rendered, without decoding its audio."""
-    messages = record.skeleton()
+    said = [record.skeleton(variant) for variant in range(record.variants)]
+    variants = tuple((dialogue.rendered_length(m, num_streams), _chunks(m)) for m in said)
     return Measure(
-        length=dialogue.rendered_length(messages, num_streams),
-        chunks=sum(num_chunks(len(m.content)) for m in messages if m.is_continuous),
-        direction=DIRECTIONS.index(direction(messages)),
+        *variants[0],
+        direction=DIRECTIONS.index(direction(said[0])),
         n_text=len(record.text),
         n_frames=len(record.codes),
-        n_audio=sum(len(m.content) for m in messages if m.is_continuous),
+        n_audio=max(sum(len(m.content) for m in messages if m.is_continuous) for messages in said),
+        variants=variants,
     )
+
+
+def _chunks(messages: list[EncodedMessage]) -> int:
+    return sum(num_chunks(len(m.content)) for m in messages if m.is_continuous)
 
 
 def direction(messages: list[EncodedMessage]) -> str:
@@ -175,12 +202,14 @@ def direction(messages: list[EncodedMessage]) -> str:
 
 def validate(record: Record, text_size: int, codebook_size: int, num_streams: int) -> None:
     """Checks everything that rendering relies on. Raises RecordError with a countable reason."""
-    table = (record.role, record.modality, record.start, record.length, record.weight)
+    table = (record.role, record.modality, record.start, record.length, record.weight, record.variant)
     count = len(record.role)
     if count == 0:
         raise RecordError("no_messages")
     if any(column.shape != (count,) for column in table):
         raise RecordError("bad_message_table", f"column lengths {[len(column) for column in table]}")
+    if record.variant[0] != 0 or not np.isin(np.diff(record.variant), (0, 1)).all():
+        raise RecordError("bad_variants", f"{record.variant.tolist()} do not count up from 0")
     if not set(record.role.tolist()) <= set(_ROLE_NAMES):
         raise RecordError("unknown_role", str(record.role.tolist()))
     if not set(record.modality.tolist()) <= set(_MODALITY_NAMES):
@@ -194,18 +223,20 @@ def validate(record: Record, text_size: int, codebook_size: int, num_streams: in
         raise RecordError("text_out_of_range", f"{record.text.min()} to {record.text.max()} of {text_size}")
     if record.codes.size and record.codes.max() >= codebook_size:
         raise RecordError("code_out_of_range", f"{record.codes.max()} of {codebook_size}")
-    heard = [m for m in record.skeleton() if m.is_continuous]
+    everything = record.skeleton(None)
+    heard = [m for m in everything if m.is_continuous]
     if any(len(m.content) <= FFT_SIZE // 2 for m in heard):
         raise RecordError("audio_too_short", f"log-mel features need more than {FFT_SIZE // 2} samples")
     if bool(heard) != bool(record.audio):
         raise RecordError("audio_mismatch", "audio messages and audio bytes do not agree")
-    bears = [m.role == "assistant" and w > 0 for m, w in zip(record.skeleton(), record.weight, strict=True)]
-    if not any(bears):
+    rows = zip(everything, record.weight, record.variant.tolist(), strict=True)
+    bearing = {variant for m, weight, variant in rows if m.role == "assistant" and weight > 0}
+    if len(bearing) < record.variants:
         raise RecordError("no_loss", "no assistant message with a weight")
 
 
 def _validate_spans(record: Record) -> None:
-    for message, start in zip(record.skeleton(), record.start, strict=True):
+    for message, start in zip(record.skeleton(None), record.start, strict=True):
         end = int(start) + len(message.content)
         if len(message.content) == 0:
             raise RecordError("empty_message", f"{message.role} {message.modality}")
@@ -218,8 +249,9 @@ def encode(record: Record) -> bytes:
     """Bytes of the core family: all but the audio."""
     name = record.id.encode("utf-8")
     frames, streams = record.codes.shape
-    header = _HEADER.pack(_MAGIC, len(name), len(record.role), len(record.text), frames, streams)
-    table = np.stack([record.role, record.modality, record.start, record.length]).astype("<i4")
+    magic, *last = (_MAGIC_OF_VARIANTS, record.variant) if record.variant.any() else (_MAGIC,)
+    header = _HEADER.pack(magic, len(name), len(record.role), len(record.text), frames, streams)
+    table = np.stack([record.role, record.modality, record.start, record.length, *last]).astype("<i4")
     arrays = (table, record.weight.astype("<f4"), record.text.astype("<i4"), record.codes.astype("<u2"))
     return header + name + b"".join(a.tobytes() for a in arrays)
 
@@ -229,19 +261,23 @@ def decode(core: bytes, audio: bytes = b"") -> Record:
     if len(core) < _HEADER.size:
         raise RecordError("corrupt_record", f"{len(core)} bytes")
     magic, name_size, count, n_text, frames, streams = _HEADER.unpack_from(core)
-    size = _HEADER.size + name_size + 20 * count + 4 * n_text + 2 * frames * streams
-    if magic != _MAGIC or len(core) != size:
-        raise RecordError("corrupt_record", f"{len(core)} bytes, wanted {size}")
+    columns = 5 if magic == _MAGIC_OF_VARIANTS else 4
     at = _HEADER.size + name_size
-    table = np.frombuffer(core, "<i4", 4 * count, at).reshape(4, count)
-    weight = np.frombuffer(core, "<f4", count, at + 16 * count)
-    text = np.frombuffer(core, "<i4", n_text, at + 20 * count)
-    codes = np.frombuffer(core, "<u2", frames * streams, at + 20 * count + 4 * n_text)
+    ends = np.cumsum([at, 4 * columns * count, 4 * count, 4 * n_text, 2 * frames * streams]).tolist()
+    if magic not in (_MAGIC, _MAGIC_OF_VARIANTS) or len(core) != ends[-1]:
+        raise RecordError("corrupt_record", f"{len(core)} bytes, wanted {ends[-1]}")
+    table = np.frombuffer(core, "<i4", columns * count, ends[0]).reshape(columns, count)
+    weight = np.frombuffer(core, "<f4", count, ends[1])
+    text = np.frombuffer(core, "<i4", n_text, ends[2])
+    codes = np.frombuffer(core, "<u2", frames * streams, ends[3])
+    variant = table[4] if columns == 5 else None
+    if variant is not None and not variant.any():
+        raise RecordError("corrupt_record", "a column of variants without variants")
     try:
         name = core[_HEADER.size : at].decode("utf-8")
     except UnicodeDecodeError as error:
         raise RecordError("corrupt_record", f"its id is no text: {error}") from error
-    return Record(name, *table, weight, text, codes.reshape(frames, streams), audio)
+    return Record(name, *table[:4], weight, text, codes.reshape(frames, streams), audio, variant)
 
 
 def _integers(example: dict[str, Any], name: str, kind: type = np.int32) -> np.ndarray:

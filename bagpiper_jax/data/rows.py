@@ -1,6 +1,5 @@
 """From planned examples to the arrays of a row: read, render, drop conditions, place. Pure numpy."""
 
-import dataclasses
 import logging
 import threading
 from collections.abc import Sequence
@@ -22,13 +21,6 @@ from bagpiper_jax.vocabulary import ASSISTANT, AUDIO, Vocabulary
 _log = logging.getLogger(__name__)
 
 
-@dataclasses.dataclass
-class Counters:
-    """Faults met while serving; summed into metrics by the caller."""
-
-    corrupt_records: int = 0
-
-
 class RowMaker:
     """Fills rows of a batch from the caches. Thread-safe.
 
@@ -36,7 +28,7 @@ class RowMaker:
         caches: one per task of the plan.
         names: names of those tasks.
         seed, cfg_dropout: of classifier-free-guidance dropout (reference section 2.5).
-        max_corrupt: damaged records are served as empty slots up to this many, then serving stops.
+        max_corrupt: so many damaged records are served as empty slots, with one more serving stops.
         feature_cache_mb: MiB of mel features kept in memory between epochs.
         window_chunks: chunks per attention window of the audio tower.
     """
@@ -58,24 +50,25 @@ class RowMaker:
         self._cfg_dropout, self._max_corrupt = cfg_dropout, max_corrupt
         self._keys = [stable_hash("cfg_dropout", seed, name) for name in names]
         self._lock = threading.Lock()
-        self._features: dict[tuple[int, int], list[np.ndarray]] = {}
+        self._features: dict[tuple[int, int, int], list[np.ndarray]] = {}  # by task, record and variant
         self._feature_bytes_left = feature_cache_mb << 20
         self._window_chunks = window_chunks
-        self.counters = Counters()
+        self.damaged: dict[str, str] = {}
+        """`<task>:<record>` → what is wrong with it, of every damaged record met so far."""
 
     def fill(self, batch: Batch, row: int, planned: Planned) -> None:
         """Writes the examples of one row into the zeroed arrays of `batch`."""
         writer = RowWriter(batch, row, self._window_chunks)
-        columns = (planned.task, planned.epoch, planned.index, planned.length)
-        for task, epoch, index, length in zip(*(c.tolist() for c in columns), strict=True):
-            known = self._features.get((task, index))
-            rendered = self.example(task, epoch, index, length, decode_audio=known is None)
+        columns = (planned.task, planned.epoch, planned.index, planned.variant, planned.length)
+        for task, epoch, index, variant, length in zip(*(c.tolist() for c in columns), strict=True):
+            known = self._features.get((task, index, variant))
+            rendered = self.example(task, epoch, index, length, variant, decode_audio=known is None)
             direction = int(self._caches[task].index["direction"][index])
             heard = rendered is not None and rendered.audio
-            mels = (known or self._make_features(task, index, rendered)) if heard else []
+            mels = (known or self._make_features((task, index, variant), rendered)) if heard else []
             writer.place(rendered, length, direction, mels)
 
-    def _make_features(self, task: int, index: int, rendered: Rendered) -> list[np.ndarray]:
+    def _make_features(self, example: tuple[int, int, int], rendered: Rendered) -> list[np.ndarray]:
         """Log-mel features of an example's clips; the first ones to come stay in memory.
 
         Nothing is evicted: a run walks the data in cycles, where dropping the oldest would never score a hit.
@@ -83,13 +76,13 @@ class RowMaker:
         mels = [log_mel(span.samples) for span in rendered.audio]
         size = sum(mel.nbytes for mel in mels)
         with self._lock:
-            if size <= self._feature_bytes_left and (task, index) not in self._features:
+            if size <= self._feature_bytes_left and example not in self._features:
                 self._feature_bytes_left -= size
-                self._features[task, index] = mels
+                self._features[example] = mels
         return mels
 
     def example(
-        self, task: int, epoch: int, index: int, length: int, decode_audio: bool = True
+        self, task: int, epoch: int, index: int, length: int, variant: int = 0, decode_audio: bool = True
     ) -> Rendered | None:
         """One rendered example, with dropout drawn for its epoch; None if its record is damaged.
 
@@ -100,14 +93,14 @@ class RowMaker:
             RecordError: more than `max_corrupt` records were damaged.
         """
         try:
-            messages = self._caches[task].read(index, decode_audio).messages(decode_audio)
+            messages = self._caches[task].read(index, decode_audio).messages(decode_audio, variant)
             rendered = dialogue.render(messages, self._vocabulary, self._render)
             if len(rendered) != length:
                 raise RecordError(
                     "corrupt_record", f"renders to {len(rendered)} slots, the index says {length}"
                 )
         except (RecordError, dialogue.DialogueError, KeyError) as error:
-            self._count_corrupt(task, index, error)
+            self._note_damage(task, index, error)
             return None
         kept = self._kept_message(rendered, task, epoch, index)
         return rendered if kept is None else dialogue.drop_condition(rendered, kept)
@@ -122,13 +115,19 @@ class RowMaker:
         chosen = int(draw(self._keys[task], epoch, index, 1) * len(generated))
         return generated[chosen] if generated else None
 
-    def _count_corrupt(self, task: int, index: int, error: Exception) -> None:
+    def _note_damage(self, task: int, index: int, error: Exception) -> None:
+        """Names a damaged record once; how often one is met stands in the batches (`records.CORRUPT`)."""
+        place = f"{self._names[task]}:{index}"
         with self._lock:
-            self.counters.corrupt_records += 1
-            count = self.counters.corrupt_records
-        _log.error("%s record %d is damaged, its slots stay empty: %s", self._names[task], index, error)
-        if count > self._max_corrupt:
-            raise RecordError("corrupt_record", f"{count} damaged records; the last: {error}; cache again")
+            known = place in self.damaged
+            self.damaged[place] = str(error)
+        if not known:
+            _log.error("%s is damaged, its slots stay empty: %s", place, error)
+        if len(self.damaged) > self._max_corrupt:
+            raise RecordError(
+                "corrupt_record",
+                f"{len(self.damaged)} damaged records; the last, {place}: {error}; cache again",
+            )
 
 
 def _is_generated(rendered: Rendered, start: int) -> bool:

@@ -9,7 +9,7 @@ import json
 import logging
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +50,11 @@ def part_path(directory: Path, shard: int) -> Path:
     return directory / f"part-{shard:05d}.json"
 
 
+def variants_path(directory: Path, shard: int) -> Path:
+    """Lengths of the variants of a shard's records, uint32 [records, V, 2]; only where V is above 1."""
+    return directory / f"part-{shard:05d}-variants.npy"
+
+
 def missing(directory: Path, shards: int) -> list[int]:
     """The shards that no earlier attempt finished."""
     return [shard for shard in range(shards) if not part_path(directory, shard).exists()]
@@ -70,7 +75,7 @@ def write_shard(
     """
     with writing(directory):
         families = _Families(directory, shard, shards)
-        columns, rejects, counts = [], [], collections.Counter()
+        columns, variants, rejects, counts = [], [], [], collections.Counter()
         for number, (record, name, outcome, source) in enumerate(outcomes(examples, limits)):
             if record is None:
                 counts[outcome.split(":", 1)[0]] += 1
@@ -82,6 +87,7 @@ def write_shard(
             measure, core = records.measure(record, limits.num_streams), records.encode(record)
             lengths = [getattr(measure, column) for column in cache.LENGTH_COLUMNS]
             columns.append([*lengths, _hash(core, record.audio)])
+            variants.append(measure.variants)
             families.write(core, record.audio)
         _count_filtered(counts, len(columns), inputs)
         table = np.asarray(columns, np.uint64).reshape(-1, len(cache.INDEX_COLUMNS))
@@ -91,10 +97,14 @@ def write_shard(
             "counts": {"ok": len(columns), **dict(sorted(counts.items()))},
             "max": table.max(axis=0, initial=0).tolist(),
             "sum": table[:, :-1].sum(axis=0).tolist(),
+            "variants": max(map(len, variants), default=1),
+            "sum_of_means": sum(float(np.mean([length for length, _ in each])) for each in variants),
             "rejects": rejects,
             "files": families.finish(),
         }
         files.replace(directory / f"part-{shard:05d}.npy", _npy(table))
+        if part["variants"] > 1:
+            files.replace(variants_path(directory, shard), _npy(variant_table(variants)))
         files.replace(part_path(directory, shard), json.dumps(part).encode())
 
 
@@ -203,16 +213,16 @@ def checked(example: dict, name: str, limits: Limits) -> Record:
     """The record of an example. Raises RecordError: it is faulty, or exceeds the limits."""
     record = Record.from_example(example, name)
     records.validate(record, limits.text_size, limits.codebook_size, limits.num_streams)
-    measure = records.measure(record, limits.num_streams)
-    if measure.length > limits.max_slots:
+    slots, chunks = map(max, zip(*records.measure(record, limits.num_streams).variants, strict=True))
+    if slots > limits.max_slots:
         raise RecordError(
             "too_long",
-            f"{measure.length} slots, the limit is {limits.max_slots}; shorten it or raise CacheConfig.max_slots",
+            f"{slots} slots, the limit is {limits.max_slots}; shorten it or raise CacheConfig.max_slots",
         )
-    if limits.max_chunks and measure.chunks > limits.max_chunks:
+    if limits.max_chunks and chunks > limits.max_chunks:
         raise RecordError(
             "too_many_chunks",
-            f"{measure.chunks} chunks, the limit is {limits.max_chunks}; cut the audio or raise CacheConfig.max_chunks",
+            f"{chunks} chunks, the limit is {limits.max_chunks}; cut the audio or raise CacheConfig.max_chunks",
         )
     return record
 
@@ -232,6 +242,14 @@ def _count_filtered(counts: collections.Counter, records_: int, inputs: int) -> 
         )
     if seen < inputs:
         counts["skipped filtered"] += inputs - seen
+
+
+def variant_table(variants: Sequence[tuple[tuple[int, int], ...]]) -> np.ndarray:
+    """(length, chunks) of each variant, zeros for those that a record lacks: uint32 [records, V, 2]."""
+    table = np.zeros((len(variants), max(map(len, variants)), 2), np.uint32)
+    for row, lengths in zip(table, variants, strict=True):
+        row[: len(lengths)] = lengths
+    return table
 
 
 def _hash(core: bytes, audio: bytes) -> int:

@@ -94,9 +94,8 @@ def example_article(
     example: Shown, number: int, vocabulary: Vocabulary, decode: Decode | None, anchor: str = "e"
 ) -> str:
     """An example: its messages with pictures and sound, and its slots."""
-    where = (
-        f"record {example.index}, epoch {example.epoch}, {len(example)} slots, {example.targets} with loss"
-    )
+    where = f"record {example.index}, epoch {example.epoch}{example.which}, {len(example)} slots"
+    where += f", {example.targets} with loss"
     dropped = ", condition dropped" if example.is_dropped else ""
     head = (
         f'<h3><i class="dot c{number % _COLOURS}"></i>{number + 1} · {escape(example.task)} '

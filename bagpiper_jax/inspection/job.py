@@ -8,6 +8,7 @@ from pathlib import Path
 from bagpiper_jax.data.batch import BatchShape
 from bagpiper_jax.data.cache import CacheError
 from bagpiper_jax.data.loader import Loader
+from bagpiper_jax.data.records import Record
 from bagpiper_jax.inspection import page, sound, text
 from bagpiper_jax.inspection.comparison import compare
 from bagpiper_jax.inspection.finding import find, origin
@@ -174,13 +175,10 @@ def _clip(config: InspectConfig, mixture: ServedMixture, loader: Loader, tokeniz
     fates, source = find(loader, config.id), origin(loader, config.id, config.data_root)
     if source is None and not any(fate.record or fate.reject for fate in fates):
         raise CacheError(f"no task of {loader.lock.mixture} knows a clip {config.id!r} in this split")
-    shown = {
-        f"{f.task}_{f.index}": show_record(
-            f.record, f.task, f.index, tokenizer, loader.vocabulary, mixture.rendering()
-        )
-        for f in fates
-        if f.record
-    }
+    shown = {}
+    for fate in fates:
+        if fate.record:
+            shown |= _variants(fate.record, fate.task, fate.index, tokenizer, loader, mixture)
     absent = [fate for fate in fates if not fate.record]
     said = [f"[{e.task} record {e.index}] {text.describe_example(e)}" for e in shown.values()]
     return View(
@@ -201,14 +199,22 @@ def _example(config: InspectConfig, mixture: ServedMixture, loader: Loader, toke
     cache = cache_of(loader, config.task)
     if config.index >= len(cache):
         raise CacheError(f"{config.task} has {len(cache)} records, there is no record {config.index}")
-    record = cache.read(config.index)
-    shown = show_record(record, config.task, config.index, tokenizer, loader.vocabulary, mixture.rendering())
+    shown = _variants(cache.read(config.index), config.task, config.index, tokenizer, loader, mixture)
     return View(
         f"{config.task}, record {config.index}",
-        text.describe_example(shown),
-        lambda decode: page.example_parts([shown], loader.vocabulary, decode),
-        {f"{config.task}_{config.index}": shown},
+        "\n".join(map(text.describe_example, shown.values())),
+        lambda decode: page.example_parts(list(shown.values()), loader.vocabulary, decode),
+        shown,
     )
+
+
+def _variants(record: Record, task: str, index: int, tokenizer, loader, mixture) -> dict[str, Shown]:
+    """Every variant of an example, by the stem of its files' names."""
+    render, found = mixture.rendering(), {}
+    for variant in range(record.variants):
+        stem = f"{task}_{index}" + (f"_variant{variant + 1}" if record.variants > 1 else "")
+        found[stem] = show_record(record, task, index, tokenizer, loader.vocabulary, render, variant)
+    return found
 
 
 def _row(config: InspectConfig, loader: Loader, tokenizer: TextTokenizer) -> View:

@@ -1,6 +1,7 @@
 """Examples and rows as a reader wants them: what was said, beside the very arrays that the model is given."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float32, Int32
@@ -42,6 +43,7 @@ class Shown:
 
     Attributes:
         task, epoch, index: where it comes from; `id` names the clip.
+        variant, variants: which of the record's variants it is, and how many there are.
         messages: empty for a damaged record.
         fault: what is wrong with a damaged record, else "".
         tokens, loss_weights: its slots.
@@ -57,6 +59,8 @@ class Shown:
     tokens: Int32[np.ndarray, "T S"]
     loss_weights: Float32[np.ndarray, "T S"]
     mels: tuple[np.ndarray, ...]
+    variant: int = 0
+    variants: int = 1
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -70,6 +74,11 @@ class Shown:
     def clips(self) -> int:
         """Clips that it listens to."""
         return len(self.mels)
+
+    @property
+    def which(self) -> str:
+        """ ", variant 1 of 3", or "" where there is one."""
+        return f", variant {self.variant + 1} of {self.variants}" if self.variants > 1 else ""
 
     @property
     def is_dropped(self) -> bool:
@@ -106,24 +115,28 @@ def show_record(
     tokenizer: TextTokenizer,
     vocabulary: Vocabulary,
     render: dialogue.RenderConfig,
+    variant: int = 0,
 ) -> Shown:
-    """A cached example on its own, rendered without CFG dropout.
+    """A variant of a cached example on its own, rendered without CFG dropout.
 
     Raises:
         RecordError: its audio is damaged.
         DialogueError: it cannot be rendered.
     """
-    rendered = dialogue.render(record.messages(), vocabulary, render)
+    messages = record.messages(variant=variant)
+    rendered = dialogue.render(messages, vocabulary, render)
     return Shown(
         task=task,
         epoch=0,
         index=index,
         id=record.id,
-        messages=_said(record, rendered, rendered.tokens, tokenizer),
+        messages=_said(messages, rendered, rendered.tokens, tokenizer),
         fault="",
         tokens=rendered.tokens,
         loss_weights=rendered.loss_weights,
         mels=tuple(log_mel(span.samples) for span in rendered.audio),
+        variant=variant,
+        variants=record.variants,
     )
 
 
@@ -132,42 +145,45 @@ def show_row(loader: Loader, planned: Planned, title: str, tokenizer: TextTokeni
     batch = empty_batch(1, loader.shape, loader.vocabulary.num_streams)
     loader.rows.fill(batch, 0, planned)
     examples, slot = [], 0
-    columns = (planned.task, planned.epoch, planned.index, planned.length)
-    for task, epoch, index, length in zip(*(c.tolist() for c in columns), strict=True):
+    columns = (planned.task, planned.epoch, planned.index, planned.variant, planned.length)
+    for *place, length in zip(*(c.tolist() for c in columns), strict=True):
         here = slice(slot, slot + length)
-        examples.append(_example(loader, batch, here, task, epoch, index, tokenizer))
+        examples.append(_example(loader, batch, here, *place, tokenizer))
         slot += length
     return ShownRow(title, tuple(examples), batch)
 
 
-def _example(loader: Loader, batch: Batch, here: slice, task, epoch, index, tokenizer) -> Shown:
+def _example(loader: Loader, batch: Batch, here: slice, task, epoch, index, variant, tokenizer) -> Shown:
     tokens, weights = batch.tokens[0, here], batch.loss_weights[0, here]
-    name, messages, fault = "", (), ""
+    name, variants, messages, fault = "", 1, (), ""
     try:
         record = loader.caches[task].read(index)
-        name = record.id
-        rendered = dialogue.render(record.messages(), loader.vocabulary, _plain(loader))
+        name, variants, said = record.id, record.variants, record.messages(variant=variant)
+        rendered = dialogue.render(said, loader.vocabulary, _plain(loader))
         if len(rendered) != len(tokens):
             fault = f"renders to {len(rendered)} slots, the index says {len(tokens)}"
         elif not tokens.any():
             fault = "its slots stayed empty"
         else:
-            messages = _said(record, rendered, tokens, tokenizer)
+            messages = _said(said, rendered, tokens, tokenizer)
     except (RecordError, dialogue.DialogueError, KeyError) as error:
         fault = str(error)
     return Shown(
-        loader.task_names[task], epoch, index, name, messages, fault, tokens, weights, _mels(batch, here)
-    )
+        loader.task_names[task], epoch, index, name, messages, fault, tokens, weights, _mels(batch, here),
+        variant, variants,
+    )  # fmt: skip
 
 
 def _plain(loader: Loader) -> dialogue.RenderConfig:
     return dialogue.RenderConfig(stream_weights=(1.0,) * loader.vocabulary.num_streams)
 
 
-def _said(record: Record, rendered: dialogue.Sequence, tokens: np.ndarray, tokenizer) -> tuple[Said, ...]:
-    """Messages of a record; those whose role token is missing from `tokens` were dropped."""
+def _said(
+    messages: Sequence[dialogue.EncodedMessage], rendered: dialogue.Sequence, tokens: np.ndarray, tokenizer
+) -> tuple[Said, ...]:
+    """Messages of an example; those whose role token is missing from `tokens` were dropped."""
     found = []
-    for message, span in zip(record.messages(), rendered.spans, strict=True):
+    for message, span in zip(messages, rendered.spans, strict=True):
         content = {"text": tokenizer.decode(message.content)} if message.modality == "text" else {}
         content |= {"codes": message.content} if message.is_codec else {}
         content |= {"samples": message.content} if message.is_continuous else {}

@@ -14,7 +14,7 @@ from bagpiper_jax.inspection.validation import Validation
 
 def describe_example(example: Shown) -> str:
     """One example, message by message, as it was authored."""
-    lines = [example.id or "(no id)", f"  {len(example)} slots, {example.targets} with loss"]
+    lines = [example.id or "(no id)", f"  {len(example)} slots, {example.targets} with loss{example.which}"]
     return "\n".join([*lines, *_messages(example)])
 
 
@@ -42,7 +42,7 @@ def describe_row(row: ShownRow) -> str:
         if example.fault:
             lines.append(f"  damaged, its slots are empty: {example.fault}")
             continue
-        lines.append(f"  {len(example)} slots, {example.targets} with loss")
+        lines.append(f"  {len(example)} slots, {example.targets} with loss{example.which}")
         lines += _messages(example)
     return "\n".join(lines)
 

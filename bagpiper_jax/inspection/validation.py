@@ -94,9 +94,9 @@ def _open_caches(
 
 def _unplannable(name: str, cache: TaskCache, mixture: ServedMixture):
     """A violation for a task of which no example fits a row: it leaves nothing to plan with."""
-    columns = (cache.index[column] for column in ("length", "chunks", "direction"))
+    lengths = TaskLengths(name, 1.0, *cache.lengths, cache.index["direction"])
     try:
-        usable_records([TaskLengths(name, 1.0, *columns)], mixture.shape.slots, mixture.shape.chunks)
+        usable_records([lengths], mixture.shape.slots, mixture.shape.chunks)
     except PlanError as error:
         yield Violation(
             "max_over_long", name, str(error), "raise BatchShape.slots or BatchShape.chunks, or cut the clips"

@@ -38,16 +38,18 @@ class Guard:
     Attributes:
         norm: float32 [], mean gradient norm of accepted steps.
         accepted, skipped, in_a_row: int32 [], steps; the last counts the skipped ones since the last accepted.
+        corrupt: int32 [], examples of all steps that stood empty because their record is damaged.
     """
 
     norm: Float[Array, ""]
     accepted: Int[Array, ""]
     skipped: Int[Array, ""]
     in_a_row: Int[Array, ""]
+    corrupt: Int[Array, ""]
 
     @classmethod
     def new(cls) -> "Guard":
-        return cls(jnp.float32(0), jnp.int32(0), jnp.int32(0), jnp.int32(0))
+        return cls(jnp.float32(0), *(jnp.int32(0) for _ in range(4)))
 
 
 def judge(
@@ -60,7 +62,8 @@ def judge(
     accepted = guard.accepted + good
     weight = 1 / jnp.clip(accepted, 1, config.memory)
     mean = jnp.where(good, guard.norm + (norm - guard.norm) * weight, guard.norm)
-    return good, Guard(mean, accepted, guard.skipped + ~good, jnp.where(good, 0, guard.in_a_row + 1))
+    in_a_row = jnp.where(good, 0, guard.in_a_row + 1)
+    return good, Guard(mean, accepted, guard.skipped + ~good, in_a_row, guard.corrupt)
 
 
 def keep_unless(good: Bool[Array, ""], new: PyTree, old: PyTree) -> PyTree:

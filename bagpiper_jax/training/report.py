@@ -56,6 +56,7 @@ class Report:
             "learning_rate": float(metrics.learning_rate),
             "gradient_norm": float(metrics.gradient_norm),
             "skipped_steps": int(metrics.guard.skipped),
+            "corrupt_examples": int(metrics.guard.corrupt),
             "padding_share": 1 - tokens / self._slots,
             **speed,
             "goodput": self._ledger.total()["goodput"],
