@@ -71,9 +71,15 @@ def plan(root, create=(), states=(("ACCEPTED", "WAITING_FOR_RESOURCES", "ACTIVE"
     (root / "plan.json").write_text(json.dumps({"create": create, "states": states, "hosts": 2}))
 
 
-def launch(script, action, *arguments, **options):
-    command = [sys.executable, str(LAUNCH / script), action, *arguments]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+def launch(script, action, *arguments):
+    """With Ctrl-C in force: a shell that runs the tests in its background has it ignored."""
+    return subprocess.Popen(
+        [sys.executable, str(LAUNCH / script), action, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
 
 
 def up(ends):
@@ -201,12 +207,12 @@ def test_a_broken_connection_leads_back_to_the_running_job(cloud):
 
 def test_interrupting_the_launcher_leaves_the_job_running_and_stop_ends_it(cloud):
     process = launch("tpu_pod.py", "up", *POD, "--poll_seconds=0.05", "--", "worker", "wait")
-    wait_until(lambda: runs(cloud) == [1] * 4)
+    wait_until(lambda: len(list(cloud.glob("*/bagpiper_runs/run1/state"))) == 4)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=300)
     assert process.returncode == 130 and "detached; what runs on the pod goes on" in err
     jobs = [json.loads(p.read_text())["pid"] for p in cloud.glob("*/bagpiper_runs/run1/state")]
-    assert len(jobs) == 4 and all(Path(f"/proc/{pid}").exists() for pid in jobs)
+    assert runs(cloud) == [1] * 4 and all(Path(f"/proc/{pid}").exists() for pid in jobs)
     other = launch("tpu_pod.py", "up", *POD, "--poll_seconds=0.05", "--", "worker", "0")
     _, err = other.communicate(timeout=300)
     assert other.returncode == 2 and "another job runs on run1" in err

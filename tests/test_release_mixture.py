@@ -10,7 +10,7 @@ pytest.importorskip("seqio")
 
 
 def test_the_mixtures_hold_each_type_and_direction_and_their_rates_can_be_computed():
-    from bagpiper_jax.data.export import _rates
+    from bagpiper_jax.data.export import mixture_rates
     from tasks import release
 
     assert set(release.AUTHORS) == {
@@ -19,7 +19,7 @@ def test_the_mixtures_hold_each_type_and_direction_and_their_rates_can_be_comput
     }  # fmt: skip
     config = configuration.build(CacheConfig, ["gin/mixtures/release.gin"])
     for mixture, mixing in config.mixing.items():
-        tasks = [TaskSize(name, rate, 10, 1000) for name, rate in _rates(mixture, {}).items()]
+        tasks = [TaskSize(name, rate, 10, 1000) for name, rate in mixture_rates(mixture, {}).items()]
         rates = mixing.rates(tasks, config.rate_unit)
         assert set(rates) == {task.name for task in tasks}
     assert rates == pytest.approx({"release_sft_understanding": 0.5, "release_sft_generation": 0.5})
