@@ -17,11 +17,11 @@ from bagpiper_jax.data.planner import Plan
 
 RECORDS, SOURCES, TOKENS = 422_000_000, 157, 600_000_000_000
 APPETITE = 2700  # examples a second of a v6e-256 at 50 % of its peak, 8B parameters
-_WINDOWS = 200
+_WINDOWS = 60
 
 
 def packing(locks: list[str]) -> dict:
-    """Share of slots that hold examples, over 200 windows of varied lengths and one epoch of each lock."""
+    """Share of slots that hold examples, over 60 windows of varied lengths and one epoch of each lock."""
     rng = np.random.default_rng(0)
     varied = [task_lengths(kind, kind, 1.0, rng, 50_000) for kind in HEARING]
     found = {"varied": _efficiency(Plan(varied, SLOTS, CHUNKS, 0, "tokens"), _WINDOWS)}
@@ -86,7 +86,7 @@ def plan_speed(directory: Path) -> dict:
     plan = big_plan(directory)
     opened = time.perf_counter() - began
     began, count, used, rows = time.process_time(), 0, 0, 0
-    for window in np.random.default_rng(0).integers(0, 150_000, _WINDOWS).tolist():
+    for window in np.random.default_rng(0).integers(0, 40_000, _WINDOWS).tolist():
         examples, ends = plan.packed(window)
         count, used, rows = count + len(examples), used + int(examples.length.sum()), rows + len(ends)
     seconds = time.process_time() - began

@@ -16,7 +16,7 @@ from bagpiper_jax.data.codes import codec_fingerprint
 from bagpiper_jax.data.migration import ResumeError, migrate, refuse_change, require_locks
 from bagpiper_jax.data.mixture import Mixture
 from bagpiper_jax.data.placing import WINDOW_CHUNKS, empty_batch
-from bagpiper_jax.data.planner import PLAN_VERSION, FinitePlan, Plan, PlanError
+from bagpiper_jax.data.planner import PLAN_VERSION, WINDOW, FinitePlan, Plan, PlanError
 from bagpiper_jax.data.records import CORRUPT, DIRECTIONS
 from bagpiper_jax.data.rows import RowMaker
 from bagpiper_jax.data.shuffle import short_hash
@@ -73,7 +73,7 @@ class Loader:
         finite: bool = False,
         tokenizer: str | None = None,
         codec: str | None = None,
-        window: int = 4096,
+        window: int = WINDOW,
         max_excluded: float = 0.05,
         feature_cache_mb: int = 0,
         window_chunks: int = WINDOW_CHUNKS,

@@ -5,12 +5,17 @@ largest examples are dealt at once, one to a row, the largest to the emptiest, a
 by one. Where that wastes rows, because both budgets are tight, best fit places everything.
 """
 
+import bisect
+
 import numpy as np
 from jaxtyping import Int
 
 _DEALT = 0.8  # share of the slots that is dealt in rounds
 _GOOD = 0.996  # what dealing must fill of the rows, or best fit tries alone
 _MAX_LOOKS = 16  # rows of too little of the plentiful budget that an example looks at
+_ROW_BITS = 32
+_ROW_MASK = (1 << _ROW_BITS) - 1
+_NONE = 1 << 80
 
 
 def pack(
@@ -60,7 +65,8 @@ class _Rows:
     def best_fit(self, examples: np.ndarray, needs: np.ndarray) -> np.ndarray:
         """Places each example into the fullest row that still holds it, or a new one; returns all row numbers."""
         scarce, plenty = self._scarce, 1 - self._scarce
-        open_rows = _OpenRows(self._left[scarce].tolist(), self._left[plenty].tolist())
+        most = int(needs[plenty, examples].max(initial=0))
+        open_rows = _OpenRows(self._left[scarce].tolist(), self._left[plenty].tolist(), most)
         fresh = int(self._budgets[scarce, 0]), int(self._budgets[plenty, 0])
         wanted = zip(needs[scarce, examples].tolist(), needs[plenty, examples].tolist(), strict=True)
         self._row_of[examples] = [open_rows.place(a, b, fresh) for a, b in wanted]
@@ -71,66 +77,51 @@ class _Rows:
 class _OpenRows:
     """Rows by what they have left of both budgets.
 
-    Of the scarce budget exactly: a bitmap holds which numbers occur, so the best fit is the lowest set bit above
-    an example's need. Of the plentiful one by power of two: one bitmap per class, where a row of a higher class
-    than the need surely fits and only rows of the same class are looked at one by one.
+    Of the scarce budget exactly: sorted, so that the best fit is found by bisection. Of the plentiful one by power
+    of two: one sorted list per class, where a row of a higher class than the need surely fits and only rows of the
+    same class are looked at one by one.
+
+    Args:
+        scarce_left, plenty_left: of the rows that are open already.
+        most: largest need of the plentiful budget; rows that have more left are all of one class.
     """
 
-    def __init__(self, scarce_left: list[int], plenty_left: list[int]):
+    def __init__(self, scarce_left: list[int], plenty_left: list[int], most: int):
         self._plenty_left = plenty_left
-        self._members: list[dict[int, list[int]]] = []  # class → scarce left → rows
-        self._occupied: list[int] = []  # bit n is set while some row of the class has n left
+        self._classes: list[list[int]] = [
+            [] for _ in range(most.bit_length() + 2)
+        ]  # what is left, and the row
         for row, left in enumerate(scarce_left):
-            self._open(row, left)
+            self._class_of(row).append(left << _ROW_BITS | row)
+        for rows in self._classes:
+            rows.sort()
 
     def place(self, scarce: int, plenty: int, fresh: tuple[int, int]) -> int:
         """The best row for these needs, which it then has less of; a fresh one where none fits."""
-        lowest = plenty.bit_length()
-        best_left, best_kind, best_place = -1, -1, -1
-        for kind in range(lowest, len(self._occupied)):
-            fitting = self._occupied[kind] >> scarce
-            if not fitting:
-                continue
-            if kind > lowest or not plenty:
-                left, place = scarce + (fitting & -fitting).bit_length() - 1, -1
-            else:
-                left, place = self._look(kind, scarce, fitting, plenty)
-            if left >= 0 and (best_kind < 0 or left < best_left):
-                best_left, best_kind, best_place = left, kind, place
-        if best_kind < 0:
-            row, best_left = len(self._plenty_left), fresh[0]
+        need, lowest = scarce << _ROW_BITS, plenty.bit_length()
+        best, best_rows, best_place = _NONE, [], 0
+        for rows in self._classes[lowest:]:
+            place = bisect.bisect_left(rows, need)
+            if plenty and rows is self._classes[lowest]:
+                place = self._look(rows, place, plenty)
+            if place < len(rows) and rows[place] < best:
+                best, best_rows, best_place = rows[place], rows, place
+        if best == _NONE:
+            best = fresh[0] << _ROW_BITS | len(self._plenty_left)
             self._plenty_left.append(fresh[1])
         else:
-            row = self._close(best_kind, best_left, best_place)
+            del best_rows[best_place]
+        row = best & _ROW_MASK
         self._plenty_left[row] -= plenty
-        self._open(row, best_left - scarce)
+        bisect.insort(self._class_of(row), best - need)
         return row
 
-    def _look(self, kind: int, left: int, fitting: int, plenty: int) -> tuple[int, int]:
-        """The best row of a class whose rows may or may not have enough: what it has left, or -1, and its place."""
-        looks = 0
-        while fitting and looks < _MAX_LOOKS:
-            skip = (fitting & -fitting).bit_length() - 1
-            left += skip
-            for place, row in enumerate(self._members[kind][left]):
-                if self._plenty_left[row] >= plenty:
-                    return left, place
-                looks += 1
-            fitting >>= skip + 1
-            left += 1
-        return -1, -1
+    def _look(self, rows: list[int], place: int, plenty: int) -> int:
+        """The first place from `place` on whose row has enough of the plentiful budget, or the end."""
+        for at in range(place, min(place + _MAX_LOOKS, len(rows))):
+            if self._plenty_left[rows[at] & _ROW_MASK] >= plenty:
+                return at
+        return len(rows)
 
-    def _open(self, row: int, left: int) -> None:
-        kind = self._plenty_left[row].bit_length()
-        while len(self._members) <= kind:
-            self._members.append({})
-            self._occupied.append(0)
-        self._members[kind].setdefault(left, []).append(row)
-        self._occupied[kind] |= 1 << left
-
-    def _close(self, kind: int, left: int, place: int) -> int:
-        rows = self._members[kind][left]
-        row = rows.pop(place)
-        if not rows:
-            self._occupied[kind] &= ~(1 << left)
-        return row
+    def _class_of(self, row: int) -> list[int]:
+        return self._classes[min(self._plenty_left[row].bit_length(), len(self._classes) - 1)]

@@ -22,13 +22,16 @@ from bagpiper_jax.data.shuffle import mix, permute, round_keys
 
 __all__ = ["EMPTY_ROW", "Excluded", "FinitePlan", "Plan", "PlanError", "Planned", "TaskLengths", "Usable"]
 
-PLAN_VERSION = 3
+PLAN_VERSION = 4
 """Grows when the same caches, rates and seed would give other rows: a run must not continue across that."""
+
+WINDOW = 16_384
+"""Examples planned together, where nobody says otherwise."""
 
 _WINDOWS_IN_MEMORY = 4
 _SMALLEST_WINDOW = 64
 _ROWS_TOGETHER = 400  # a window's last row is half empty on average, which this makes an eighth of a percent
-_MOST_GROWTH, _MOST_EPOCHS = 16, 3
+_MOST_GROWTH, _MOST_EPOCHS = 4, 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,9 +73,9 @@ class Plan:
         slots, max_chunks: budgets of a row, T and C.
         seed: of shuffling.
         rate_unit: "examples" or "tokens".
-        window: examples planned together; larger packs tighter and starts slower. Short examples get up to 16
-            times as many, until they fill 400 rows; small corpora no more than one epoch has, or three if that fills
-            too few rows.
+        window: examples planned together; larger packs tighter and costs less for each, but a run that changes its
+            data keeps the old ones longer. Short examples get up to 4 times as many, until they fill 400 rows; small
+            corpora no more than one epoch has, or three if that fills too few rows.
         first: (row, window) at which this plan takes over from another one.
         cursors: task name → examples of it that were taken before.
 
@@ -87,7 +90,7 @@ class Plan:
         max_chunks: int,
         seed: int,
         rate_unit: str = "examples",
-        window: int = 4096,
+        window: int = WINDOW,
         first: tuple[int, int] = (0, 0),
         cursors: Mapping[str, int] | None = None,
     ):
@@ -176,7 +179,7 @@ class Plan:
 class FinitePlan:
     """Rows that hold each usable example once, task after task in order; for validation."""
 
-    def __init__(self, tasks: Sequence[TaskLengths], slots: int, max_chunks: int, window: int = 4096):
+    def __init__(self, tasks: Sequence[TaskLengths], slots: int, max_chunks: int, window: int = WINDOW):
         self.tasks, self.slots, self.max_chunks = tuple(tasks), slots, max_chunks
         self.usable, self.excluded = usable_records(self.tasks, slots, max_chunks)
         self._window_size = window
