@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from bagpiper_jax.text_pieces import PieceEncoder, cuts_at_words
+from bagpiper_jax.text_pieces import PieceEncoder, cuts_at_spaces
 
 THINK_TOKENS = ("<think>", "</think>")
 """Kept whole by a learned BPE, since every reasoning text carries them (reference section 1.4)."""
@@ -91,7 +91,7 @@ class JsonTokenizer:
 
     @functools.cached_property
     def _encode(self) -> Callable[[str], list[int]]:
-        return PieceEncoder(self._encode_whole) if cuts_at_words(self.content) else self._encode_whole
+        return PieceEncoder(self._encode_whole) if cuts_at_spaces(self.content) else self._encode_whole
 
     def _encode_whole(self, text: str) -> list[int]:
         # Without offsets, which cost a third; the batch is of one, since threads would fight the workers around it.

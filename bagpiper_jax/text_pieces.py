@@ -1,4 +1,4 @@
-"""Tokenizing words once: captions repeat theirs, and a BPE of the common kind never merges across " word"."""
+"""Tokenizing words once: captions repeat theirs, and a BPE of the common kind never merges across a space."""
 
 import json
 import re
@@ -14,8 +14,8 @@ _QWEN = (
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 
-# Where both of them always begin a new piece: at one space between what is none and an ASCII letter.
-_CUT = re.compile(r"(?<=\S) (?=[A-Za-z])")
+# Both begin a new piece at every space behind a character that is no blank, and nothing composes with a space.
+_CUT = re.compile(r"(?<=\S) ")
 
 _LONGEST, _MOST = 40, 200_000  # characters of a piece that is kept, and pieces: some 50 MB
 
@@ -24,35 +24,45 @@ class PieceEncoder:
     """Ids of texts from the ids of their pieces, which are looked up or else encoded and kept.
 
     Args:
-        encode: the tokenizer's own; `cuts_at_words` must hold of it.
+        encode: the tokenizer's own; `cuts_at_spaces` must hold of it.
     """
 
     def __init__(self, encode: Encode):
-        self._encode, self._first, self._others = encode, _Kept(encode, ""), _Kept(encode, " ")
+        self._first, self._others = _Kept(encode, ""), _Kept(encode, " ")
 
     def __call__(self, text: str) -> list[int]:
-        first, *others = _CUT.split(text)
-        found = b"".join((self._first[first], *map(self._others.__getitem__, others)))
+        first, *others = text.split(" ")
+        try:
+            found = b"".join((self._first[first], *map(self._others.__getitem__, others)))
+        except KeyError:  # more than one blank in a row: the second begins no piece
+            first, *others = _CUT.split(text)
+            found = b"".join((self._first.encode(first), *map(self._others.encode, others)))
         return np.frombuffer(found, np.int32).tolist()
 
 
 class _Kept(dict):
-    """Piece → its ids, int32 as bytes. `before` stands before each piece."""
+    """Word → its ids, int32 as bytes. `before` stands before each word. KeyError: a blank is at its end, or is all."""
 
     def __init__(self, encode: Encode, before: str):
         self._encode, self._before = encode, before
 
-    def __missing__(self, piece: str) -> bytes:
-        ids = np.asarray(self._encode(self._before + piece), np.int32).tobytes()
-        if len(piece) <= _LONGEST:
+    def __missing__(self, word: str) -> bytes:
+        if not word or word[-1].isspace():
+            raise KeyError(word)
+        ids = self.encode(word)
+        if len(word) <= _LONGEST:
             if len(self) >= _MOST:
                 self.clear()
-            self[piece] = ids
+            self[word] = ids
         return ids
 
+    def encode(self, piece: str) -> bytes:
+        """Ids of any piece, kept or not."""
+        return self.get(piece) or np.asarray(self._encode(self._before + piece), np.int32).tobytes()
 
-def cuts_at_words(content: str) -> bool:
-    """Whether a `tokenizer.json` gives the same ids for a text and for its parts, cut before " word".
+
+def cuts_at_spaces(content: str) -> bool:
+    """Whether a `tokenizer.json` gives the same ids for a text and for its parts, cut before single spaces.
 
     True of what is known to: byte-level BPE cut by GPT-2's or Qwen's rule, its text taken as it is or normalized to
     NFC, whose added tokens do not look beyond themselves.

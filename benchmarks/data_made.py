@@ -5,6 +5,7 @@ with a mean of 10 s, documents of some 700 tokens with a long tail.
 """
 
 import argparse
+import itertools
 import json
 import time
 from pathlib import Path
@@ -121,10 +122,16 @@ def time_writing(root: Path, count: int = 2000) -> float:
     return count / (time.process_time() - began)
 
 
-_WORDS = (
-    "a the of in with and then while man woman child speaks softly clearly loudly music guitar piano drums rain wind "
-    "engine distant room echo warm bright recording voice says laughs engine birds crowd applause tempo minor major"
-).split()
+def captions_like(rng: np.random.Generator, lengths: np.ndarray, known: int = 30_000) -> list[str]:
+    """Captions of so many words, from a vocabulary used as by Zipf's law, with commas and full stops."""
+    syllables = ["".join(pair) for pair in itertools.product("bcdfghklmnprstvw", "aeiou")]
+    words = ["".join(rng.choice(syllables, n)) for n in 1 + rng.poisson(1.2, known)]
+    chance = 1 / (np.arange(known) + 2.7)
+    drawn = rng.choice(known, int(lengths.sum()), p=chance / chance.sum())
+    ends = rng.choice(["", "", "", "", "", "", "", "", ",", "."], len(drawn))
+    said = [words[word] + end for word, end in zip(drawn, ends, strict=True)]
+    stops = np.cumsum(lengths)
+    return [" ".join(said[a:b]).capitalize() + "." for a, b in zip(stops - lengths, stops, strict=True)]
 
 
 def make_corpus(root: Path, count: int) -> Path:
@@ -135,16 +142,10 @@ def make_corpus(root: Path, count: int) -> Path:
     directory = codes.store_directory(corpus, codec)
     directory.mkdir(parents=True, exist_ok=True)
     text, seconds = lengths_of("caption_to_audio", rng, count)
+    captions = captions_like(rng, (0.75 * text).astype(int))
     clips = [
-        Clip(
-            f"c{i}",
-            "train",
-            "sound",
-            f"audio/{i}.flac",
-            float(s),
-            caption=" ".join(rng.choice(_WORDS, t)) + ".",
-        )
-        for i, (t, s) in enumerate(zip(text, seconds, strict=True))
+        Clip(f"c{i}", "train", "sound", f"audio/{i}.flac", float(s), caption=caption)
+        for i, (caption, s) in enumerate(zip(captions, seconds, strict=True))
     ]
     write_manifest(corpus, clips)
     made = [rng.integers(0, 1024, (int(50 * s), 8)).astype(np.uint16) for s in seconds]

@@ -5,6 +5,7 @@ raises `NotApplicable` for a clip that the task is not about (an audio task give
 for a faulty one. Both are counted, by reason, in the manifest of the cache.
 """
 
+import copy
 import functools
 import json
 import logging
@@ -90,7 +91,10 @@ def dialogue_preprocessor(
 
 
 def encoder_of(task: seqio.Task) -> Callable[[dict], dict] | None:
-    """What `dialogue_preprocessor` makes of one example, if a task has no other preprocessor; else None."""
+    """What `dialogue_preprocessor` makes of one example, if a task has no other preprocessor; else None.
+
+    In place of its JSON the example may hold the clip.
+    """
     (first, *others) = task.preprocessors or [None]
     if (
         others
@@ -100,13 +104,28 @@ def encoder_of(task: seqio.Task) -> Callable[[dict], dict] | None:
     ):
         return None
     encode = functools.partial(encode_example, **first.keywords)
+    encode_read = functools.partial(encode_clip, **first.keywords)
     names = [*OUTPUT_FEATURES, "id", "outcome"]
 
     def features(example: dict) -> dict:
-        values = encode(*(example[name] for name in CARRIED_FEATURES if name in example))
-        return dict(zip(names, values, strict=True)) | {"record": example["clip"]}
+        clip = example["clip"]
+        if isinstance(clip, Clip):
+            values, record = encode_read(_unshared(clip)), vars(clip)
+        else:
+            values, record = encode(*(example[name] for name in CARRIED_FEATURES if name in example)), clip
+        return {**dict(zip(names, values, strict=True)), "record": record}
 
     return features
+
+
+def _unshared(clip: Clip) -> Clip:
+    """A clip whose nested values are an author's own, who may change them: the next task reads the same clip."""
+    nested = {name: value for name, value in vars(clip).items() if isinstance(value, dict | list)}
+    if not nested:
+        return clip
+    own = copy.copy(clip)
+    vars(own).update(json.loads(json.dumps(nested)))
+    return own
 
 
 def _is_usable(example: dict) -> tf.Tensor:
@@ -138,10 +157,22 @@ def encode_example(
         reason, _, detail = fault.decode("utf-8", "replace").partition(": ")
         outcome = f"fatal {place}: {detail}" if reason == FATAL else f"rejected {reason}: {place}: {detail}"
         return [*_no_features().values(), origin, outcome.encode()]
-    clip = Clip(**json.loads(line))
     carried = {name.decode(): sound for name, sound in zip(names, sounds, strict=True)}
+    return encode_clip(Clip(**json.loads(line)), carried, place, author=author, corpus=corpus, task=task)
+
+
+def encode_clip(
+    clip: Clip,
+    sounds: Mapping[str, bytes] = types.MappingProxyType({}),
+    place: str = "",
+    *,
+    author: Author,
+    corpus: str,
+    task: str,
+) -> list:
+    """`encode_example` of a clip as it was read, at a place that is named where it is faulty."""
     try:
-        features = encode_dialogue(author(clip, _generator(task, clip.id)), corpus, carried)
+        features = encode_dialogue(author(clip, _generator(task, clip.id)), corpus, sounds)
         outcome = ""
     except NotApplicable as reason:
         features, outcome = _no_features(), f"skipped {reason}"
@@ -240,12 +271,12 @@ def _code_store(corpus: str) -> CodeStore:
     current = settings.current()
     if not current.codec:
         raise CodeStoreError("the task needs codec codes; name the codec (CacheConfig.codec)")
-    return _open_code_store(str(current.corpus_directory(corpus)), current.codec)
+    return _open_code_store(current.data_root, corpus, current.codec)
 
 
 @functools.lru_cache(maxsize=4)
-def _open_code_store(directory: str, fingerprint: str) -> CodeStore:
-    return CodeStore.open(directory, fingerprint)
+def _open_code_store(data_root: str, corpus: str, fingerprint: str) -> CodeStore:
+    return CodeStore.open(Path(data_root) / corpus, fingerprint)
 
 
 def _file(content: str, corpus: str, sounds: Mapping[str, bytes]) -> Path | bytes:

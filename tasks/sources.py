@@ -2,6 +2,7 @@
 
 import functools
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import seqio
@@ -26,7 +27,11 @@ class ManifestSource(seqio.FunctionDataSource):
 
     def num_input_examples(self, split: str) -> int:
         """Clips of a split; lets SeqIO mix in proportion to size."""
-        return sum(clip.split == split for clip in clips(self.corpus))
+        return len(_of_split(*_version(self.corpus), split))
+
+    def read_shard(self, split: str, shard: int, shards: int) -> Iterator[dict]:
+        """A shard of the split as the cache job reads it: the clips themselves, and no TensorFlow."""
+        return ({"clip": clip} for clip in _of_split(*_version(self.corpus), split)[shard::shards])
 
     def input_files(self) -> list[Path]:
         """What the examples are made of; their hashes become part of the cache's provenance.
@@ -66,7 +71,7 @@ def _dataset(
     corpus: str, split: str, shuffle_files: bool = False, seed: int | None = None
 ) -> tf.data.Dataset:
     # One tensor of lines, not a generator: tf.data then slices it without entering Python.
-    lines = [json.dumps(vars(clip), ensure_ascii=False) for clip in clips(corpus) if clip.split == split]
+    lines = [json.dumps(vars(clip), ensure_ascii=False) for clip in _of_split(*_version(corpus), split)]
     return tf.data.Dataset.from_tensor_slices({"clip": tf.constant(lines, tf.string, shape=[len(lines)])})
 
 
@@ -88,6 +93,11 @@ def _version(corpus: str) -> tuple[str, int]:
     directory = settings.current().corpus_directory(corpus)
     path = directory / MANIFEST
     return str(directory), path.stat().st_mtime_ns if path.exists() else 0
+
+
+@functools.lru_cache(maxsize=12)
+def _of_split(directory: str, modified: int, split: str) -> tuple[Clip, ...]:
+    return tuple(clip for clip in _read(directory, modified)[0] if clip.split == split)
 
 
 @functools.lru_cache(maxsize=4)

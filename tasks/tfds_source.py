@@ -67,6 +67,10 @@ class TfdsSource(ClipSource):
         dataset = tf.data.Dataset.from_generator(read, output_signature=signature)
         return dataset.apply(tf.data.experimental.assert_cardinality(end - begin))
 
+    def read_shard(self, split: str, shard: int, shards: int) -> Iterator[dict]:
+        part = block(self.num_input_examples(split), seqio.ShardInfo(shard, shards))
+        return self._read(self._records(split, part), split)
+
     def audio_digest(self) -> str:
         """Identity of the prepared data set: name, version, and the checksums that TFDS recorded."""
         info = self._builder.info

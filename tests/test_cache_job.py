@@ -101,6 +101,52 @@ def test_rejects_carry_the_record_they_were(tmp_path):
     )
 
 
+def test_a_source_that_fails_ends_the_job_and_loses_nothing(tmp_path, monkeypatch):
+    from tasks.sources import ManifestSource
+
+    write_clips(tmp_path, 8)
+    read = ManifestSource.read_shard
+
+    def failing(source, split, shard, shards):
+        yield from list(read(source, split, shard, shards))[:1]
+        raise OSError("the disk is gone")
+
+    settings = config(tmp_path, shard_inputs=4, rates={"user_caption_to_audio": 0.0, "user_text_only": 0.0})
+    with monkeypatch.context() as patched:
+        patched.setattr(ManifestSource, "read_shard", failing)
+        with pytest.raises(
+            ExportError, match="user_audio_to_caption failed in split train: OSError: the disk is"
+        ):
+            cache_mixtures(settings)
+    assert not list((tmp_path / "cache").rglob("part-*"))
+    (lock,) = cache_mixtures(settings)
+    assert len(caches(lock)["user_audio_to_caption"]) == 7
+
+
+def test_an_author_may_change_its_clip_and_nobody_else_sees_it(tmp_path):
+    import seqio
+
+    from bagpiper_jax.data.task_shards import configure_tasks
+    from tasks.mixtures import add_task
+    from tasks.preprocessors import encoder_of
+
+    def greedy(clip, rng) -> list:
+        clip.dialogue.append(["assistant", "text", "more"])
+        return clip.dialogue
+
+    configure_tasks(config(tmp_path))
+    write_manifest(tmp_path / "user", [Clip("c", "train", "text", dialogue=[["assistant", "text", "one"]])])
+    add_task("user_greedy", "user", greedy)
+    try:
+        task = seqio.get_mixture_or_task("user_greedy")
+        (example,) = task.source.read_shard("train", 0, 1)
+        encode = encoder_of(task)
+        assert [len(encode(example)["msg_role"]) for _ in range(2)] == [2, 2]
+        assert example["clip"].dialogue == [["assistant", "text", "one"]]
+    finally:
+        seqio.TaskRegistry.remove("user_greedy")
+
+
 @pytest.mark.parametrize("shard", ["3/3", "-1/2", "1", "a/b"])
 def test_a_shard_that_is_none_is_refused(tmp_path, shard):
     with pytest.raises(ExportError, match=f"must be 'i/n'.*{shard}"):

@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from test_text import CAPTIONS
 
 from bagpiper_jax.text import JsonTokenizer, learn_bpe
-from bagpiper_jax.text_pieces import PieceEncoder, cuts_at_words
+from bagpiper_jax.text_pieces import PieceEncoder, cuts_at_spaces
 
 # What rules of tokenizers are about: letters, digits, marks, blanks of all kinds, line ends, added tokens.
 PARTS = [
     *" a b\n", "  ", " the", " dog", "Dog", "'s", "'LL", " '", "1", " 23", ",", " (", "...", "\r\n", "\t", "\u00a0",
     "\u2003", "\x1c", "e\u0301", "\u0301", " \u0308", "é", "ß", "日本", " 日", "ا", "😀", "²", "Ⅷ", "<think>",
-    " </think>", "<|im_start|>", "<|endoftext|>", "\u212b", "K", "-", "_", "\u200b", "\u0085",
+    " </think>", " ", "   ", "\n ", " \n", "<|im_start|>", "<|endoftext|>", "\u212b", "K", "-", "_", "\u200b", "\u0085",
 ]  # fmt: skip
 TEXTS = st.lists(st.sampled_from(PARTS), max_size=30).map("".join) | st.text(max_size=60)
 
@@ -47,9 +47,9 @@ def test_pieces_give_the_ids_of_the_whole(tokenizer, text):
 
 
 def test_what_may_merge_across_words_is_encoded_whole(tokenizer):
-    assert cuts_at_words(tokenizer.content)
+    assert cuts_at_spaces(tokenizer.content)
     content = json.loads(tokenizer.content) | {"model": {"type": "BPE"}}  # its vocabulary is long
-    assert cuts_at_words(json.dumps(content))
+    assert cuts_at_spaces(json.dumps(content))
     for change in (
         {"normalizer": {"type": "Lowercase"}},
         {"pre_tokenizer": None},
@@ -62,7 +62,7 @@ def test_what_may_merge_across_words_is_encoded_whole(tokenizer):
         {"added_tokens": [{"content": "two words"}]},
         {"added_tokens": [{"content": "<x>", "rstrip": True}]},
     ):
-        assert not cuts_at_words(json.dumps(content | change)), change
+        assert not cuts_at_spaces(json.dumps(content | change)), change
 
 
 def test_only_so_many_pieces_are_kept(monkeypatch):

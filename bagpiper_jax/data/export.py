@@ -219,9 +219,10 @@ def _cache_task(
         return directory
     with writing(directory):
         directory.mkdir(parents=True, exist_ok=True)
-    began, shards = time.monotonic(), max(1, -(-count_inputs(task, split) // config.shard_inputs))
+    began, inputs = time.monotonic(), count_inputs(task, split)
+    shards = max(1, -(-inputs // config.shard_inputs))
     mine = [shard for shard in missing(directory, shards) if shard % machines == machine]
-    writers.write(task.name, split, directory, mine, shards)
+    writers.write(task.name, split, directory, mine, shards, inputs)
     seconds = time.monotonic() - began
     _log.info("%s %s: %d of %d shards in %.1f s", task.name, split, len(mine), shards, seconds)
     if machines == 1:

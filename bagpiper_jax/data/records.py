@@ -6,6 +6,8 @@ without caching again.
 """
 
 import dataclasses
+import itertools
+import math
 import struct
 from typing import Any
 
@@ -80,13 +82,9 @@ class Record:
         if missing:
             raise RecordError("missing_feature", ", ".join(missing))
         table = {k: _integers(example, f"msg_{k}") for k in ("role", "modality", "start", "len", "variant")}
-        weight, codes = np.asarray(example["msg_weight"]), _integers(example, "codes", np.int64)
+        weight, codes = np.asarray(example["msg_weight"]), _codes(example)
         if weight.size and weight.dtype.kind not in "iuf":
             raise RecordError("wrong_type", f"msg_weight is {weight.dtype}, wanted numbers")
-        if codes.ndim != 2:
-            raise RecordError("bad_codes", f"shape {list(codes.shape)}, wanted [N, S]")
-        if codes.size and (codes.min() < 0 or codes.max() > np.iinfo(np.uint16).max):
-            raise RecordError("code_out_of_range", f"{codes.min()} to {codes.max()}")
         text = _integers(example, "text")
         if text.ndim != 1:
             raise RecordError("bad_text", f"shape {list(text.shape)}, wanted [n]")
@@ -100,19 +98,20 @@ class Record:
             length=table["len"],
             weight=weight.astype(np.float32),
             text=text,
-            codes=codes.astype(np.uint16),
+            codes=codes,
             audio=example["audio"],
             variant=table["variant"],
         )
 
     def skeleton(self, variant: int | None = 0) -> list[EncodedMessage]:
-        """A variant's messages, or those of all, with contents of the right length and no values.
+        """A variant's messages, or those of all, with ranges of the right length in place of contents.
 
         Lengths are computed from it.
         """
+        columns = (self.role, self.modality, self.length, self.variant)
         return [
-            EncodedMessage(_ROLE_NAMES[int(r)], _MODALITY_NAMES[int(m)], np.broadcast_to(0, int(n)))
-            for r, m, n, v in zip(self.role, self.modality, self.length, self.variant, strict=True)
+            EncodedMessage(_ROLE_NAMES[r], _MODALITY_NAMES[m], range(n))
+            for r, m, n, v in zip(*(column.tolist() for column in columns), strict=True)
             if variant is None or v == variant
         ]
 
@@ -208,41 +207,43 @@ def validate(record: Record, text_size: int, codebook_size: int, num_streams: in
         raise RecordError("no_messages")
     if any(column.shape != (count,) for column in table):
         raise RecordError("bad_message_table", f"column lengths {[len(column) for column in table]}")
-    if record.variant[0] != 0 or not np.isin(np.diff(record.variant), (0, 1)).all():
-        raise RecordError("bad_variants", f"{record.variant.tolist()} do not count up from 0")
-    if not set(record.role.tolist()) <= set(_ROLE_NAMES):
+    variant, weight = record.variant.tolist(), record.weight.tolist()
+    if variant[0] != 0 or any(after - before not in (0, 1) for before, after in itertools.pairwise(variant)):
+        raise RecordError("bad_variants", f"{variant} do not count up from 0")
+    if not set(record.role.tolist()) <= _ROLE_NAMES.keys():
         raise RecordError("unknown_role", str(record.role.tolist()))
-    if not set(record.modality.tolist()) <= set(_MODALITY_NAMES):
+    if not set(record.modality.tolist()) <= _MODALITY_NAMES.keys():
         raise RecordError("unknown_modality", str(record.modality.tolist()))
-    if not np.isfinite(record.weight).all() or (record.weight < 0).any():
-        raise RecordError("bad_weight", str(record.weight.tolist()))
+    if not all(math.isfinite(w) and w >= 0 for w in weight):
+        raise RecordError("bad_weight", str(weight))
     if record.codes.shape[1:] != (num_streams,):
         raise RecordError("bad_codes", f"{record.codes.shape[1:]} streams, wanted {num_streams}")
-    _validate_spans(record)
+    everything = record.skeleton(None)
+    _validate_spans(record, everything)
     if record.text.size and (record.text.min() < 0 or record.text.max() >= text_size):
         raise RecordError("text_out_of_range", f"{record.text.min()} to {record.text.max()} of {text_size}")
     if record.codes.size and record.codes.max() >= codebook_size:
         raise RecordError("code_out_of_range", f"{record.codes.max()} of {codebook_size}")
-    everything = record.skeleton(None)
     heard = [m for m in everything if m.is_continuous]
     if any(len(m.content) <= FFT_SIZE // 2 for m in heard):
         raise RecordError("audio_too_short", f"log-mel features need more than {FFT_SIZE // 2} samples")
     if bool(heard) != bool(record.audio):
         raise RecordError("audio_mismatch", "audio messages and audio bytes do not agree")
-    rows = zip(everything, record.weight, record.variant.tolist(), strict=True)
-    bearing = {variant for m, weight, variant in rows if m.role == "assistant" and weight > 0}
-    if len(bearing) < record.variants:
+    bearing = {
+        v for m, w, v in zip(everything, weight, variant, strict=True) if m.role == "assistant" and w > 0
+    }
+    if len(bearing) <= variant[-1]:
         raise RecordError("no_loss", "no assistant message with a weight")
 
 
-def _validate_spans(record: Record) -> None:
-    for message, start in zip(record.skeleton(None), record.start, strict=True):
-        end = int(start) + len(message.content)
+def _validate_spans(record: Record, messages: list[EncodedMessage]) -> None:
+    for message, start in zip(messages, record.start.tolist(), strict=True):
+        end = start + len(message.content)
         if len(message.content) == 0:
             raise RecordError("empty_message", f"{message.role} {message.modality}")
         limit = len(record.codes) if message.is_codec else end if message.is_continuous else len(record.text)
         if start < 0 or end > limit:
-            raise RecordError("bad_message_table", f"span {int(start)}:{end} of {limit}")
+            raise RecordError("bad_message_table", f"span {start}:{end} of {limit}")
 
 
 def encode(record: Record) -> bytes:
@@ -251,9 +252,10 @@ def encode(record: Record) -> bytes:
     frames, streams = record.codes.shape
     magic, *last = (_MAGIC_OF_VARIANTS, record.variant) if record.variant.any() else (_MAGIC,)
     header = _HEADER.pack(magic, len(name), len(record.role), len(record.text), frames, streams)
-    table = np.stack([record.role, record.modality, record.start, record.length, *last]).astype("<i4")
-    arrays = (table, record.weight.astype("<f4"), record.text.astype("<i4"), record.codes.astype("<u2"))
-    return header + name + b"".join(a.tobytes() for a in arrays)
+    table = (record.role, record.modality, record.start, record.length, *last)
+    arrays = [(column, "<i4") for column in table]
+    arrays += [(record.weight, "<f4"), (record.text, "<i4"), (record.codes, "<u2")]
+    return b"".join((header, name, *(array.astype(kind, copy=False).tobytes() for array, kind in arrays)))
 
 
 def decode(core: bytes, audio: bytes = b"") -> Record:
@@ -280,15 +282,32 @@ def decode(core: bytes, audio: bytes = b"") -> Record:
     return Record(name, *table[:4], weight, text, codes.reshape(frames, streams), audio, variant)
 
 
-def _integers(example: dict[str, Any], name: str, kind: type = np.int32) -> np.ndarray:
-    """A feature as integers, none of them cut to fit. Raises RecordError."""
+def _integers(example: dict[str, Any], name: str) -> np.ndarray:
+    """A feature as int32, no number cut to fit. Raises RecordError."""
     values = np.asarray(example[name])
-    if values.size and values.dtype.kind not in "iu":
-        raise RecordError("wrong_type", f"{name} is {values.dtype}, wanted integers")
-    limits = np.iinfo(kind)
+    if values.dtype == np.int32:
+        return values
+    _require_integers(values, name)
+    limits = np.iinfo(np.int32)
     if values.size and (values.min() < limits.min or values.max() > limits.max):
         raise RecordError("number_too_large", f"{name}: {values.min()} to {values.max()}")
-    return values.astype(kind)
+    return values.astype(np.int32)
+
+
+def _codes(example: dict[str, Any]) -> np.ndarray:
+    """Codes as uint16 [N, S]. Raises RecordError."""
+    codes = np.asarray(example["codes"])
+    _require_integers(codes, "codes")
+    if codes.ndim != 2:
+        raise RecordError("bad_codes", f"shape {list(codes.shape)}, wanted [N, S]")
+    if codes.size and codes.dtype != np.uint16 and (codes.min() < 0 or codes.max() > np.iinfo(np.uint16).max):
+        raise RecordError("code_out_of_range", f"{codes.min()} to {codes.max()}")
+    return codes.astype(np.uint16, copy=False)
+
+
+def _require_integers(values: np.ndarray, name: str) -> None:
+    if values.size and values.dtype.kind not in "iu":
+        raise RecordError("wrong_type", f"{name} is {values.dtype}, wanted integers")
 
 
 def _decode_audio(data: bytes) -> np.ndarray:

@@ -67,7 +67,7 @@ def write_shard(
 
     Args:
         examples: a task's examples as numpy, with or without the features `id`, `outcome` and `record` (what it
-            was made from, for the list of rejects); `next` may raise.
+            was made from, as JSON or as its value, for the list of rejects); `next` may raise.
         inputs: how many examples the source had for this shard.
 
     Raises:
@@ -98,7 +98,7 @@ def write_shard(
             "max": table.max(axis=0, initial=0).tolist(),
             "sum": table[:, :-1].sum(axis=0).tolist(),
             "variants": max(map(len, variants), default=1),
-            "sum_of_means": sum(float(np.mean([length for length, _ in each])) for each in variants),
+            "sum_of_means": sum(sum(length for length, _ in each) / len(each) for each in variants),
             "rejects": rejects,
             "files": families.finish(),
         }
@@ -174,6 +174,8 @@ def outcomes(examples: Iterator[dict], limits: Limits) -> Iterator[tuple[Record 
             example = next(examples)
         except StopIteration:
             return
+        except ExportError:
+            raise
         except Exception as error:  # whatever a preprocessor may raise, TensorFlow wraps it
             consecutive += 1
             if consecutive >= _MAX_CONSECUTIVE_ERRORS:
@@ -197,8 +199,10 @@ def outcomes(examples: Iterator[dict], limits: Limits) -> Iterator[tuple[Record 
 
 def _source(example: dict) -> object:
     """What a rejected example was made from, as far as its task tells; else what it became, in short."""
-    source = _text(example.get("record", b""))
-    if source:
+    source = example.get("record", b"")
+    if isinstance(source, dict):
+        return source
+    if source := _text(source):
         try:
             return json.loads(source)
         except ValueError:

@@ -5,7 +5,7 @@ import json
 import logging
 import multiprocessing
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -69,9 +69,15 @@ class ShardWriters:
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
 
-    def write(self, task: str, split: str, directory: Path, missing: Sequence[int], shards: int) -> None:
-        """Writes the shards `missing` of `shards`. Raises ExportError; what was finished stays."""
-        arguments = [(self._config, task, split, directory, shard, shards) for shard in missing]
+    def write(
+        self, task: str, split: str, directory: Path, missing: Sequence[int], shards: int, inputs: int
+    ) -> None:
+        """Writes the shards `missing` of `shards`. Raises ExportError; what was finished stays.
+
+        Args:
+            inputs: examples of the source in all shards.
+        """
+        arguments = [(self._config, task, split, directory, shard, shards, inputs) for shard in missing]
         if self._config.workers < 2 or len(missing) < 2:
             for each in arguments:
                 _write(*each)
@@ -101,7 +107,9 @@ def _start_worker(config: "CacheConfig") -> None:
     configure_tasks(config)
 
 
-def _write(config: "CacheConfig", name: str, split: str, directory: Path, shard: int, shards: int) -> None:
+def _write(
+    config: "CacheConfig", name: str, split: str, directory: Path, shard: int, shards: int, total: int
+) -> None:
     import seqio
 
     from tasks import settings
@@ -111,22 +119,23 @@ def _write(config: "CacheConfig", name: str, split: str, directory: Path, shard:
         current.text_tokenizer.size, current.codebook_size, current.num_streams, config.max_slots,
         config.max_chunks,
     )  # fmt: skip
-    total = count_inputs(task, split)
     inputs = total // shards + (shard < total % shards)
     write_shard(_examples(task, split, shard, shards), inputs, limits, directory, shard, shards)
 
 
 def _examples(task, split: str, shard: int, shards: int) -> Iterator[dict]:
-    """A shard of a task's examples as numpy; `next` may raise and go on behind it."""
+    """A shard of a task's examples as numpy; `next` may raise and go on behind it.
+
+    Our sources and our preprocessor need no tf.data, whose way into Python and back costs more than their work.
+    `data.agreement` compares what both ways give.
+    """
     import seqio
 
     from tasks.preprocessors import encoder_of
-    from tasks.sources import ManifestSource
 
     encode = encoder_of(task)
-    if encode is not None and isinstance(task.source, ManifestSource):
-        clips = task.source.get_dataset(split, shuffle=False).shard(shards, shard)
-        return _Encoded(clips.as_numpy_iterator(), encode)
+    if encode is not None and hasattr(task.source, "read_shard"):
+        return map(encode, _read(task, split, shard, shards))
     dataset = task.get_dataset(
         sequence_length=None, split=split, use_cached=False, shuffle=False,
         shard_info=seqio.ShardInfo(shard, shards) if shards > 1 else None,
@@ -135,25 +144,20 @@ def _examples(task, split: str, shard: int, shards: int) -> Iterator[dict]:
     return dataset.as_numpy_iterator()
 
 
-class _Encoded:
-    """Examples of a task that consists of our preprocessor alone, encoded here and not from within tf.data.
-
-    Its calls into Python cost more than the work itself. `data.agreement` compares what both give. No generator,
-    since one that raises has ended.
-    """
-
-    def __init__(self, clips: Iterator[dict], encode: Callable[[dict], dict]):
-        self._clips, self._encode = clips, encode
-
-    def __iter__(self) -> "_Encoded":
-        return self
-
-    def __next__(self) -> dict:
-        return self._encode(next(self._clips))
+def _read(task, split: str, shard: int, shards: int) -> Iterator[dict]:
+    """What a source of ours reads. Raises ExportError where it fails: what comes behind would go missing."""
+    try:
+        yield from task.source.read_shard(split, shard, shards)
+    except Exception as error:
+        raise ExportError(
+            f"the source of {task.name} failed in split {split}: {type(error).__name__}: {error}"
+        ) from error
 
 
 def count_inputs(task, split: str) -> int:
     """Examples of a task's source, before any preprocessor."""
+    if hasattr(task.source, "read_shard"):
+        return task.source.num_input_examples(split)
     dataset = task.source.get_dataset(split, shuffle=False)
     known = int(dataset.cardinality().numpy())
     return known if known >= 0 else sum(1 for _ in dataset)
