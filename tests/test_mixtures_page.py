@@ -1,5 +1,6 @@
 """The page on mixtures: its worked example is run as it stands, and the names it gives exist."""
 
+import itertools
 import json
 import re
 from pathlib import Path
@@ -8,8 +9,12 @@ import numpy as np
 import pytest
 import seqio
 
-from bagpiper_jax import cache_tasks, check_tasks
+from bagpiper_jax import cache_tasks, check_tasks, dialogue, inspect_data
+from bagpiper_jax.data.batch import BatchShape
+from bagpiper_jax.data.loader import Loader
 from bagpiper_jax.data.lock import read_lock
+from bagpiper_jax.text import ByteTokenizer
+from bagpiper_jax.vocabulary import Vocabulary
 from tasks import settings
 
 PAGE = (Path(__file__).parent.parent / "docs/mixtures.md").read_text(encoding="utf-8")
@@ -22,12 +27,14 @@ def blocks(language: str) -> list[str]:
 @pytest.fixture
 def example(tmp_path, monkeypatch):
     """A working directory with the example's files."""
-    make, tasks, rows, _ = blocks("python")
-    (gin,) = blocks("gin")
+    make, tasks, rows, variants, _ = blocks("python")
+    gin, variants_gin = blocks("gin")
     for name, text in (
         ("make_birds.py", make),
         ("my_tasks.py", tasks),
         ("rows.py", rows),
+        ("my_variants.py", variants),
+        ("variants.gin", variants_gin),
         ("birds.gin", gin),
     ):
         (tmp_path / name).write_text(text)
@@ -57,6 +64,32 @@ def test_the_worked_example(example, capsys):
     assert "birds_captions train: differ 1: bird3" in capsys.readouterr().out
 
 
+def test_the_example_of_variants(example, capsys):
+    run(example / "make_birds.py")
+    cache_tasks.main(["--gin_file=variants.gin"])
+    assert check_tasks.main(["--gin_file=variants.gin"]) == 0
+    vocabulary = Vocabulary(text_size=256)
+    loader = Loader("cache/birds_variants.lock.json", BatchShape(rows=2, slots=512, chunks=16), vocabulary)
+    (cache,) = loader.caches
+    long, short = (cache.read(3).messages(variant=v) for v in (0, 1))
+    assert [len(long), len(short)] == [4, 3] and len(cache.read(3).text) == sum(
+        len(m.content) for m in long[1:]
+    )
+    said = {}
+    for batch in itertools.islice(loader.iterate(), 40):
+        for row in batch.tokens:
+            for _, modality, content in dialogue.parse(row, vocabulary):
+                text = ByteTokenizer().decode(content) if modality == "text" else ""
+                said[text] = said.get(text, 0) + 1
+    answers, captions = said["sings."], sum(count for text, count in said.items() if text.startswith("Bird "))
+    assert captions / answers == pytest.approx(0.5, abs=0.1)
+    assert (
+        inspect_data.main(["--lock=cache/birds_variants.lock.json", "--task=birds_two_ways", "--index=0"])
+        == 0
+    )
+    assert "variant 2 of 2" in capsys.readouterr().out
+
+
 def test_the_example_is_as_short_as_it_says():
     tasks = blocks("python")[1].splitlines()
     assert len([line for line in tasks if line.strip()]) <= 20
@@ -67,7 +100,7 @@ def test_the_mapping_of_another_data_set(tmp_path):
     import tensorflow_datasets as tfds
 
     space = {}
-    exec(blocks("python")[3], space)
+    exec(blocks("python")[4], space)
     settings.configure(settings.Settings(data_root=str(tmp_path)))
     example = {"audio": np.full(8000, 500), "label": 7, "audio/filename": "7_theo_12.wav", "tfds_id": "x"}
     given = tf.data.Dataset.from_tensors(example).apply(tf.data.experimental.assert_cardinality(1))
