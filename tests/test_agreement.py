@@ -8,6 +8,7 @@ import pytest
 import seqio
 from task_helpers import LAYOUT, cache_mixture, caches, config, write_codes
 
+from bagpiper_jax import inspect_data
 from bagpiper_jax.corpora.embedded.build import EmbeddedCorpusConfig, build_embedded_corpus
 from bagpiper_jax.data import agreement
 from bagpiper_jax.data.batch import BatchShape
@@ -87,6 +88,34 @@ def test_what_changed_since_caching_is_named(corpus, tmp_path):
     assert not found.holds and "run cache_tasks again" in str(found)
     assert f"{changed.id}: length" in found.different or any(changed.id in i for i in found.only_cache)
     assert "new" in found.only_seqio and gone.id in found.only_cache
+
+
+def test_validation_compares_with_seqio_and_ends_with_another_code(corpus, tmp_path, capsys):
+    shutil.copytree(corpus / "embedded", tmp_path / "embedded")
+    job = caching(
+        corpus, "embedded_audio_to_caption", data_root=str(tmp_path), cache_dir=str(tmp_path / "cache")
+    )
+    lock = cache_mixture(job)
+    flags = [f"--lock={lock}", "--validate", f"--data_root={tmp_path}", "--steps=4",
+             "--gin.InspectConfig.shape=@BatchShape()", "--gin.BatchShape.rows=2", "--gin.BatchShape.slots=4096",
+             "--gin.BatchShape.chunks=24", "--gin.InspectConfig.limits=@MixtureLimits()",
+             "--gin.MixtureLimits.min_packing=0.0", "--gin.MixtureLimits.allow_stale=True"]  # fmt: skip
+    assert inspect_data.main(flags) == 0
+    assert "embedded_audio_to_caption train: SeqIO and cache agree on" in capsys.readouterr().out
+    clips = list(read_manifest(tmp_path / "embedded"))
+    changed = next(c for c in clips if c.split == "train" and c.audio)
+    other = dataclasses.replace(changed, caption="Something else.")
+    write_manifest(tmp_path / "embedded", [other if c is changed else c for c in clips])
+    assert inspect_data.main(flags) == inspect_data.EXIT_VIOLATED
+    assert f"seqio: embedded_audio_to_caption: differ 1: {changed.id}" in capsys.readouterr().out
+    assert inspect_data.main([*flags, "--gin.InspectConfig.task_modules=('tasks.nowhere',)"]) == 0
+    assert "not compared with SeqIO: tasks.nowhere cannot be imported" in capsys.readouterr().out
+    shutil.rmtree(tmp_path / "embedded")
+    assert inspect_data.main(flags) == 0
+    assert (
+        "not compared with SeqIO: embedded_audio_to_caption: input embedded/manifest.jsonl"
+        in capsys.readouterr().out
+    )
 
 
 def test_a_row_that_differs_is_named_with_its_array(corpus, monkeypatch):

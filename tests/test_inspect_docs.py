@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bagpiper_jax import configuration, inspect_data
-from bagpiper_jax.inspection.limits import MixtureLimits
+from bagpiper_jax.data.limits import MixtureLimits
 
 PAGE = (Path(__file__).parent.parent / "docs/inspect.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(r"^    python -m bagpiper_jax\.inspect_data (.+)$", PAGE, re.M)

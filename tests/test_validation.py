@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from synthetic_cache import dialogue_of, example, write_mixture, write_mixture_of
 
-from bagpiper_jax import audio, files, inspect_data
+from bagpiper_jax import audio, configuration, files, inspect_data
 from bagpiper_jax.data.batch import BatchShape
 from bagpiper_jax.data.cache import TaskCache
+from bagpiper_jax.data.limits import MixtureLimits
 from bagpiper_jax.data.lock import read_lock, write_lock
-from bagpiper_jax.inspection.limits import MixtureLimits
 from bagpiper_jax.inspection.served import ServedMixture
 from bagpiper_jax.inspection.staleness import module_file, staleness
 from bagpiper_jax.inspection.survey import sample_rows, survey
@@ -21,6 +21,7 @@ from bagpiper_jax.models.configs import BagpiperConfig
 from bagpiper_jax.training.config import TrainConfig
 
 SHAPE = BatchShape(rows=2, slots=1024, chunks=48)
+SHORT_ROWS = MixtureLimits(min_packing=0.9)
 DIRECTIONS = {"caption_to_audio": (300, 1.0), "audio_to_caption": (300, 2.0), "text_only": (200, 1.0)}
 
 
@@ -38,7 +39,7 @@ def rules(validation) -> list[tuple[str, str]]:
 
 
 def test_a_sound_mixture_is_valid_and_measured(lock):
-    found = validate(served(lock))
+    found = validate(served(lock), SHORT_ROWS)
     assert found.violations == () and len(found.rows) == 8
     tasks = {task.name: task for task in found.survey.tasks}
     assert [task.records for task in found.survey.tasks] == [300, 300, 200]
@@ -77,6 +78,23 @@ def test_every_limit_is_named_with_its_remedy(lock):
     assert {rule for rule, _ in rules(found)} == {"max_epochs", "max_over_long", "min_packing"}
     assert ("max_over_long", "caption_to_audio") in rules(found)
     assert all(violation.remedy and "the limit is" in violation.found for violation in found.violations)
+
+
+@pytest.mark.parametrize(
+    "flags, packing",
+    [
+        ("--run=gin/runs/pretrain_8b_v6e_256.gin", 0.995),
+        ("--run=gin/runs/nano_sft.gin", 0.9),
+        ("--lock=some.lock.json", 0.995),
+        (
+            "--lock=l.json --gin.InspectConfig.limits=@MixtureLimits() --gin.MixtureLimits.min_packing=0.8",
+            0.8,
+        ),
+    ],
+)
+def test_rows_must_be_full_unless_a_run_says_otherwise(flags, packing):
+    config = configuration.load(inspect_data.InspectConfig, inspect_data.expand(flags.split()))
+    assert config.held_to().min_packing == packing
 
 
 def test_packing_that_chunks_bound_says_so(lock):
@@ -129,7 +147,9 @@ def test_a_damaged_record_is_named(tmp_path):
 def test_another_tokenizer_and_codec_are_both_named_and_the_rest_is_checked(lock, tmp_path):
     body = read_lock(lock)
     write_lock(lock.parent / "other.lock.json", dataclasses.replace(body, tokenizer_fingerprint="bpe"))
-    found = validate(served(lock.parent / "other.lock.json", codec=str(tmp_path / "none.safetensors")))
+    found = validate(
+        served(lock.parent / "other.lock.json", codec=str(tmp_path / "none.safetensors")), SHORT_ROWS
+    )
     assert rules(found) == [("cache", "synthetic")] * 2 and found.survey is not None
 
 
@@ -185,18 +205,20 @@ def test_stale_caches_are_refused_unless_allowed(tmp_path):
     relocked = dataclasses.replace(task, manifest_sha256=files.sha256(path))
     write_lock(lock, dataclasses.replace(body, splits={"train": (relocked,)}))
     mixture = served(lock, shape=BatchShape(1, 512, 0), steps=5)
-    assert rules(validate(mixture)) == [("allow_stale", "task")]
-    assert rules(validate(mixture, MixtureLimits(allow_stale=True))) == []
+    assert rules(validate(mixture, SHORT_ROWS)) == [("allow_stale", "task")]
+    assert rules(validate(mixture, dataclasses.replace(SHORT_ROWS, allow_stale=True))) == []
 
 
 def test_the_flag_sets_the_exit_code(lock, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     flags = [f"--lock={lock}", "--validate", "--steps=20", "--gin.InspectConfig.shape=@BatchShape()",
-             "--gin.BatchShape.rows=2", "--gin.BatchShape.slots=1024", "--gin.BatchShape.chunks=48"]  # fmt: skip
+             "--gin.BatchShape.rows=2", "--gin.BatchShape.slots=1024", "--gin.BatchShape.chunks=48",
+             "--gin.InspectConfig.limits=@MixtureLimits()", "--gin.MixtureLimits.min_packing=0.9"]  # fmt: skip
     assert inspect_data.main(flags) == 0
     assert "valid: no limit is violated" in capsys.readouterr().out
-    strict = ["--gin.InspectConfig.limits=@MixtureLimits()", "--gin.MixtureLimits.max_epochs=0.01"]
-    assert inspect_data.main([*flags, *strict]) == inspect_data.EXIT_VIOLATED == 4
+    assert (
+        inspect_data.main([*flags, "--gin.MixtureLimits.max_epochs=0.01"]) == inspect_data.EXIT_VIOLATED == 4
+    )
     said = capsys.readouterr().out
     assert "INVALID, 3 violations:" in said and said.count("max_epochs: ") == 3
 

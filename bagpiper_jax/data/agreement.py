@@ -49,16 +49,21 @@ class Agreement:
     def holds(self) -> bool:
         return not (self.only_seqio or self.only_cache or self.different)
 
-    def __str__(self) -> str:
-        if self.holds:
-            return f"{self.task} {self.split}: SeqIO and cache agree on {self.compared} examples"
+    @property
+    def difference(self) -> str:
+        """How many examples of which kind, and the first three of each."""
         kinds = {
             "only SeqIO has": self.only_seqio,
             "only the cache has": self.only_cache,
             "differ": self.different,
         }
-        told = "; ".join(f"{kind} {len(ids)}: {', '.join(ids[:3])}" for kind, ids in kinds.items() if ids)
-        return f"{self.task} {self.split}: {told}; the cache is not what the task gives now, run cache_tasks again"
+        return "; ".join(f"{kind} {len(ids)}: {', '.join(ids[:3])}" for kind, ids in kinds.items() if ids)
+
+    def __str__(self) -> str:
+        place = f"{self.task} {self.split}"
+        if self.holds:
+            return f"{place}: SeqIO and cache agree on {self.compared} examples"
+        return f"{place}: {self.difference}; the cache is not what the task gives now, run cache_tasks again"
 
 
 def configure(config: "CacheConfig") -> None:

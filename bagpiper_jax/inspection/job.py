@@ -7,12 +7,13 @@ from pathlib import Path
 
 from bagpiper_jax.data.batch import BatchShape
 from bagpiper_jax.data.cache import CacheError
+from bagpiper_jax.data.limits import MixtureLimits
 from bagpiper_jax.data.loader import Loader
 from bagpiper_jax.data.records import Record
 from bagpiper_jax.inspection import page, sound, text
 from bagpiper_jax.inspection.comparison import compare
 from bagpiper_jax.inspection.finding import find, origin
-from bagpiper_jax.inspection.limits import MixtureLimits
+from bagpiper_jax.inspection.seqio_check import check_seqio
 from bagpiper_jax.inspection.served import ServedMixture, cache_of
 from bagpiper_jax.inspection.shown import Shown, show_record, show_row
 from bagpiper_jax.inspection.survey import sample_rows, survey
@@ -31,9 +32,11 @@ class InspectConfig:
         tokenizer: the one the mixture was cached with.
         split: of the mixture.
         shape, seed, cfg_dropout, steps: those of the run, so that rows are the run's.
-        validate: checks the mixture against `limits`.
-        limits: what it must keep to.
+        validate: checks the mixture against `limits`, and its caches against what SeqIO gives where that can be run.
+        limits: what it must keep to; None takes the run's, or the defaults.
         data_root: holds the corpora, where caches are compared with what they were made from.
+        task_modules: whose import registers the tasks, as in `CacheConfig`.
+        seqio_shards: shards of each cache that `validate` compares with SeqIO, evenly spread; 0 for all.
         task, index: shows this example; index -1 for none.
         id: shows what became of this clip in every task.
         step, row: shows this row; step -1 for none.
@@ -54,8 +57,10 @@ class InspectConfig:
     cfg_dropout: float = 0.0
     steps: int = 1000
     validate: bool = False
-    limits: MixtureLimits = MixtureLimits()
+    limits: MixtureLimits | None = None
     data_root: str = "corpora"
+    task_modules: tuple[str, ...] = ("tasks.mixtures",)
+    seqio_shards: int = 1
     task: str = ""
     index: int = -1
     id: str = ""
@@ -71,6 +76,10 @@ class InspectConfig:
     def __post_init__(self):
         if bool(self.lock) == bool(self.train):
             raise ValueError("give either a lock (--lock=FILE) or a run (--run=GIN_FILE)")
+
+    def held_to(self) -> MixtureLimits:
+        """The limits of `validate`."""
+        return self.limits or (self.train.limits if self.train else MixtureLimits())
 
     def served(self) -> ServedMixture:
         """The mixture with the settings of its run."""
@@ -152,7 +161,12 @@ def _view(config: InspectConfig, mixture: ServedMixture) -> View:
 
 
 def _validation(config: InspectConfig, mixture: ServedMixture) -> View:
-    found = validate(mixture, config.limits, config.data_root)
+    found = validate(mixture, config.held_to(), config.data_root)
+    if found.survey:
+        settings = (config.data_root, config.task_modules, config.seqio_shards)
+        different, notes = check_seqio(mixture, *settings)
+        violations = (*found.violations, *different)
+        found = dataclasses.replace(found, violations=violations, notes=(*found.notes, *notes))
     vocabulary = mixture.open().vocabulary if found.rows else None
     title = f"Validation of {found.survey.mixture if found.survey else mixture.lock}"
     parts = functools.partial(page.validation_parts, found, vocabulary)

@@ -1,33 +1,10 @@
-"""What a mixture must keep to before a run may start, and what each breach asks of the user."""
+"""Breaches of a mixture's limits, and what each asks of the user."""
 
 import dataclasses
 from collections.abc import Iterator
 
+from bagpiper_jax.data.limits import MixtureLimits
 from bagpiper_jax.inspection.survey import Survey, TaskSurvey
-
-
-@dataclasses.dataclass(frozen=True)
-class MixtureLimits:
-    """Limits of a mixture in a run; shares lie in [0, 1].
-
-    Attributes:
-        max_epochs: of any task. Text repeated about 40 times teaches nothing more (Muennighoff et al. 2023).
-        max_over_long: share of a task's examples that exceed a row and are left out.
-        max_rejected: share of a task's clips that were rejected when it was cached.
-        min_packing: share of a row's slots that hold examples.
-        allow_stale: accept caches that the cache job would make anew today.
-    """
-
-    max_epochs: float = 40.0
-    max_over_long: float = 0.05
-    max_rejected: float = 0.01
-    min_packing: float = 0.9
-    allow_stale: bool = False
-
-    def __post_init__(self):
-        shares = (self.max_over_long, self.max_rejected, self.min_packing)
-        if not (self.max_epochs > 0 and all(0 <= share <= 1 for share in shares)):
-            raise ValueError(f"max_epochs must be positive and shares lie in [0, 1], got {self}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +12,7 @@ class Violation:
     """One breach.
 
     Attributes:
-        rule: a field of `MixtureLimits`, or "cache", "plan" or "damaged" for what no limit permits.
+        rule: a field of `MixtureLimits`, or "cache", "plan", "damaged" or "seqio" for what no limit permits.
         place: the task, or the mixture.
         found: what was measured, beside the limit.
         remedy: what to do.

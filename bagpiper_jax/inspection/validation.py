@@ -7,10 +7,11 @@ import numpy as np
 
 from bagpiper_jax.data.cache import CacheError, TaskCache
 from bagpiper_jax.data.lengths import PlanError, TaskLengths, usable_records
+from bagpiper_jax.data.limits import MixtureLimits
 from bagpiper_jax.data.loader import Loader
 from bagpiper_jax.data.lock import Lock, LockedTask
 from bagpiper_jax.inspection import limits as _limits
-from bagpiper_jax.inspection.limits import MixtureLimits, Violation
+from bagpiper_jax.inspection.limits import Violation
 from bagpiper_jax.inspection.served import ServedMixture
 from bagpiper_jax.inspection.shown import ShownRow, show_row
 from bagpiper_jax.inspection.staleness import Staleness, staleness

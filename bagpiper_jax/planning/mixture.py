@@ -17,7 +17,7 @@ def check_mixture(train: TrainConfig) -> dict[str, Any]:
     found: dict[str, Any] = {"lock": train.train_lock, "valid": None, "shares": {}, "violations": []}
     if not Path(train.train_lock).exists():
         return found
-    violations = validate(ServedMixture.of_training(train)).violations
+    violations = validate(ServedMixture.of_training(train), train.limits).violations
     found |= {"valid": not violations, "violations": [str(v) for v in violations]}
     return found | {"shares": {} if any(v.rule == "cache" for v in violations) else _shares(train.train_lock)}
 

@@ -3,6 +3,7 @@
 import dataclasses
 
 from bagpiper_jax.data.batch import BatchShape
+from bagpiper_jax.data.limits import MixtureLimits
 from bagpiper_jax.dialogue import RenderConfig
 from bagpiper_jax.models.configs import BagpiperConfig
 from bagpiper_jax.parallel import MeshConfig
@@ -23,6 +24,7 @@ class TrainConfig:
             and nothing without it.
         tokenizer, codec: what generation loads beside this model; recorded in the run's config.json.
         model, optimizer, loss, mesh, batch, render, guard, watch: settings of the parts.
+        limits: what the mixture must keep to before launch; `inspect_data --validate` and `plan` check it.
         slice: the chips that the run is sized for, see `chips.SLICES`; `plan` compiles for them. Training does not
             look at it.
         stage: which parameters train, see `freezing.STAGES`.
@@ -56,6 +58,7 @@ class TrainConfig:
     render: RenderConfig = RenderConfig()
     guard: GuardConfig = GuardConfig()
     watch: WatchConfig = WatchConfig()
+    limits: MixtureLimits = MixtureLimits()
     slice: str = ""
     stage: str = "pretrain"
     init_from: str | None = None
