@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
+import seqio
 import tensorflow as tf
 import tensorflow_datasets as tfds
 

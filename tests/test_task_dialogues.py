@@ -127,8 +127,10 @@ def test_flac_of_our_format_is_taken_over_and_any_other_encoded(tmp_path):
         decoded = audio.decode_flac(features["audio"])
         assert len(decoded) == features["msg_len"][0]
         np.testing.assert_allclose(decoded, audio.read(directory / f"{name}.flac"), atol=1 / 32768)
+    both = encode_dialogue([["user", "audio", "ours"], ["user", "audio", "deep"], *turns[1:]], "user")
+    assert len(audio.decode_flac(both["audio"])) == 18000
     twice = encode_dialogue([["user", "audio", "ours"], ["user", "audio", "ours"], *turns[1:]], "user")
-    assert len(audio.decode_flac(twice["audio"])) == 18000
+    assert twice["audio"] == (directory / "ours.flac").read_bytes() and list(twice["msg_start"]) == [0, 0, 0]
 
 
 def test_a_clip_of_one_direction_serves_no_other():
