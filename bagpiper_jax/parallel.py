@@ -263,15 +263,17 @@ def table_axes(table: jax.Array) -> tuple[P, tuple[str, ...]]:
     return spec, spec[1] if isinstance(spec[1], tuple) else (spec[1],) if spec[1] else ()
 
 
-def gathered(part: jax.Array, axes: tuple[str, ...]) -> jax.Array:
-    """Inside `per_shard`: the whole width of a table of which this device holds a part."""
-    return jax.lax.all_gather(part, axes, axis=1, tiled=True) if axes else part
+def gathered(part: jax.Array, axes: tuple[str, ...], dimension: int = 1) -> jax.Array:
+    """Inside `per_shard`: the whole width of a table of which this device holds a part along `dimension`."""
+    return jax.lax.all_gather(part, axes, axis=dimension, tiled=True) if axes else part
 
 
-def scattered_sum(whole: jax.Array, axes: tuple[str, ...], others: Collection[str]) -> jax.Array:
+def scattered_sum(
+    whole: jax.Array, axes: tuple[str, ...], others: Collection[str], dimension: int = 1
+) -> jax.Array:
     """Inside `per_shard`: the inverse of `gathered` for gradients, summed over `axes` and `others`."""
     if axes:
-        whole = jax.lax.psum_scatter(whole, axes, scatter_dimension=1, tiled=True)
+        whole = jax.lax.psum_scatter(whole, axes, scatter_dimension=dimension, tiled=True)
     rest = tuple(axis for axis in others if axis not in axes)
     return jax.lax.psum(whole, rest) if rest else whole
 

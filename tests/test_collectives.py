@@ -34,19 +34,33 @@ MODULE = """HloModule m, entry_computation_layout={()->f32[]}
   ROOT %lt = pred[] compare(%i, %limit), direction=LT
 }
 
-%part.1 (p: f32[4]) -> f32[4] {
-  ROOT %ar.1 = f32[4]{0} all-reduce(%p), channel_id=5, replica_groups=GROUPS, to_apply=%add
+%begin (p: f32[4]) -> (f32[4], u32[]) {
+  %ar.1 = f32[4]{0} all-reduce(%p), channel_id=1, replica_groups=GROUPS, frontend_attributes={chain_id="0"}
+  ROOT %start = (f32[4]{0}, u32[]{:S(2)}) custom-call(%ar.1), custom_call_target="AsyncCollectiveStart"
 }
 
-%part.2 (p: f32[4]) -> f32[4] {
-  ROOT %ar.2 = f32[4]{0} all-reduce(%p), channel_id=5, replica_groups=GROUPS, to_apply=%add
+%carry.on (p: f32[4]) -> f32[4] {
+  %ar.2 = f32[4]{0} all-reduce(%p), channel_id=1, replica_groups=GROUPS, frontend_attributes={chain_id="0"}
+  ROOT %product = f32[4]{0} convolution(%p, %p)
+}
+
+%body.2 (c: (s32[], f32[16])) -> (s32[], f32[16]) {
+  %c2 = (s32[], f32[16]{0:T(128)}) parameter(0)
+  ROOT %f0 = f32[4]{0} fusion(%y), kind=kOutput, calls=%carry.on
+}
+
+%end (p: f32[4]) -> f32[4] {
+  %ar.3 = f32[4]{0} all-reduce(%p), channel_id=1, replica_groups=GROUPS, frontend_attributes={chain_id="0"}
+  ROOT %done = f32[4]{0} custom-call(%ar.3), custom_call_target="AsyncCollectiveDone"
 }
 
 ENTRY %main () -> f32[] {
   %w = (s32[], f32[16]{0:T(128)}) while(%init), condition=%condition, body=%body
   %f = bf16[8,32]{1,0} fusion(%y), kind=kCustom, calls=%all-reduce-scatter.1
-  %f1 = f32[4]{0} fusion(%y), kind=kCustom, calls=%part.1
-  %f2 = f32[4]{0} fusion(%f1), kind=kCustom, calls=%part.2
+  %f1 = f32[4]{0} fusion(%y), kind=kCustom, calls=%begin
+  %w2 = (s32[], f32[16]{0:T(128)}) while(%init), condition=%condition, body=%body.2
+  %f2 = f32[4]{0} fusion(%f1), kind=kCustom, calls=%end
+  %other = f32[4]{0} all-reduce(%f2), channel_id=1, replica_groups=GROUPS, to_apply=%add
   %cp = f32[4]{0} collective-permute(%f2), channel_id=7, source_target_pairs={{0,4},{4,0}}
   ROOT %r = f32[] constant(0)
 }
@@ -55,12 +69,12 @@ ENTRY %main () -> f32[] {
 ALL = "{{0,1,2,3,4,5,6,7}}"
 
 
-def test_loops_channels_and_fused_scatters_are_counted_as_they_run():
+def test_loops_fused_scatters_and_what_goes_on_behind_a_loop_are_counted_as_they_run():
     found = traffic(MODULE.replace("GROUPS", ALL), [0] * 8)
-    assert found.count == {"all-gather": 36, "reduce-scatter": 1, "all-reduce": 1, "collective-permute": 1}
+    assert found.count == {"all-gather": 36, "reduce-scatter": 1, "all-reduce": 2, "collective-permute": 1}
     assert found.ici["all-gather"] == 36 * 16 * 4 * 7 / 8
     assert found.ici["reduce-scatter"] == 64 * 32 * 2 * 7 / 8
-    assert found.ici["all-reduce"] == 2 * 4 * 4 * 7 / 8
+    assert found.ici["all-reduce"] == 2 * 2 * 4 * 4 * 7 / 8
     assert found.ici["collective-permute"] == 16 and not found.dcn
 
 
@@ -109,4 +123,4 @@ def test_what_hosts_carry_between_slices_is_counted_once():
   %done = token[] send-done(%send.22), channel_id=21"""
     module = MODULE.replace("GROUPS", "{{0,1,2,3},{4,5,6,7}}").replace("  ROOT %r =", lines + "\n  ROOT %r =")
     found = traffic(module, [0, 0, 0, 0, 1, 1, 1, 1])
-    assert found.dcn["all-reduce"] == 48 * 8 * 2 and found.count["all-reduce"] == 2
+    assert found.dcn["all-reduce"] == 48 * 8 * 2 and found.count["all-reduce"] == 3

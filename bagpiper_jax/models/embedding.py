@@ -29,7 +29,10 @@ def embed_streams(
 
 
 def _look_up(table, tokens, axes, dtype, divided):
-    table = parallel.gathered(table.astype(dtype), axes) if axes else table
+    if axes:
+        # Bound to the tokens, the table is gathered for each micro-batch, and not kept from the first to the last.
+        tokens, table = jax.lax.optimization_barrier((tokens, table))
+        table = parallel.gathered(table.astype(dtype), axes)
     first = _first_row(table, divided)
 
     def rows(token):

@@ -79,23 +79,23 @@ def _parse(hlo: str) -> tuple[dict[str, list[_Instruction]], str]:
     return computations, entry
 
 
-def _collectives(computations, name: str, times: int = 1, seen=None, scatters=False) -> Iterator[tuple]:
+def _collectives(computations, name: str, times: int = 1, scatters=False) -> Iterator[tuple]:
     """(kind, instruction, times it runs) of a computation and all that it calls."""
-    # A collective that is fused with what it hides behind appears in every part of it, under one channel.
-    seen = set() if seen is None else seen
+    begins = any(_BEGINS in instruction.line for instruction in computations[name])
     for instruction in computations[name]:
         kind = _kind(instruction)
-        if kind in KINDS:
-            channel = re.search(r"channel_id=(\d+)", instruction.line)
-            if channel is None or channel[1] not in seen:
-                seen.add(channel and channel[1])
-                yield ("reduce-scatter" if scatters and kind == "all-reduce" else kind), instruction, times
-        loops = instruction.opcode == "while"
-        turns = _turns(computations, instruction) if loops else 1
+        # What hides behind computing is repeated in each fusion that carries it on, even in those of a loop that turns
+        # while it is under way. It counts where it begins.
+        if kind in KINDS and (begins or _CARRIED_ON not in instruction.line):
+            yield ("reduce-scatter" if scatters and kind == "all-reduce" else kind), instruction, times
+        turns = _turns(computations, instruction) if instruction.opcode == "while" else 1
         for called in _called(instruction):
             # TPUs scatter what they reduce by a fusion of an all-reduce and a slice.
             fused = called.startswith("all-reduce-scatter")
-            yield from _collectives(computations, called, times * turns, None if loops else seen, fused)
+            yield from _collectives(computations, called, times * turns, fused)
+
+
+_BEGINS, _CARRIED_ON = 'custom_call_target="AsyncCollectiveStart"', "chain_id="
 
 
 def _kind(instruction: _Instruction) -> str:

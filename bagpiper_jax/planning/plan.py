@@ -14,7 +14,7 @@ from bagpiper_jax.planning import memory
 from bagpiper_jax.planning.advice import advice
 from bagpiper_jax.planning.collectives import traffic
 from bagpiper_jax.planning.devices import PlanError, cpu_devices, slice_of, tpu_devices
-from bagpiper_jax.planning.roofline import roofline, speed
+from bagpiper_jax.planning.roofline import loss_bytes, roofline, speed
 from bagpiper_jax.training.chips import CHIPS, Chip, Slice, find_slice
 from bagpiper_jax.training.config import TrainConfig
 from bagpiper_jax.training.flops import StepFlops, step_flops
@@ -154,7 +154,7 @@ def _compiled(train: TrainConfig, mesh: Mesh, flops: StepFlops, target: Target) 
         "compile_seconds": round(seconds, 1),
     }
     if target.chip:
-        bound = roofline(flops, sent, state, target.chip, len(devices))
+        bound = roofline(flops, sent, state, loss_bytes(train, mesh), target.chip, len(devices))
         result |= speed(bound, flops, train, target.chip, len(devices))
     return result
 

@@ -3,6 +3,9 @@
 import dataclasses
 from typing import Any
 
+from jax.sharding import Mesh
+
+from bagpiper_jax import parallel
 from bagpiper_jax.planning.collectives import Traffic
 from bagpiper_jax.training.chips import Chip
 from bagpiper_jax.training.config import TrainConfig
@@ -17,7 +20,7 @@ class Roofline:
 
     Attributes:
         compute: executed FLOPs, recomputation included.
-        hbm: state read and written once, gathered weights written and read.
+        hbm: state read and written once, gathered weights written and read, the loss's logits and tables.
         ici, dcn: what a chip sends within and between slices.
     """
 
@@ -35,23 +38,37 @@ class Roofline:
         return max(dataclasses.asdict(self).items(), key=lambda item: item[1])[0]
 
 
-def roofline(flops: StepFlops, traffic: Traffic, state_bytes: int, chip: Chip, chips: int) -> Roofline:
+def roofline(
+    flops: StepFlops, traffic: Traffic, state_bytes: int, loss_bytes: int, chip: Chip, chips: int
+) -> Roofline:
     """Bounds of one step.
 
     Args:
         flops: of the step over all chips.
         traffic: of one chip.
         state_bytes: of parameters and optimizer on one chip.
+        loss_bytes: see `loss_bytes`.
         chip, chips: what and how many.
     """
     gathered = traffic.ici.get("all-gather", 0) + traffic.dcn.get("all-gather", 0)
     between = sum(traffic.dcn.values())
     return Roofline(
         compute=flops.executed / (chips * chip.flops),
-        hbm=2 * (state_bytes + gathered) / chip.hbm_bandwidth,
+        hbm=(2 * (state_bytes + gathered) + loss_bytes) / chip.hbm_bandwidth,
         ici=sum(traffic.ici.values()) / chip.ici_bandwidth,
         dcn=between / chip.dcn_bandwidth if between and chip.dcn_bandwidth else 0.0,
     )
+
+
+def loss_bytes(train: TrainConfig, mesh: Mesh) -> int:
+    """Bytes that one chip's loss reads and writes: a chunk of slots moves the head twice and its float32 gradient both
+    ways, whatever its length, and each logit once in float32 and its gradient once in 16 bits, written and read."""
+    slots = train.batch.slots // parallel.shards(mesh, "slots")
+    rows = train.batch.rows // parallel.shards(mesh, "batch")
+    ids = train.model.vocabulary.size // parallel.shards(mesh, "vocab")
+    chunks = train.accumulation * -(-slots // train.loss.chunk)
+    tables, logits = chunks * train.model.decoder.width * (2 * 2 + 2 * 4), rows * slots * 2 * (4 + 2)
+    return ids * (tables + logits)
 
 
 def speed(bound: Roofline, flops: StepFlops, train: TrainConfig, chip: Chip, chips: int) -> dict[str, Any]:

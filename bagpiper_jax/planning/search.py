@@ -13,7 +13,7 @@ from bagpiper_jax.parallel import MeshConfig
 from bagpiper_jax.planning import memory
 from bagpiper_jax.planning.collectives import Traffic
 from bagpiper_jax.planning.plan import Target, plan
-from bagpiper_jax.planning.roofline import roofline
+from bagpiper_jax.planning.roofline import loss_bytes, roofline
 from bagpiper_jax.training.config import TrainConfig
 from bagpiper_jax.training.flops import decoder_weights, step_flops
 
@@ -102,6 +102,6 @@ def _seconds(train: TrainConfig, mesh, target: Target) -> float:
     keys = 8 * decoder.layers * slots * decoder.kv_heads * decoder.head_width * 2 * (sequence - 1)
     sent = Traffic({"all-gather": gathered, "reduce-scatter": scattered, "all-reduce": shared + keys}, {}, {})
     state = sum(memory.state_bytes(train, mesh).values())
-    bound = roofline(step_flops(train), sent, state, target.chip, chips)
+    bound = roofline(step_flops(train), sent, state, loss_bytes(train, mesh), target.chip, chips)
     # What is hidden is rarely hidden whole; more to send is worse even where computing takes longest.
     return bound.step + 0.1 * bound.ici

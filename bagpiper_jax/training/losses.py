@@ -153,11 +153,11 @@ def _on_shards(function, static, differentiable, data, out_specs):
 
 
 def _scan_sums(static, widths, others, differentiable, data):
-    hidden, *heads, bias = differentiable
-    heads = _gather_heads(heads, widths, hidden.dtype)
+    (hidden, *heads, bias), axes = differentiable, _head_axes(widths)
+    hidden, heads = _gather_heads(hidden, heads, widths)
 
     def body(sums, chunk):
-        logits = [_project(chunk[0], head) for head in heads]
+        logits = [_project(chunk[0], head, axes) for head in heads]
         return sums + _chunk_sums(static, (*logits, bias), chunk[1:])[1], None
 
     sums, _ = jax.lax.scan(body, _zero_sums(static), _split(static, (hidden, *data)))
@@ -165,21 +165,21 @@ def _scan_sums(static, widths, others, differentiable, data):
 
 
 def _scan_gradients(static, widths, others, differentiable, data):
-    hidden, *heads, bias = differentiable
-    wide, heads = heads, _gather_heads(heads, widths, hidden.dtype)
+    (hidden, *wide, bias), axes = differentiable, _head_axes(widths)
+    hidden, heads = _gather_heads(hidden, wide, widths)
     gradient = jax.grad(functools.partial(_chunk_sums, static), has_aux=True)
 
     def body(carry, chunk):
         sums, d_heads, d_bias = carry
-        logits = [_project(chunk[0], head) for head in heads]
+        logits = [_project(chunk[0], head, axes) for head in heads]
         (*d_logits, more_bias), new = gradient((*logits, bias), chunk[1:])
         d_logits = [d.astype(hidden.dtype) for d in d_logits]
         d_hidden = sum(
-            jnp.einsum("btv,vd->btd", d, head, preferred_element_type=jnp.float32)
+            jnp.einsum(f"btv,{axes}->btd", d, head, preferred_element_type=jnp.float32)
             for d, head in zip(d_logits, heads, strict=True)
         )
         d_heads = [
-            total + jnp.einsum("btv,btd->vd", d, chunk[0], preferred_element_type=jnp.float32)
+            total + jnp.einsum(f"btv,btd->{axes}", d, chunk[0], preferred_element_type=jnp.float32)
             for total, d in zip(d_heads, d_logits, strict=True)
         ]
         return (sums + new, d_heads, d_bias + more_bias), d_hidden.astype(hidden.dtype)
@@ -189,20 +189,30 @@ def _scan_gradients(static, widths, others, differentiable, data):
     d_hidden = jnp.moveaxis(d_hidden, 0, 1).reshape(hidden.shape[0], -1, hidden.shape[2])
     d_hidden = d_hidden[:, : hidden.shape[1]]
     if others:
-        d_heads = [parallel.scattered_sum(d, axes, others) for d, axes in zip(d_heads, widths, strict=True)]
+        d_heads = [parallel.scattered_sum(d, w, others, 0).T for d, w in zip(d_heads, widths, strict=True)]
     d_heads = [d.astype(x.dtype) for d, x in zip(d_heads, wide, strict=True)]
     return _all_devices(sums, others), (d_hidden, *d_heads, _all_devices(d_bias, others))
 
 
-def _gather_heads(heads, widths, dtype):
-    heads = [head.astype(dtype) for head in heads]
-    if widths:
-        heads = [parallel.gathered(head, axes) for head, axes in zip(heads, widths, strict=True)]
-    return [parallel.constrain(head, "vocab", None) for head in heads]
+def _head_axes(widths) -> str:
+    """Of the head inside the scan. A device's part of the width is contiguous in [D, V]: to gather and to scatter
+    it there needs no transposed copy of the table, 2.5 GiB of float32 at the release's sizes."""
+    return "dv" if widths else "vd"
 
 
-def _project(hidden, head):
-    logits = jnp.einsum("btd,vd->btv", hidden, head, preferred_element_type=jnp.float32)
+def _gather_heads(hidden, heads, widths):
+    """`hidden`, and the whole heads in its dtype. XLA may not gather them before `hidden` is there, as it would at the
+    start of the step: they would lie beside all that the decoder needs."""
+    heads = [head.astype(hidden.dtype) for head in heads]
+    if not widths:
+        return hidden, heads
+    hidden, heads = jax.lax.optimization_barrier((hidden, heads))
+    heads = [parallel.gathered(head.T, axes, 0) for head, axes in zip(heads, widths, strict=True)]
+    return hidden, [parallel.constrain(head, None, "vocab") for head in heads]
+
+
+def _project(hidden, head, axes):
+    logits = jnp.einsum(f"btd,{axes}->btv", hidden, head, preferred_element_type=jnp.float32)
     return parallel.constrain(logits, None, None, "vocab")
 
 
