@@ -6,6 +6,7 @@ device (no mesh set) and on any mesh (`with jax.set_mesh(make_mesh(config))`).
 """
 
 import dataclasses
+import functools
 import logging
 import math
 import re
@@ -101,14 +102,25 @@ def make_mesh(config: MeshConfig = MeshConfig(), devices: Sequence[jax.Device] |
     auto = (AxisType.Auto,) * len(sizes)
     slices = _slices(devices)
     if slices == 1:
-        return jax.make_mesh(sizes, MESH_AXES, axis_types=auto, devices=devices)
+        try:
+            return jax.make_mesh(sizes, MESH_AXES, axis_types=auto, devices=devices)
+        except (
+            NotImplementedError
+        ):  # an axis shorter than those of the torus, as tensor 2 on 4x4x4: along a part of one
+            grid = mesh_utils.create_device_mesh(sizes, devices, allow_split_physical_axes=True)
+            return Mesh(grid, MESH_AXES, axis_types=auto)
     if sizes[0] % slices:
         raise MeshError(
             f"replica {sizes[0]} is no multiple of the {slices} slices; only it may cross the network between them"
         )
     between = (slices,) + (1,) * (len(sizes) - 1)
     within = (sizes[0] // slices, *sizes[1:])
-    return Mesh(mesh_utils.create_hybrid_device_mesh(within, between, devices), MESH_AXES, axis_types=auto)
+    arrange = functools.partial(mesh_utils.create_hybrid_device_mesh, within, between, devices)
+    try:
+        grid = arrange()
+    except NotImplementedError:
+        grid = arrange(allow_split_physical_axes=True)
+    return Mesh(grid, MESH_AXES, axis_types=auto)
 
 
 def _slices(devices: Sequence[jax.Device]) -> int:

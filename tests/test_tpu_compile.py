@@ -35,6 +35,14 @@ def mesh_of(topology: str, config: MeshConfig, **settings):
     return parallel.make_mesh(config, devices)
 
 
+@pytest.mark.parametrize("topology, slices", [("v5p:4x4x4", 1), ("v6e:16x16", 1), ("v6e:4x4", 2)])
+@pytest.mark.parametrize("shared", [MeshConfig(tensor=2), MeshConfig(sequence=2, tensor=4)])
+def test_axes_shorter_than_those_of_the_torus_are_laid_along_a_part_of_one(topology, slices, shared):
+    mesh = mesh_of(topology, dataclasses.replace(shared, replica=slices), num_slices=slices)
+    assert len(set(mesh.devices.flat)) == mesh.size and mesh.shape["tensor"] == shared.tensor
+    assert all(len(set(slice_of(list(one.flat)))) == 1 for one in mesh.devices)
+
+
 @pytest.mark.parametrize("topology", ["v5e:2x2", "v6e:2x2"])
 def test_splash_compiles_forwards_and_backwards_on_a_divided_row(topology):
     mesh = mesh_of(topology, MeshConfig(fsdp=1, sequence=2, tensor=2))
