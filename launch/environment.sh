@@ -30,5 +30,6 @@ if [[ ! -f $stamp || $(cat "$stamp") != "$wanted" ]]; then
 fi
 
 export PATH="$venv/bin:$PATH"
+unset PYTHONDONTWRITEBYTECODE  # every job would compile all it imports, which takes longer than most jobs
 export TF_CPP_MIN_LOG_LEVEL=${TF_CPP_MIN_LOG_LEVEL:-3}
 cd "$repository"
