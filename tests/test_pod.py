@@ -9,10 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from synthetic_cache import write_mixture
+from synthetic_cache import damage, write_mixture
 from training_helpers import TINY_FLAGS
 
 from bagpiper_jax import train as job
+from bagpiper_jax.data.cache import TaskCache
 from bagpiper_jax.training.faults import EXIT_TRY_AGAIN
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -79,6 +80,7 @@ def flags(tmp_path_factory):
         "train_lock": write_mixture(root / "train", MIXTURE),
         "validation_lock": write_mixture(root / "held_out", MIXTURE, seed=1, split="validation"),
     }
+    damage(TaskCache(root / "train/audio_to_caption/train"), 4)
 
     def make(output: Path, steps: int) -> list[str]:
         fields = {**locks, "output": output, "steps": steps}
@@ -116,6 +118,8 @@ def test_one_process_continues_a_preempted_pod(tmp_path, flags, preempted, alone
     shutil.copytree(output, tmp_path / "run")
     assert job.main(flags(tmp_path / "run", steps)) == 0
     assert_same_curve(tmp_path / "run", alone, steps)
+    counted = [line["corrupt_examples"] for (kind, _), line in scalars(alone).items() if kind == "train"]
+    assert counted[-1] > 0, "one record is damaged, and each process meets it in rows of its own"
     assert position(tmp_path / "run", steps) == position(alone, steps)
 
 

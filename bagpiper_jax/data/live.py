@@ -134,7 +134,8 @@ def try_task(name: str, config: CacheConfig, examples: int) -> LiveTask:
 def describe(mixture: Mixture) -> Iterator[str]:
     """What became of each task's clips, in lines for a terminal."""
     for task in mixture.caches:
-        length, chunks = task.index["length"], task.index["chunks"]
+        length, chunks = task.lengths
+        length = length[length > 0]
         counts = ", ".join(f"{count} {outcome}" for outcome, count in sorted(task.counts.items()))
         yield f"{task.name}: {counts}"
         yield (

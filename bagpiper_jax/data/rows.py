@@ -87,6 +87,8 @@ class RowMaker:
         """One rendered example, with dropout drawn for its epoch; None if its record is damaged.
 
         Args:
+            length: slots that the plan gave it.
+            variant: which of the record's variants.
             decode_audio: False leaves waveforms zero, for a caller who has their features already.
 
         Raises:

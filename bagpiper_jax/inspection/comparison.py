@@ -137,7 +137,7 @@ def _digests(cache: TaskCache, which: str, damaged: list[str]) -> dict[Key, tupl
 
 
 def _parts(record: Record) -> Iterator[bytes]:
-    table = (record.role, record.modality, record.start, record.length, record.weight)
+    table = (record.role, record.modality, record.start, record.length, record.weight, record.variant)
     yield b"".join(np.ascontiguousarray(column).tobytes() for column in table)
     yield np.ascontiguousarray(record.text).tobytes()
     yield str(record.codes.shape).encode() + np.ascontiguousarray(record.codes).tobytes()
