@@ -7,6 +7,7 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
+from bagpiper_jax import parallel
 from bagpiper_jax.parallel import MeshConfig
 from bagpiper_jax.training.config import TrainConfig
 from bagpiper_jax.training.state import TrainState, abstract_state
@@ -28,21 +29,26 @@ def exhausted_memory(used_gib: float, train: TrainConfig, mesh: Mesh) -> dict[st
 
 
 def estimated_memory(train: TrainConfig, mesh: Mesh) -> dict[str, float]:
-    """GiB per chip, the temporaries by rule of thumb: gradients, layer inputs, one layer's work, logits of a chunk."""
+    """GiB per chip, the temporaries by rule of thumb: gradients, layer inputs, one layer's work, logits of a chunk with
+    their gradient, and of a divided head the whole, with its float32 gradient.
+    """
     decoder, sizes = train.model.decoder, state_bytes(train, mesh)
     trainable = bytes_per_chip(_state(train, mesh).trainable)
-    rows = max(1, train.batch.rows // train.accumulation // math.prod(mesh.shape.values()))
-    slots = rows * train.batch.slots
-    saved = _SAVED.get(decoder.remat, 1) * decoder.layers * slots * decoder.width * 2
-    layer = slots * (8 * decoder.width + 6 * decoder.ffn_width) * 2
-    logits = 3 * rows * train.loss.chunk * train.model.vocabulary.size * 4
+    rows = max(1, train.batch.rows // train.accumulation // parallel.shards(mesh, "batch"))
+    slots, shares = rows * train.batch.slots // parallel.shards(mesh, "slots"), parallel.shards(mesh, "mlp")
+    # A layer's input is whole on every chip that shares its rows by tensor; what lies inside the layer is divided.
+    saved = (1 + (_SAVED.get(decoder.remat, 1) - 1) / shares) * decoder.layers * slots * decoder.width * 2
+    layer = slots * (8 * decoder.width + 6 * decoder.ffn_width / shares) * 2
+    ids = train.model.vocabulary.size // parallel.shards(mesh, "vocab")
+    logits = rows * train.loss.chunk * ids * (4 + 2)
+    head = ids * decoder.width * (2 + 4 * (parallel.shards(mesh, "embed") > 1))
     gradients = trainable * (1 + (train.accumulation > 1))
-    temporaries = gradients + saved + layer + logits
+    temporaries = gradients + saved + layer + logits + head
     return _named(sum(sizes.values()) + temporaries, temporaries, train, mesh)
 
 
-_SAVED = {"none": 14, "dots": 6, "attention": 2, "full": 1}
-"""Widths of activations that a layer keeps for the backward pass, roughly, by remat policy."""
+_SAVED = {"none": 37, "dots": 9.5, "attention": 2, "full": 1}
+"""Widths of activations that a layer keeps for the backward pass, by remat policy, as measured of the 8B on TPUs."""
 
 
 def _named(total: float, temporaries: float, train: TrainConfig, mesh: Mesh) -> dict[str, float]:
