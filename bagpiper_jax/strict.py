@@ -1,6 +1,7 @@
 """JSON that means one thing, text that can be written, and dataclasses whose fields are what they are annotated as."""
 
 import dataclasses
+import functools
 import json
 import math
 import re
@@ -63,17 +64,27 @@ def mistyped(instance) -> str | None:
     Only the outer type is looked at (`dict` of `dict[str, int]`). A whole number passes for a float, a truth value
     for neither number, and a float must be finite.
     """
-    for field in dataclasses.fields(instance):
-        value = getattr(instance, field.name)
-        if not _fits(value, field.type):
-            name = getattr(field.type, "__name__", None) or str(field.type)
-            return f"{field.name} must be {name}, got {str(value)[:80]!r}"
+    for name, kind, others, number in _annotated(type(instance)):
+        value = getattr(instance, name)
+        if not (isinstance(value, others) or (number and _is_number(value, number))):
+            named = getattr(kind, "__name__", None) or str(kind)
+            return f"{name} must be {named}, got {str(value)[:80]!r}"
     return None
 
 
-def _fits(value, kind) -> bool:
-    if isinstance(kind, types.UnionType):
-        return any(_fits(value, each) for each in typing.get_args(kind))
-    if isinstance(value, bool) or kind not in (int, float):
-        return isinstance(value, typing.get_origin(kind) or kind) and (kind not in (int, float))
+@functools.lru_cache(maxsize=64)
+def _annotated(cls: type) -> tuple[tuple[str, typing.Any, tuple[type, ...], type | None], ...]:
+    """(name, annotation, its types that are no numbers, int or float or None) of each field of a dataclass."""
+    found = []
+    for field in dataclasses.fields(cls):
+        union = isinstance(field.type, types.UnionType)
+        kinds = [typing.get_origin(k) or k for k in (typing.get_args(field.type) if union else (field.type,))]
+        number = float if float in kinds else int if int in kinds else None
+        found.append((field.name, field.type, tuple(k for k in kinds if k not in (int, float)), number))
+    return tuple(found)
+
+
+def _is_number(value, kind: type) -> bool:
+    if isinstance(value, bool):
+        return False
     return isinstance(value, int) or (kind is float and isinstance(value, float) and math.isfinite(value))

@@ -10,7 +10,7 @@ Makes caches in the directory on the first run. Prints one JSON object per measu
     seqio_pack                             seqio.get_dataset's trim and pack, one stream of the eight, pre-rendered
     packing                                efficiency at 8,192 slots, varied lengths and every --lock
     plan                                   422M examples in 157 sources of skewed sizes: speed, memory, shares
-    export                                 text and codes through SeqIO's pipeline and the shard writer, per core
+    export                                 text and codes through the cache job, per core; the same through tf.data
     whole_run                              every row of 600B tokens by that plan; only where --whole_run is given
 
 Each runs in a process of its own, whose start counts in `first_batch_seconds`. Bind it to the cores that a process
@@ -52,8 +52,9 @@ def main() -> None:
     if given.measure:
         print(json.dumps(measure(given.measure, given)))
         return
-    data_made.make_mixture(given.directory, "silent", data_made.SILENT, given.examples)
-    hearing = data_made.make_mixture(given.directory, "hearing", data_made.HEARING, given.examples)
+    if set(given.only) - {"packing", "plan", "export"}:
+        data_made.make_mixture(given.directory, "silent", data_made.SILENT, given.examples)
+        hearing = data_made.make_mixture(given.directory, "hearing", data_made.HEARING, given.examples)
     if "seqio_pack" in given.only:
         data_sides.write_tfrecords(hearing)
     for name in (*given.only, *(["whole_run"] if given.whole_run else ())):

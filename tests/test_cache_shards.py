@@ -1,5 +1,6 @@
 """Shards: counts sum to the input, faults are named, and a killed job finishes to the very same bytes."""
 
+import dataclasses
 import hashlib
 import json
 import resource
@@ -9,11 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from synthetic_cache import LIMITS, dialogue_of, example, write_cache
+from synthetic_cache import LIMITS, VOCABULARY, dialogue_of, example, write_cache, write_mixture
 
 from bagpiper_jax.data import cache, shards
+from bagpiper_jax.data.batch import BatchShape
 from bagpiper_jax.data.cache import CacheError, TaskCache
 from bagpiper_jax.data.joining import finish
+from bagpiper_jax.data.loader import Loader
 from bagpiper_jax.data.lock import Lock, read_lock
 from bagpiper_jax.data.records import DIRECTIONS, RecordError
 from bagpiper_jax.data.shards import ExportError
@@ -233,6 +236,22 @@ def test_audio_stands_in_files_of_its_own_and_only_where_there_is_some(tmp_path)
     assert alone.read(3, audio=False).id == "heard" and not alone.read(3, audio=False).audio
     with pytest.raises(RecordError, match=f"{audio.name} record 1: "):
         alone.read(3)
+
+
+def test_serving_reads_audio_only_to_hear_it(tmp_path):
+    """Where features are in memory, and where nothing is heard, the audio may as well be gone."""
+    lock = write_mixture(tmp_path, {"caption_to_audio": (6, 1.0), "audio_to_caption": (4, 1.0)})
+    loader = Loader(lock, BatchShape(2, 512, 64), VOCABULARY, cfg_dropout=0.0, feature_cache_mb=64)
+    heard = [loader.batch(step) for step in range(4)]
+    for path in tmp_path.rglob("audio.array_record*"):
+        path.write_bytes(bytes(path.stat().st_size))  # the same file, which readers have open
+    again = [loader.batch(step) for step in range(4)]
+    for one, two in zip(heard, again, strict=True):
+        for field in dataclasses.fields(one):
+            np.testing.assert_array_equal(getattr(one, field.name), getattr(two, field.name))
+    assert not loader.rows.damaged
+    forgetful = Loader(lock, BatchShape(2, 512, 64), VOCABULARY, cfg_dropout=0.0)
+    assert forgetful.batch(0) is not None and forgetful.rows.damaged, "without memory it is missed"
 
 
 @pytest.mark.parametrize("found", [2, 4, True, None])
