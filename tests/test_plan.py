@@ -110,9 +110,16 @@ def test_what_does_not_fit_names_the_knobs_to_turn():
     assert any("MeshConfig.fsdp" in knob for knob in plan(copies, gpu)["advice"])
 
 
-def test_a_step_that_the_compiler_refuses_is_reported_with_what_it_would_take(monkeypatch):
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Used 20.50G of 15.75G hbm. Exceeded by 4.75G.",
+        "the total memory required for HLO temporaries (20.50G) exceeds available HBM (15.75G).",
+    ],
+)
+def test_a_step_that_the_compiler_refuses_is_reported_with_what_it_would_take(monkeypatch, message):
     def refuse(*_):
-        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Used 20.50G of 15.75G hbm. Exceeded by 4.75G.")
+        raise jax.errors.JaxRuntimeError(f"RESOURCE_EXHAUSTED: Ran out of memory on HBM, {message}")
 
     monkeypatch.setattr(planning, "compile_step", refuse)
     result = plan(TRAIN, Target(cpu_devices(2), find_slice("2xv5e:1x1"), "2xv5e:1x1"))

@@ -128,12 +128,16 @@ def _estimated(train: TrainConfig, mesh: Mesh) -> dict[str, Any]:
     return {"hbm_gib_per_chip": memory.estimated_memory(train, mesh), "memory_is": "estimated"}
 
 
+_EXHAUSTED = re.compile(r"(?:Used |required for HLO temporaries \()([\d.]+)([MGT])\)? (?:of|exceeds)")
+"""How compilers refuse a step for its memory: before and after they generate code."""
+
+
 def _compiled(train: TrainConfig, mesh: Mesh, flops: StepFlops, target: Target) -> dict[str, Any]:
     began = time.monotonic()
     try:
         compiled = compile_step(make_train_step(train, mesh), train, mesh)
     except jax.errors.JaxRuntimeError as error:
-        used = re.search(r"Used ([\d.]+)([MGT]) of", str(error))
+        used = _EXHAUSTED.search(str(error))
         if used is None:
             raise
         gib = float(used[1]) * {"M": 1 / 1024, "G": 1, "T": 1024}[used[2]]
