@@ -96,12 +96,17 @@ def clip_line(clip: Clip) -> str:
 
 
 def read_manifest(directory: str | os.PathLike) -> Iterator[Clip]:
-    """Yields the clips of a corpus in file order.
+    """Yields the clips of a corpus in file order. Raises ManifestError as `read_placed` does."""
+    return (clip for _, clip in read_placed(directory))
+
+
+def read_placed(directory: str | os.PathLike) -> Iterator[tuple[int, Clip]]:
+    """Yields each clip of a corpus with the byte at which its line begins, for `read_at`.
 
     Raises:
         ManifestError: the manifest is missing, or a line is not a clip or has another's id; file and line are named.
     """
-    path, lines = Path(directory) / MANIFEST, {}
+    path, lines, place = Path(directory) / MANIFEST, {}, 0
     if not path.exists():
         raise ManifestError(f"{path} does not exist; build the corpus first (build_corpus)")
     with open(path, "rb") as file:
@@ -114,4 +119,13 @@ def read_manifest(directory: str | os.PathLike) -> Iterator[Clip]:
                 raise ManifestError(
                     f"{path}:{number}: clip id {clip.id!r} is that of line {first}; give each clip its own"
                 )
-            yield clip
+            yield place, clip
+            place += len(line)
+
+
+def read_at(directory: str | os.PathLike, places: Iterable[int]) -> Iterator[Clip]:
+    """The clips of a manifest that was read whole before, by the bytes at which their lines begin."""
+    with open(Path(directory) / MANIFEST, "rb") as file:
+        for place in places:
+            file.seek(place)
+            yield Clip(**json.loads(file.readline()))

@@ -91,6 +91,7 @@ class JsonTokenizer:
 
     @functools.cached_property
     def _encode(self) -> Callable[[str], list[int]]:
+        _ = self._tokenizer  # a broken file is named
         return PieceEncoder(self._encode_whole) if cuts_at_spaces(self.content) else self._encode_whole
 
     def _encode_whole(self, text: str) -> list[int]:

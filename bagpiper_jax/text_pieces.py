@@ -70,19 +70,19 @@ def cuts_at_spaces(content: str) -> bool:
     tokenizer = json.loads(content)
     model, normalizer = tokenizer["model"], tokenizer.get("normalizer")
     return (
-        model.get("type") == "BPE"
+        (model.get("type") or "merges" in model and "BPE") == "BPE"  # older files do not tell
         and not any(
             model.get(name) for name in ("dropout", "continuing_subword_prefix", "end_of_word_suffix")
         )
         and not (tokenizer.get("truncation") or tokenizer.get("padding"))
         and (normalizer is None or normalizer == {"type": "NFC"})
         and _cuts(tokenizer.get("pre_tokenizer") or {})
-        and all(map(_keeps_to_itself, tokenizer.get("added_tokens", ())))
+        and all(map(_keeps_to_itself, tokenizer.get("added_tokens") or ()))
     )
 
 
 def _cuts(pre_tokenizer: dict) -> bool:
-    *others, last = pre_tokenizer.get("pretokenizers", [pre_tokenizer])
+    *others, last = pre_tokenizer.get("pretokenizers") or [pre_tokenizer]
     if last.get("type") != "ByteLevel" or last.get("add_prefix_space", True):
         return False
     if last.get("use_regex", True):

@@ -81,7 +81,7 @@ class ClipSource(seqio.DataSource):
         return tf.data.Dataset.range(begin, end).map(to_features)
 
     def read_shard(self, split: str, shard: int, shards: int) -> Iterator[dict]:
-        """Examples of `CARRIED_FEATURES` of a shard as the cache job reads them, with no TensorFlow between."""
+        """A shard of `get_dataset` as the cache job reads it, with no TensorFlow between; who changes one, both."""
         reader = self.reader(split)
         numbers = range(*block(len(reader), seqio.ShardInfo(shard, shards)))
         return (dict(zip(CARRIED_FEATURES, _features(reader, number), strict=True)) for number in numbers)

@@ -5,7 +5,6 @@ raises `NotApplicable` for a clip that the task is not about (an audio task give
 for a faulty one. Both are counted, by reason, in the manifest of the cache.
 """
 
-import copy
 import functools
 import json
 import logging
@@ -110,22 +109,12 @@ def encoder_of(task: seqio.Task) -> Callable[[dict], dict] | None:
     def features(example: dict) -> dict:
         clip = example["clip"]
         if isinstance(clip, Clip):
-            values, record = encode_read(_unshared(clip)), vars(clip)
+            values, record = encode_read(clip), vars(clip)
         else:
             values, record = encode(*(example[name] for name in CARRIED_FEATURES if name in example)), clip
         return {**dict(zip(names, values, strict=True)), "record": record}
 
     return features
-
-
-def _unshared(clip: Clip) -> Clip:
-    """A clip whose nested values are an author's own, who may change them: the next task reads the same clip."""
-    nested = {name: value for name, value in vars(clip).items() if isinstance(value, dict | list)}
-    if not nested:
-        return clip
-    own = copy.copy(clip)
-    vars(own).update(json.loads(json.dumps(nested)))
-    return own
 
 
 def _is_usable(example: dict) -> tf.Tensor:

@@ -1,17 +1,19 @@
 """SeqIO sources over our manifests."""
 
+import array
+import dataclasses
 import functools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import seqio
 import tensorflow as tf
 
-from bagpiper_jax.data.audio_digest import audio_digest
+from bagpiper_jax.data.audio_digest import audio_files, audio_files_digest
 from bagpiper_jax.data.codes import MANIFEST as CODES_MANIFEST
 from bagpiper_jax.data.codes import CodeStoreError, store_directory
-from bagpiper_jax.manifest import MANIFEST, SPLITS, Clip, read_manifest
+from bagpiper_jax.manifest import MANIFEST, SPLITS, Clip, read_at, read_placed
 from tasks import settings
 
 
@@ -27,11 +29,11 @@ class ManifestSource(seqio.FunctionDataSource):
 
     def num_input_examples(self, split: str) -> int:
         """Clips of a split; lets SeqIO mix in proportion to size."""
-        return len(_of_split(*_version(self.corpus), split))
+        return len(_scanned(self.corpus).places[split])
 
     def read_shard(self, split: str, shard: int, shards: int) -> Iterator[dict]:
         """A shard of the split as the cache job reads it: the clips themselves, and no TensorFlow."""
-        return ({"clip": clip} for clip in _of_split(*_version(self.corpus), split)[shard::shards])
+        return ({"clip": clip} for clip in _scanned(self.corpus).clips(split, shard, shards))
 
     def input_files(self) -> list[Path]:
         """What the examples are made of; their hashes become part of the cache's provenance.
@@ -39,7 +41,7 @@ class ManifestSource(seqio.FunctionDataSource):
         Raises:
             ManifestError: there is no manifest, or a line of it is no clip.
         """
-        clips(self.corpus)
+        _scanned(self.corpus)
         directory = settings.current().corpus_directory(self.corpus)
         return [directory / MANIFEST, *self._codes()]
 
@@ -71,22 +73,42 @@ def _dataset(
     corpus: str, split: str, shuffle_files: bool = False, seed: int | None = None
 ) -> tf.data.Dataset:
     # One tensor of lines, not a generator: tf.data then slices it without entering Python.
-    lines = [json.dumps(vars(clip), ensure_ascii=False) for clip in _of_split(*_version(corpus), split)]
+    lines = [json.dumps(vars(clip), ensure_ascii=False) for clip in _scanned(corpus).clips(split)]
     return tf.data.Dataset.from_tensor_slices({"clip": tf.constant(lines, tf.string, shape=[len(lines)])})
 
 
-def clips(corpus: str) -> tuple[Clip, ...]:
-    """All clips of a corpus, in manifest order. Raises ManifestError."""
-    return _read(*_version(corpus))[0]
-
-
-def audio_paths(corpus: str) -> dict[str, str]:
+def audio_paths(corpus: str) -> Mapping[str, str]:
     """Clip id → audio path relative to the corpus, all splits: a dialogue may speak of other clips than its own.
 
     A corpus without a manifest has none: its sources carry their audio along.
     """
     directory, modified = _version(corpus)
-    return _read(directory, modified)[1] if modified else {}
+    return _scan(directory, modified).audio if modified else {}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Scanned:
+    """What is remembered of a manifest, which may be larger than the memory.
+
+    Attributes:
+        places: split → the bytes at which its clips' lines begin.
+        audio: clip id → audio path.
+        heard: paths of all audio that the clips are made of.
+    """
+
+    directory: str
+    places: dict[str, array.array]
+    audio: dict[str, str]
+    heard: set[str]
+
+    def clips(self, split: str, shard: int = 0, shards: int = 1) -> Iterator[Clip]:
+        """Read anew each time: authors may change what they are given."""
+        return read_at(self.directory, self.places[split][shard::shards])
+
+
+def _scanned(corpus: str) -> _Scanned:
+    """Raises ManifestError: there is no manifest, or a line of it is no clip."""
+    return _scan(*_version(corpus))
 
 
 def _version(corpus: str) -> tuple[str, int]:
@@ -95,17 +117,20 @@ def _version(corpus: str) -> tuple[str, int]:
     return str(directory), path.stat().st_mtime_ns if path.exists() else 0
 
 
-@functools.lru_cache(maxsize=12)
-def _of_split(directory: str, modified: int, split: str) -> tuple[Clip, ...]:
-    return tuple(clip for clip in _read(directory, modified)[0] if clip.split == split)
-
-
 @functools.lru_cache(maxsize=4)
 def _audio(directory: str, modified: int) -> str:
-    return audio_digest(directory, _read(directory, modified)[0])
+    return audio_files_digest(directory, _scan(directory, modified).heard)
 
 
 @functools.lru_cache(maxsize=4)
-def _read(directory: str, modified: int) -> tuple[tuple[Clip, ...], dict[str, str]]:
-    found = tuple(read_manifest(directory))
-    return found, {clip.id: clip.audio for clip in found if clip.audio}
+def _scan(directory: str, modified: int) -> _Scanned:
+    places, audio = {split: array.array("q") for split in SPLITS}, {}
+
+    def noted() -> Iterator[Clip]:
+        for place, clip in read_placed(directory):
+            places[clip.split].append(place)
+            if clip.audio:
+                audio[clip.id] = clip.audio
+            yield clip
+
+    return _Scanned(directory, places, audio, heard=audio_files(noted()))

@@ -21,7 +21,12 @@ _log = logging.getLogger(__name__)
 
 def audio_digest(corpus: str | os.PathLike, clips: Iterable[Clip]) -> str:
     """SHA-256 over paths and contents of every audio file that the clips name; a missing file counts as such."""
-    return _digest(Path(corpus), _paths(clips), HASHES)
+    return audio_files_digest(corpus, audio_files(clips))
+
+
+def audio_files_digest(corpus: str | os.PathLike, paths: set[str]) -> str:
+    """The same, of the files that `audio_files` found."""
+    return _digest(Path(corpus), paths, HASHES)
 
 
 def files_digest(corpus: str | os.PathLike, paths: Iterable[Path]) -> str:
@@ -40,16 +45,16 @@ def _digest(corpus: Path, paths: set[str], memory: str) -> str:
     return hashlib.sha256(json.dumps(contents, sort_keys=True).encode()).hexdigest()
 
 
-def _paths(clips: Iterable[Clip]) -> set[str]:
-    """Audio of the clips, and files that dialogues name by their path."""
-    clips = list(clips)
-    ids = {clip.id for clip in clips}
-    paths = {clip.audio for clip in clips if clip.audio}
+def audio_files(clips: Iterable[Clip]) -> set[str]:
+    """Paths of the clips' audio, and of files that dialogues name by their path. Holds no clip."""
+    ids, paths, mentioned = set(), set(), set()
     for clip in clips:
+        ids.add(clip.id)
+        paths |= {clip.audio} - {None, ""}
         for message in clip.dialogue or ():
             if list(message[:2]) == ["user", "audio"] and isinstance(message[-1], str):
-                paths |= {message[-1]} - ids
-    return paths
+                mentioned.add(message[-1])
+    return paths | (mentioned - ids)
 
 
 def _entry(path: Path, known: list | None) -> list | None:
