@@ -16,7 +16,7 @@ from task_helpers import caches, config
 from bagpiper_jax import audio, configuration
 from bagpiper_jax.data.export import CacheConfig, cache_mixtures
 from bagpiper_jax.data.shards import ExportError
-from bagpiper_jax.manifest import Clip, write_manifest
+from bagpiper_jax.manifest import Clip, read_at, read_manifest, read_placed, write_manifest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -121,6 +121,14 @@ def test_a_source_that_fails_ends_the_job_and_loses_nothing(tmp_path, monkeypatc
     assert not list((tmp_path / "cache").rglob("part-*"))
     (lock,) = cache_mixtures(settings)
     assert len(caches(lock)["user_audio_to_caption"]) == 7
+
+
+def test_clips_are_read_where_their_lines_stand(tmp_path):
+    said = ["plain", "é, 日本, 😀", "two\nlines"]
+    clips = [Clip(f"c{i}", "train", "text", text=text * 3000) for i, text in enumerate(said)]
+    write_manifest(tmp_path, clips)
+    places = [place for place, _ in read_placed(tmp_path)]
+    assert list(read_at(tmp_path, places[::-1])) == clips[::-1] == [*read_manifest(tmp_path)][::-1]
 
 
 def test_an_author_may_change_its_clip_and_nobody_else_sees_it(tmp_path):
