@@ -137,10 +137,10 @@ def _on_shards(function, static, differentiable, data, out_specs):
     """Runs `function` on each device's own slots: the head is gathered once, and no logit leaves its device.
 
     XLA alone would gather the head, and sum its gradient over all devices, in every chunk. The vocabulary's axis is
-    left to XLA.
+    left to XLA; so is all of it where no other axis divides anything, as XLA refuses sums over axes of one device.
     """
     mesh, (hidden, text_head, codec_head, _) = parallel.mesh_in_use(), differentiable
-    if mesh is None:
+    if mesh is None or all(mesh.shape[axis] == 1 for axis in parallel.DATA_AXES):
         return function(static, (), (), differentiable, data)
     slots = parallel.slot_spec(hidden)
     widths = [parallel.table_axes(head)[1] for head in (text_head, codec_head)]
