@@ -54,7 +54,9 @@ def test_many_devices_agree_with_one(one_device, mesh):
         assert float(ours.gradient_norm) == pytest.approx(float(theirs.gradient_norm), rel=1e-4)
     embedding = state.trainable[freezing.EMBEDDING]
     shard = embedding.addressable_shards[0].data
-    assert shard.size * mesh.fsdp * mesh.tensor == embedding.size, "the embedding table is not sharded over all devices"
+    assert shard.size * mesh.fsdp * mesh.tensor == embedding.size, (
+        "the embedding table is not sharded over all devices"
+    )
 
 
 def test_packed_documents_have_the_loss_they_have_alone(one_device):
