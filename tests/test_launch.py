@@ -207,7 +207,7 @@ def test_a_broken_connection_leads_back_to_the_running_job(cloud):
 
 def test_interrupting_the_launcher_leaves_the_job_running_and_stop_ends_it(cloud):
     process = launch("tpu_pod.py", "up", *POD, "--poll_seconds=0.05", "--", "worker", "wait")
-    wait_until(lambda: len(list(cloud.glob("*/bagpiper_runs/run1/state"))) == 4)
+    wait_until(lambda: len(list(cloud.glob("*/bagpiper_runs/run1/state"))) == 4 and runs(cloud) == [1] * 4)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=300)
     assert process.returncode == 130 and "detached; what runs on the pod goes on" in err
