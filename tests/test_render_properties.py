@@ -85,7 +85,7 @@ class OneRecord(TaskCache):
     def __init__(self, record):
         object.__setattr__(self, "record", record)
 
-    def read(self, index: int) -> records.Record:
+    def read(self, index: int, audio: bool = True) -> records.Record:
         return self.record
 
 

@@ -69,7 +69,7 @@ def test_the_nano_step_compiles():
     assert compiled.memory_analysis().temp_size_in_bytes > 0
 
 
-def test_the_release_compiles_for_two_slices_and_only_sums_cross_between_them():
+def test_the_release_compiles_for_two_slices_and_only_gradients_cross_between_them():
     """Two layers of decoder and tower, everything else as it is."""
     tower = dataclasses.replace(AudioTowerConfig(), layers=2)
     model = BagpiperConfig(
@@ -87,10 +87,12 @@ def test_the_release_compiles_for_two_slices_and_only_sums_cross_between_them():
     mesh = mesh_of("v6e:2x2", mesh_config, num_slices=2)
     compiled = compile_step(make_train_step(config, mesh), config, mesh)
     found = traffic(compiled.as_text(), slice_of(list(mesh.devices.flat)))
-    assert found.dcn.keys() == {"all-reduce"}
+    assert found.dcn.keys() <= {"all-reduce", "all-gather"}
     # What crosses is the gradient, once, of which every chip has a fourth; that of the tables in float32.
-    gradient = sum(x.size for n, x in shapes(model).items() if not n.startswith("tower/")) / 4
-    assert 2 * gradient < found.dcn["all-reduce"] < 1.1 * 4 * gradient
+    sizes = {name: x.size / 4 for name, x in shapes(model).items() if not name.startswith("tower/")}
+    assert 2 * sum(sizes.values()) < found.dcn["all-reduce"] < 1.1 * 4 * sum(sizes.values())
+    # Of the adaptor XLA sends what its gradient is made of, where that is less than the gradient.
+    assert found.dcn.get("all-gather", 0) < 2 * sizes["adaptor/kernel"]
 
 
 def shapes(model):
