@@ -32,7 +32,9 @@ def advice(train: TrainConfig, mesh: Mesh, used: dict[str, float], limit: float)
         more = train.accumulation * rows
         found.append(f"TrainConfig.accumulation = {more}: one row per chip at a time instead of {rows}")
     if train.loss.chunk > 128:
-        found.append("LossConfig.chunk = 128: fewer logits at a time; each chunk moves the head through memory")
+        found.append(
+            "LossConfig.chunk = 128: fewer logits at a time; each chunk moves the head through memory"
+        )
     if rows == 1:
         found.append(
             "MeshConfig.sequence or MeshConfig.tensor = 2: two chips share a row, for more traffic; batch.rows must "
