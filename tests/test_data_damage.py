@@ -10,7 +10,7 @@ from training_helpers import TINY_FLAGS
 from bagpiper_jax import train as job
 from bagpiper_jax.data.batch import BatchShape
 from bagpiper_jax.data.cache import CacheError
-from bagpiper_jax.data.loader import Loader, batch_counters
+from bagpiper_jax.data.loader import Loader
 from bagpiper_jax.data.records import CORRUPT, RecordError
 
 SHAPE = BatchShape(rows=8, slots=256, chunks=8)
@@ -31,7 +31,7 @@ def test_it_costs_its_slots_and_a_counter(tmp_path, caplog):
     assert not batch.loss_weights[empty].any() and not batch.tokens[empty].any()
     np.testing.assert_array_equal(batch.direction == CORRUPT, empty)
     np.testing.assert_array_equal(batch.segment_ids, intact.segment_ids)
-    assert batch_counters(batch)["corrupt_examples"] == 1 and batch_counters(intact)["corrupt_examples"] == 0
+    assert (intact.corrupt_examples, batch.corrupt_examples) == (0, 1)
     loader.batch(0)
     assert list(loader.rows.damaged) == ["text_only:7"]
     assert caplog.text.count("text_only:7") == 1, "named once, however often it is met"
@@ -43,7 +43,7 @@ def test_the_run_goes_on_and_its_metrics_count_over_restarts(tmp_path, caplog):
     for index in (2, 5):
         damage(Loader(lock, SHAPE, VOCABULARY).caches[0], index)
     loader, output = Loader(lock, SHAPE, VOCABULARY), tmp_path / "run"
-    counts = np.cumsum([batch_counters(loader.batch(step))["corrupt_examples"] for step in range(3)])
+    counts = np.cumsum([loader.batch(step).corrupt_examples for step in range(3)])
     assert counts[0] > 2, "met in several rows"
     flags = [*TINY_FLAGS, f"--gin.TrainConfig.output={output}", f"--gin.TrainConfig.train_lock={lock}"]
     flags += ["--gin.TrainConfig.log_every=1"]

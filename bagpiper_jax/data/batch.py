@@ -5,6 +5,8 @@ from typing import Any
 
 import jax
 
+from bagpiper_jax.data.records import CORRUPT
+
 Array = Any  # numpy on the host, jax.Array on the mesh
 
 
@@ -38,6 +40,11 @@ class Batch:
     chunk_clip: Array
     chunk_window: Array
     audio_slot: Array
+
+    @property
+    def corrupt_examples(self) -> Array:
+        """int32 [], examples that stand empty because their record is damaged."""
+        return ((self.direction == CORRUPT) & (self.positions == 0)).sum(dtype="int32")
 
 
 @dataclasses.dataclass(frozen=True)

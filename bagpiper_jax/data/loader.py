@@ -7,8 +7,6 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from bagpiper_jax.audio import MEL_BINS
 from bagpiper_jax.data.batch import Batch, BatchShape
 from bagpiper_jax.data.cache import CacheError
@@ -17,7 +15,6 @@ from bagpiper_jax.data.migration import ResumeError, migrate, refuse_change, req
 from bagpiper_jax.data.mixture import Mixture
 from bagpiper_jax.data.placing import WINDOW_CHUNKS, empty_batch
 from bagpiper_jax.data.planner import PLAN_VERSION, WINDOW, FinitePlan, Plan, PlanError
-from bagpiper_jax.data.records import CORRUPT, DIRECTIONS
 from bagpiper_jax.data.rows import RowMaker
 from bagpiper_jax.data.shuffle import short_hash
 from bagpiper_jax.dialogue import RenderConfig
@@ -26,7 +23,7 @@ from bagpiper_jax.vocabulary import Vocabulary
 
 _log = logging.getLogger(__name__)
 
-__all__ = ["Loader", "ResumeError", "batch_counters", "fingerprints", "lock_path"]
+__all__ = ["Loader", "ResumeError", "fingerprints", "lock_path"]
 
 
 class Loader:
@@ -221,20 +218,6 @@ class _Steps:
 
     def __getitem__(self, index: int) -> Batch:
         return self.loader.batch(self.start + index)
-
-
-def batch_counters(batch: Batch) -> dict[str, float]:
-    """What a batch holds: examples, those without a whole record, slots used, padding, slots by direction."""
-    used, corrupt = batch.segment_ids > 0, batch.direction == CORRUPT
-    counters = {
-        "examples": int(batch.segment_ids.max(axis=1).sum()),
-        "corrupt_examples": int((corrupt & (batch.positions == 0)).sum()),
-        "slots": int(used.sum()),
-        "padding_share": float(1 - used.mean()),
-        "chunk_padding_share": float(1 - (batch.chunk_frames > 0).mean()) if batch.chunk_frames.size else 0.0,
-    }
-    slots = np.bincount(batch.direction[used & ~corrupt], minlength=len(DIRECTIONS))
-    return counters | {f"slots_{name}": int(n) for name, n in zip(DIRECTIONS, slots, strict=True)}
 
 
 def _share(rows: int, index: int, count: int) -> tuple[int, int]:

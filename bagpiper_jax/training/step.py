@@ -15,7 +15,7 @@ from jax.sharding import PartitionSpec as P
 
 from bagpiper_jax import parallel
 from bagpiper_jax.data.batch import Batch, BatchShape
-from bagpiper_jax.data.records import CORRUPT, DIRECTIONS
+from bagpiper_jax.data.records import DIRECTIONS
 from bagpiper_jax.training import freezing, history
 from bagpiper_jax.training.config import TrainConfig
 from bagpiper_jax.training.freezing import EMBEDDING, Parameters
@@ -85,7 +85,7 @@ def make_train_step(config: TrainConfig, mesh: Mesh):
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.trainable)
         norm = optax.tree.norm(gradients)
         good, guard = judge(state.guard, config.guard, sums.total, norm)
-        guard = dataclasses.replace(guard, corrupt=guard.corrupt + _corrupt_examples(batch))
+        guard = dataclasses.replace(guard, corrupt=guard.corrupt + batch.corrupt_examples)
         metrics = StepMetrics(
             sums=sums,
             tokens=jnp.sum(batch.segment_ids != 0),
@@ -160,11 +160,6 @@ def _seen(config: TrainConfig, step: jax.Array, batch: Batch) -> jax.Array | Non
     if config.history_noise == 0:
         return None
     return history.disturb(jax.random.fold_in(jax.random.key(config.seed), step), batch, config.history_noise)
-
-
-def _corrupt_examples(batch: Batch) -> jax.Array:
-    """int32 [], examples of the global batch that stand empty because their record is damaged."""
-    return jnp.sum((batch.direction == CORRUPT) & (batch.positions == 0), dtype=jnp.int32)
 
 
 def _accumulate(gradient, trainable: Parameters, batch: tuple[Batch, jax.Array | None], config: TrainConfig):
