@@ -104,9 +104,8 @@ def make_mesh(config: MeshConfig = MeshConfig(), devices: Sequence[jax.Device] |
     if slices == 1:
         try:
             return jax.make_mesh(sizes, MESH_AXES, axis_types=auto, devices=devices)
-        except (
-            NotImplementedError
-        ):  # an axis shorter than those of the torus, as tensor 2 on 4x4x4: along a part of one
+        except NotImplementedError:
+            # An axis shorter than those of the torus, as tensor 2 on 4x4x4, lies along a part of one.
             grid = mesh_utils.create_device_mesh(sizes, devices, allow_split_physical_axes=True)
             return Mesh(grid, MESH_AXES, axis_types=auto)
     if sizes[0] % slices:

@@ -88,9 +88,8 @@ class _OpenRows:
 
     def __init__(self, scarce_left: list[int], plenty_left: list[int], most: int):
         self._plenty_left = plenty_left
-        self._classes: list[list[int]] = [
-            [] for _ in range(most.bit_length() + 2)
-        ]  # what is left, and the row
+        # Class → what is left of the scarce budget and the row, as one number each.
+        self._classes: list[list[int]] = [[] for _ in range(most.bit_length() + 2)]
         for row, left in enumerate(scarce_left):
             self._class_of(row).append(left << _ROW_BITS | row)
         for rows in self._classes:
