@@ -174,13 +174,15 @@ def test_short_flags_are_bindings():
 
 @pytest.mark.slow
 @LIBTPU
-def test_two_layers_of_the_release_compile_for_v5e_with_splash():
+def test_two_layers_of_the_release_compile_for_v5e_with_splash(caplog):
     decoder = DecoderConfig(layers=2, attention="splash")
     model = BagpiperConfig(decoder, dataclasses.replace(BagpiperConfig().tower, layers=2))
     train = TrainConfig("out", "lock", model=model, mesh=MeshConfig(), batch=BatchShape(4, 2048, 8))
     result = plan(train, target(PlanConfig(train, topology="v5e:2x2")))
     assert result["chips"] == 4 and result["fits"] is True and 0 < result["mfu_bound"] <= 1
-    assert result["hbm_gib_per_chip"]["parameters"] > 1.5
+    held = result["hbm_gib_per_chip"]
+    assert held["parameters"] > 1.5 and held["total"] > held["parameters"] + held["optimizer"]
+    assert "no report of its memory" not in caplog.text
 
 
 @pytest.mark.slow

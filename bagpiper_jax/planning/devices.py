@@ -6,6 +6,14 @@ import jax
 
 from bagpiper_jax.training.chips import Slice
 
+_NO_MACHINE = {
+    "TPU_SKIP_MDS_QUERY": "1",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+    "TPU_ACCELERATOR_TYPE": "v5litepod-256",
+}
+"""Or libtpu asks the cloud's metadata server about this machine, and complains of it; the topology is what it compiles
+for, whatever is said here."""
+
 
 class PlanError(RuntimeError):
     """A plan that cannot be made here; says why and what to do."""
@@ -15,8 +23,8 @@ def tpu_devices(wanted: Slice) -> list[jax.Device]:
     """The devices of a TPU slice, or of several. Raises PlanError: libtpu is absent or does not know it."""
     from jax.experimental import topologies
 
-    # Otherwise libtpu asks the cloud's metadata server about a machine that is none of its own.
-    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
+    for name, value in _NO_MACHINE.items():
+        os.environ.setdefault(name, value)
     several = {"num_slices": wanted.slices} if wanted.slices > 1 else {}
     try:
         return list(topologies.get_topology_desc(wanted.topology, "tpu", **several).devices)

@@ -1,7 +1,10 @@
 """Bytes of a step on one chip: measured by the compiler, or estimated where no compiler for the chip is at hand."""
 
 import dataclasses
+import logging
 import math
+import re
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -12,21 +15,48 @@ from bagpiper_jax.parallel import MeshConfig
 from bagpiper_jax.training.config import TrainConfig
 from bagpiper_jax.training.state import TrainState, abstract_state
 
+_log = logging.getLogger(__name__)
+
 GIB = 1 << 30
 
 
-def compiled_memory(compiled: jax.stages.Compiled, train: TrainConfig, mesh: Mesh) -> dict[str, float]:
-    """GiB per chip. The state is donated, so results that replace arguments count once."""
+def compiled_memory(
+    compiled: jax.stages.Compiled, dump: Path, train: TrainConfig, mesh: Mesh
+) -> dict[str, float]:
+    """GiB per chip. The state is donated, so results that replace arguments count once.
+
+    Args:
+        dump: directory that the compiler was given as `xla_dump_to`.
+    """
     stats = compiled.memory_analysis()
     held = stats.argument_size_in_bytes + stats.output_size_in_bytes - stats.alias_size_in_bytes
-    total = _total(stats, held, mesh.devices.flat[0].platform)
+    total = _allocated(dump) if _is_tpu(mesh) else held + stats.temp_size_in_bytes
+    if total is None:
+        _log.warning("this libtpu writes no report of its memory; its peak may be less than it allocates")
+        total = stats.peak_memory_in_bytes
     return _named(total, total - held, train, mesh)
 
 
-def _total(stats: Any, held: int, platform: str) -> int:
-    # TPU compilers fit their peak into the chip. Their `temp_size_in_bytes` is more than they allocate: they compile
-    # programs for which it exceeds the chip (docs/performance.md). That of a CPU is right, and its peak leaves it out.
-    return stats.peak_memory_in_bytes if platform == "tpu" else held + stats.temp_size_in_bytes
+def dump_options(mesh: Mesh, directory: str) -> dict[str, str]:
+    """What makes a compiler write `directory` so that `compiled_memory` can read it."""
+    return {"xla_dump_to": directory} if _is_tpu(mesh) else {}
+
+
+def _is_tpu(mesh: Mesh) -> bool:
+    return mesh.devices.flat[0].platform == "tpu"
+
+
+def _allocated(dump: Path) -> int | None:
+    """Bytes of a TPU's HBM that its compiler allocates, arguments and gaps included, from its report.
+
+    `memory_analysis` does not tell. Its `temp_size_in_bytes` is more than that: programs for which it exceeds the chip
+    compile. Its peak leaves out the gaps, and counts what is kept on the core's own memory (docs/performance.md).
+    """
+    reports = [path.read_text() for path in dump.glob("*memory-usage-report.txt")]
+    return max((int(found[1]) for found in map(_REPORT.search, reports) if found), default=None)
+
+
+_REPORT = re.compile(r"Memory Space: default.*\nTotal bytes: (\d+)")
 
 
 def exhausted_memory(used_gib: float, train: TrainConfig, mesh: Mesh) -> dict[str, float]:

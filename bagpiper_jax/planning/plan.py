@@ -3,7 +3,9 @@
 import dataclasses
 import logging
 import re
+import tempfile
 import time
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -128,27 +130,34 @@ def _estimated(train: TrainConfig, mesh: Mesh) -> dict[str, Any]:
     return {"hbm_gib_per_chip": memory.estimated_memory(train, mesh), "memory_is": "estimated"}
 
 
+def _needed_gib(error: Exception) -> float:
+    """What a compiler refused a step for. Raises the error again if that is not its memory."""
+    used = _EXHAUSTED.search(str(error))
+    if used is None:
+        raise error
+    return float(used[1]) * {"M": 1 / 1024, "G": 1, "T": 1024}[used[2]]
+
+
 _EXHAUSTED = re.compile(r"(?:Used |required for HLO temporaries \()([\d.]+)([MGT])\)? (?:of|exceeds)")
 """How compilers refuse a step for its memory: before and after they generate code."""
 
 
 def _compiled(train: TrainConfig, mesh: Mesh, flops: StepFlops, target: Target) -> dict[str, Any]:
     began = time.monotonic()
-    try:
-        compiled = compile_step(make_train_step(train, mesh), train, mesh)
-    except jax.errors.JaxRuntimeError as error:
-        used = _EXHAUSTED.search(str(error))
-        if used is None:
-            raise
-        gib = float(used[1]) * {"M": 1 / 1024, "G": 1, "T": 1024}[used[2]]
-        found = memory.exhausted_memory(gib, train, mesh)
-        return {"hbm_gib_per_chip": found, "memory_is": "compiled", "compiled": False}
+    with tempfile.TemporaryDirectory() as dump:
+        try:
+            options = memory.dump_options(mesh, dump)
+            compiled = compile_step(make_train_step(train, mesh), train, mesh, options)
+        except jax.errors.JaxRuntimeError as error:
+            found = memory.exhausted_memory(_needed_gib(error), train, mesh)
+            return {"hbm_gib_per_chip": found, "memory_is": "compiled", "compiled": False}
+        found = memory.compiled_memory(compiled, Path(dump), train, mesh)
     seconds = time.monotonic() - began
     devices = list(mesh.devices.flat)
     sent = traffic(compiled.as_text(), slice_of(devices))
     state = sum(memory.state_bytes(train, mesh).values())
     result = {
-        "hbm_gib_per_chip": memory.compiled_memory(compiled, train, mesh),
+        "hbm_gib_per_chip": found,
         "memory_is": "compiled",
         "collective_gib_per_chip": {
             "ici": {kind: size / memory.GIB for kind, size in sent.ici.items()},

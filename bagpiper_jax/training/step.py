@@ -119,10 +119,16 @@ def make_eval_step(config: TrainConfig, mesh: Mesh):
     return jax.jit(eval_step, in_shardings=(shardings, parallel.batch_sharding(mesh)), out_shardings=whole)
 
 
-def compile_step(step, config: TrainConfig, mesh: Mesh) -> jax.stages.Compiled:
-    """Compiles a step ahead of time. The result never recompiles: other shapes or shardings are errors."""
+def compile_step(
+    step, config: TrainConfig, mesh: Mesh, options: dict[str, str] | None = None
+) -> jax.stages.Compiled:
+    """Compiles a step ahead of time. The result never recompiles: other shapes or shardings are errors.
+
+    Args:
+        options: of the compiler.
+    """
     with jax.set_mesh(mesh):
-        return trace_step(step, config, mesh).lower().compile()
+        return trace_step(step, config, mesh).lower().compile(compiler_options=options)
 
 
 def trace_step(step, config: TrainConfig, mesh: Mesh) -> jax.stages.Traced:
