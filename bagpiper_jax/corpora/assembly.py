@@ -202,7 +202,7 @@ def finish(
     if not clips or len(rejects) > max_reject_frac * total:
         (directory / MANIFEST).unlink(missing_ok=True)
         raise CorpusError(
-            f"{len(rejects)} of {total} records were rejected ({_listing(reasons) or 'none to read'}): more than "
+            f"{len(rejects)} of {total} records were rejected ({listing(reasons) or 'none to read'}): more than "
             f"max_reject_frac={max_reject_frac:g} allows, or none is left; {path} lists each with its remedy"
         )
     write_json(directory / SUMMARY, {**facts, **summary(clips), "rejects": reasons})
@@ -239,9 +239,10 @@ def straddling(clips: Iterable[Clip]) -> list[str]:
 def _report(directory: Path, clips: Sequence[Clip], reasons: Mapping[str, int]) -> None:
     hours = sum(clip.duration for clip in clips) / 3600
     splits = {split: sum(clip.split == split for clip in clips) for split in SPLITS}
-    _log.info("%s: %d clips, %.2f h; %s", directory, len(clips), hours, _listing(splits))
-    _log.info("rejected: %s", _listing(reasons) or "none")
+    _log.info("%s: %d clips, %.2f h; %s", directory, len(clips), hours, listing(splits))
+    _log.info("rejected: %s", listing(reasons) or "none")
 
 
-def _listing(table: Mapping[str, int]) -> str:
-    return ", ".join(f"{name} {number}" for name, number in table.items())
+def listing(table: Mapping[str, int]) -> str:
+    """ "kept 3, near_duplicate 1"."""
+    return ", ".join(f"{name} {number:,}" for name, number in table.items())

@@ -12,8 +12,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from pathlib import Path
 
 from bagpiper_jax import strict
+from bagpiper_jax.corpora import assembly
 from bagpiper_jax.corpora.assembly import CorpusError, RecordError, Reject
-from bagpiper_jax.curation.derived import Derivation, Entry, Met, listing, read_entries
+from bagpiper_jax.curation.derived import Derivation, Entry, Met, read_entries
 from bagpiper_jax.curation.endpoint import Answer, Client, Endpoint
 from bagpiper_jax.curation.journal import Journal
 from bagpiper_jax.manifest import Clip
@@ -95,7 +96,10 @@ def run(job: Job, kind: str, work: Work, facts: dict) -> Path:
     settings = {"settings": dataclasses.asdict(job)}
     directory = derivation.finish({**facts, "records": records, **settings}, job.max_reject_frac)
     _log.info(
-        "%s: %s; paid so far: %s", directory, listing({"kept": derivation.kept, **derivation.reasons}), spent
+        "%s: %s; paid so far: %s",
+        directory,
+        assembly.listing({"kept": derivation.kept, **derivation.reasons}),
+        spent,
     )
     return directory
 

@@ -173,8 +173,9 @@ class Derivation:
             self._temporary(MANIFEST).unlink()
             (self.directory / MANIFEST).unlink(missing_ok=True)
             raise CorpusError(
-                f"{self.dropped} of {total} records were dropped ({listing(reasons) or 'none to read'}): more than "
-                f"max_reject_frac={max_reject_frac:g} allows, or none is left; {self.directory / REJECTS} lists each"
+                f"{self.dropped} of {total} records were dropped ({assembly.listing(reasons) or 'none to read'}): more "
+                f"than max_reject_frac={max_reject_frac:g} allows, or none is left; {self.directory / REJECTS} lists "
+                "each"
             )
         assembly.write_json(self.directory / assembly.SUMMARY, self._summary(facts, reasons))
         os.replace(self._temporary(MANIFEST), self.directory / MANIFEST)
@@ -189,11 +190,6 @@ class Derivation:
             "minutes_by_domain": minutes,
         }
         return {**self._facts, **facts, **counts, **tables, "rejects": reasons}
-
-
-def listing(table: Mapping[str, int]) -> str:
-    """ "kept 3, near_duplicate 1"."""
-    return ", ".join(f"{name} {number:,}" for name, number in table.items())
 
 
 def require_known(names: Iterable[str], known: Iterable[str], what: str) -> None:

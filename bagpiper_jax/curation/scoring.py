@@ -26,7 +26,7 @@ import numpy as np
 from bagpiper_jax import audio
 from bagpiper_jax.corpora import assembly
 from bagpiper_jax.corpora.assembly import CorpusError, RecordError
-from bagpiper_jax.curation.derived import Derivation, Entry, Met, listing, read_entries
+from bagpiper_jax.curation.derived import Derivation, Entry, Met, read_entries
 from bagpiper_jax.curation.journal import Journal
 
 SCORES = "scores.jsonl"
@@ -86,7 +86,7 @@ def score(config: ScoreConfig) -> Path:
         journal.close()
     facts = {"records": derivation.kept + derivation.dropped, "settings": dataclasses.asdict(config)}
     directory = derivation.finish(facts, config.max_reject_frac)
-    _log.info("%s: %s", directory, listing({"kept": derivation.kept, **derivation.reasons}))
+    _log.info("%s: %s", directory, assembly.listing({"kept": derivation.kept, **derivation.reasons}))
     return directory
 
 

@@ -21,7 +21,7 @@ from bagpiper_jax.corpora import assembly
 from bagpiper_jax.corpora.assembly import RecordError
 from bagpiper_jax.curation import deciding, measuring
 from bagpiper_jax.curation.deciding import Columns
-from bagpiper_jax.curation.derived import Derivation, Entry, listing, read_entries, require_known
+from bagpiper_jax.curation.derived import Derivation, Entry, read_entries, require_known
 from bagpiper_jax.curation.measuring import CANDIDATE, UNTOUCHED, Measures, Piece
 from bagpiper_jax.curation.near_duplicates import NearDuplicates, Stacked, find_twins
 from bagpiper_jax.curation.quality import CaptionScore
@@ -100,7 +100,7 @@ def select(config: SelectConfig) -> Path:
     _write(config, derivation, columns, copies, _Twins(config.corpora, twins, pieces))
     facts = {"records": len(columns), "copies": int((copies - 1).clip(0).sum()), "outcomes": columns.tally()}
     directory = derivation.finish({**facts, "settings": dataclasses.asdict(config)})
-    _log.info("%s: %s", directory, listing(columns.tally()))
+    _log.info("%s: %s", directory, assembly.listing(columns.tally()))
     shutil.rmtree(work)
     return directory
 

@@ -14,6 +14,7 @@ from bagpiper_jax.corpora.debian import scores
 from bagpiper_jax.corpora.debian.annotate import annotate
 from bagpiper_jax.corpora.debian.measure import measure
 from bagpiper_jax.corpora.debian.recordings import Recording
+from bagpiper_jax.corpora.user_audio import write_flac
 
 _SILENT = -60.0  # dBFS of the active frames
 
@@ -41,7 +42,7 @@ def process(job: Job) -> dict:
             samples = load(job.recording)
         measured = _screened(samples, job)
         annotation = annotate(job.recording, measured, rendering).to_json()
-        _write(Path(job.target), samples)
+        write_flac(Path(job.target), samples / max(1.0, float(np.abs(samples).max())))
         return {"seconds": round(len(samples) / audio.SAMPLE_RATE, 6), "annotation": annotation}
     except audio.AudioError as error:
         return {
@@ -101,10 +102,3 @@ def _screened(samples: np.ndarray, job: Job):
             "silent_audio", f"{path}: {measured.level:.0f} dBFS where loudest", "none; it is left out"
         )
     return measured
-
-
-def _write(target: Path, samples: np.ndarray) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f"{target.stem}.tmp.flac")
-    audio.write(temporary, samples / max(1.0, float(np.abs(samples).max())))
-    os.replace(temporary, target)
