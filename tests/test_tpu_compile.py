@@ -20,6 +20,9 @@ from bagpiper_jax.training.config import TrainConfig
 from bagpiper_jax.training.losses import LossConfig
 from bagpiper_jax.training.step import compile_step, make_train_step
 
+QUICKLY = {"exec_time_optimization_effort": -1.0}
+"""A sixth of the compiler's time. Which tensors travel was decided before; the same bytes cross between slices."""
+
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(
@@ -85,7 +88,7 @@ def test_the_release_compiles_for_two_slices_and_only_gradients_cross_between_th
         loss=LossConfig(chunk=1024),
     )
     mesh = mesh_of("v6e:2x2", mesh_config, num_slices=2)
-    compiled = compile_step(make_train_step(config, mesh), config, mesh)
+    compiled = compile_step(make_train_step(config, mesh), config, mesh, QUICKLY)
     found = traffic(compiled.as_text(), slice_of(list(mesh.devices.flat)))
     assert found.dcn.keys() <= {"all-reduce", "all-gather"}
     # What crosses is the gradient, once, of which every chip has a fourth; that of the tables in float32.

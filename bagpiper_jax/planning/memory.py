@@ -37,7 +37,7 @@ def compiled_memory(
     return _named(total, total - held, train, mesh)
 
 
-def dump_options(mesh: Mesh, directory: str) -> dict[str, str]:
+def dump_options(mesh: Mesh, directory: str) -> dict[str, Any]:
     """What makes a compiler write `directory` so that `compiled_memory` can read it."""
     return {"xla_dump_to": directory} if _is_tpu(mesh) else {}
 

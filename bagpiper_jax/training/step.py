@@ -1,10 +1,11 @@
 """The train step: one pure function (state, batch) → (state, metrics), compiled over a mesh.
 
-`lower_train_step` needs shapes only, so a run can be compiled for devices that are not there.
+`compile_step` needs shapes only, so a run can be compiled for devices that are not there.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -120,7 +121,7 @@ def make_eval_step(config: TrainConfig, mesh: Mesh):
 
 
 def compile_step(
-    step, config: TrainConfig, mesh: Mesh, options: dict[str, str] | None = None
+    step, config: TrainConfig, mesh: Mesh, options: Mapping[str, Any] | None = None
 ) -> jax.stages.Compiled:
     """Compiles a step ahead of time. The result never recompiles: other shapes or shardings are errors.
 
