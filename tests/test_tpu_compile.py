@@ -72,8 +72,11 @@ def test_the_nano_step_compiles():
     assert compiled.memory_analysis().temp_size_in_bytes > 0
 
 
-def test_the_release_compiles_for_two_slices_and_only_gradients_cross_between_them():
-    """Two layers of decoder and tower, everything else as it is."""
+def test_the_release_compiles_for_two_slices_and_only_sums_cross_between_them():
+    """Two layers of decoder and tower, everything else as it is.
+
+    So much audio that the adaptor's inputs are more than its gradient, as in any real row; else XLA sends those.
+    """
     tower = dataclasses.replace(AudioTowerConfig(), layers=2)
     model = BagpiperConfig(
         DecoderConfig(layers=2, attention="splash", remat="attention"), tower, table_multiple=256
@@ -84,18 +87,16 @@ def test_the_release_compiles_for_two_slices_and_only_gradients_cross_between_th
         "lock",
         model=model,
         mesh=mesh_config,
-        batch=BatchShape(8, 2048, 8),
+        batch=BatchShape(8, 2048, 40),
         loss=LossConfig(chunk=1024),
     )
     mesh = mesh_of("v6e:2x2", mesh_config, num_slices=2)
     compiled = compile_step(make_train_step(config, mesh), config, mesh, QUICKLY)
     found = traffic(compiled.as_text(), slice_of(list(mesh.devices.flat)))
-    assert found.dcn.keys() <= {"all-reduce", "all-gather"}
+    assert found.dcn.keys() == {"all-reduce"}
     # What crosses is the gradient, once, of which every chip has a fourth; that of the tables in float32.
-    sizes = {name: x.size / 4 for name, x in shapes(model).items() if not name.startswith("tower/")}
-    assert 2 * sum(sizes.values()) < found.dcn["all-reduce"] < 1.1 * 4 * sum(sizes.values())
-    # Of the adaptor XLA sends what its gradient is made of, where that is less than the gradient.
-    assert found.dcn.get("all-gather", 0) < 2 * sizes["adaptor/kernel"]
+    gradient = sum(x.size for n, x in shapes(model).items() if not n.startswith("tower/")) / 4
+    assert 2 * gradient < found.dcn["all-reduce"] < 1.1 * 4 * gradient
 
 
 def shapes(model):
