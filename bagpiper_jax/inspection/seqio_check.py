@@ -42,9 +42,11 @@ def check_seqio(
     if reason := _not_importable(task_modules):
         return (), (*notes, f"not compared with SeqIO: {reason}")
     import seqio
+    import tensorflow as tf
 
     from bagpiper_jax.data import agreement
 
+    tf.config.set_visible_devices([], "GPU")  # it would take the memory of those that train
     agreement.configure(_cache_job(mixture, caches[here[0]], data_root, task_modules))
     violations = []
     for name in here:
