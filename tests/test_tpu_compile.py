@@ -15,7 +15,8 @@ from bagpiper_jax.models.configs import AudioTowerConfig, BagpiperConfig, Decode
 from bagpiper_jax.models.splash import splash
 from bagpiper_jax.parallel import MeshConfig
 from bagpiper_jax.planning.collectives import traffic
-from bagpiper_jax.planning.devices import slice_of
+from bagpiper_jax.planning.devices import slice_of, tpu_devices
+from bagpiper_jax.training.chips import SLICES
 from bagpiper_jax.training.config import TrainConfig
 from bagpiper_jax.training.losses import LossConfig
 from bagpiper_jax.training.step import compile_step, make_train_step
@@ -44,6 +45,14 @@ def test_axes_shorter_than_those_of_the_torus_are_laid_along_a_part_of_one(topol
     mesh = mesh_of(topology, dataclasses.replace(shared, replica=slices), num_slices=slices)
     assert len(set(mesh.devices.flat)) == mesh.size and mesh.shape["tensor"] == shared.tensor
     assert all(len(set(slice_of(list(one.flat)))) == 1 for one in mesh.devices)
+
+
+@pytest.mark.parametrize("name", [name for name, named in SLICES.items() if named.topology])
+def test_every_named_slice_has_its_chips_and_a_mesh(name):
+    named = SLICES[name]
+    devices = tpu_devices(named)
+    assert len(devices) == named.chips and {device.device_kind for device in devices} == {named.kind}
+    assert parallel.make_mesh(MeshConfig(replica=named.slices), devices).size == named.chips
 
 
 @pytest.mark.parametrize("topology", ["v5e:2x2", "v6e:2x2"])

@@ -25,9 +25,11 @@ def tpu_devices(wanted: Slice) -> list[jax.Device]:
 
     for name, value in _NO_MACHINE.items():
         os.environ.setdefault(name, value)
-    several = {"num_slices": wanted.slices} if wanted.slices > 1 else {}
+    options = {"num_slices": wanted.slices} if wanted.slices > 1 else {}
+    if wanted.topology.startswith("v4:"):
+        options["chip_config_name"] = "megacore"  # both cores of a chip as one device, as jobs on v4 see them
     try:
-        return list(topologies.get_topology_desc(wanted.topology, "tpu", **several).devices)
+        return list(topologies.get_topology_desc(wanted.topology, "tpu", **options).devices)
     except Exception as error:  # libtpu reports absence and unknown names in many ways
         raise PlanError(
             f"cannot compile for topology {wanted.topology!r}: {error}. Install libtpu (pip install 'jax[tpu]') and "
