@@ -99,4 +99,4 @@ def validation_batches(config: TrainConfig) -> list[Batch]:
 
 
 if __name__ == "__main__":
-    faults.run(lambda: configuration.run_job(lambda: sys.exit(main())))
+    faults.run(lambda: configuration.run_job(main))

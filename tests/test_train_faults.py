@@ -42,7 +42,9 @@ def run(output: Path, interrupt=None, number=signal.SIGKILL) -> tuple[int, list[
 
 
 def batches(lines: list[str]) -> dict[int, str]:
-    return {int(m[1]): m[2] for line in lines if (m := re.fullmatch(r"BATCH (\d+) (\d+)", line))}
+    """Step → checksum of its batch. How far a loader reads beyond the last step depends on who is faster."""
+    found = {int(m[1]): m[2] for line in lines if (m := re.fullmatch(r"BATCH (\d+) (\d+)", line))}
+    return {step: checksum for step, checksum in found.items() if step < CONFIG.steps}
 
 
 def losses(output: Path) -> dict[int, float]:
@@ -123,3 +125,23 @@ def test_a_process_ends_at_once_when_its_disk_stays_full(tmp_path):
     text, _ = process.communicate(timeout=120)
     assert process.returncode == 1 and "SaveError: cannot write checkpoint in" in text, text
     assert "Free space" in (tmp_path / "crash.txt").read_text()
+
+
+ENDING = """
+import atexit, sys
+from bagpiper_jax import configuration
+from bagpiper_jax.training import faults
+atexit.register(print, "waits for the others", flush=True)
+faults.run(lambda: configuration.run_job(lambda: {end}))
+"""
+
+
+@pytest.mark.parametrize(
+    "end, code, waits", [("0", 0, True), ("75", 75, True), ("sys.exit('why')", 2, False), ("1 / 0", 1, False)]
+)
+def test_only_a_process_that_fails_leaves_its_pod_without_waiting(end, code, waits):
+    """JAX waits for a pod's processes at exit; those that come later are aborted where the first has left."""
+    done = subprocess.run(
+        [sys.executable, "-c", ENDING.format(end=end)], capture_output=True, text=True, cwd=JOB.parents[1]
+    )
+    assert (done.returncode, "waits" in done.stdout) == (code, waits), done.stderr

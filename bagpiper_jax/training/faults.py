@@ -29,8 +29,9 @@ class TrainingError(RuntimeError):
 def run(main: Callable[[], int | None]) -> NoReturn:
     """Ends the process with the exit code that `main` returns or raises.
 
-    A process that fails ends at once. An orderly exit would wait: in a pod for the others, which wait for it; after
-    a failed save for threads of Orbax, which wait ten minutes for the end of that save.
+    One that returns waits for the others of its pod: they would be aborted if the first process left before them. One
+    that raises ends at once. It would wait too long: in a pod for the others, which wait for it; after a failed save
+    for threads of Orbax, which wait ten minutes for the end of that save.
     """
     try:
         code = main()
