@@ -16,7 +16,7 @@ from bagpiper_jax.models.splash import splash
 from bagpiper_jax.parallel import MeshConfig
 from bagpiper_jax.planning.collectives import traffic
 from bagpiper_jax.planning.devices import slice_of, tpu_devices
-from bagpiper_jax.training.chips import SLICES
+from bagpiper_jax.training.chips import SLICES, find_slice
 from bagpiper_jax.training.config import TrainConfig
 from bagpiper_jax.training.losses import LossConfig
 from bagpiper_jax.training.step import compile_step, make_train_step
@@ -32,17 +32,14 @@ pytestmark = [
 ]
 
 
-def mesh_of(topology: str, config: MeshConfig, **settings):
-    from jax.experimental import topologies
-
-    devices = topologies.get_topology_desc(topology, "tpu", **settings).devices
-    return parallel.make_mesh(config, devices)
+def mesh_of(name: str, config: MeshConfig):
+    return parallel.make_mesh(config, tpu_devices(find_slice(name)))
 
 
-@pytest.mark.parametrize("topology, slices", [("v5p:4x4x4", 1), ("v6e:16x16", 1), ("v6e:4x4", 2)])
+@pytest.mark.parametrize("topology, slices", [("v5p:4x4x4", 1), ("v6e:16x16", 1), ("2xv6e:4x4", 2)])
 @pytest.mark.parametrize("shared", [MeshConfig(tensor=2), MeshConfig(sequence=2, tensor=4)])
 def test_axes_shorter_than_those_of_the_torus_are_laid_along_a_part_of_one(topology, slices, shared):
-    mesh = mesh_of(topology, dataclasses.replace(shared, replica=slices), num_slices=slices)
+    mesh = mesh_of(topology, dataclasses.replace(shared, replica=slices))
     assert len(set(mesh.devices.flat)) == mesh.size and mesh.shape["tensor"] == shared.tensor
     assert all(len(set(slice_of(list(one.flat)))) == 1 for one in mesh.devices)
 
@@ -99,7 +96,7 @@ def test_the_release_compiles_for_two_slices_and_only_sums_cross_between_them():
         batch=BatchShape(8, 2048, 40),
         loss=LossConfig(chunk=1024),
     )
-    mesh = mesh_of("v6e:2x2", mesh_config, num_slices=2)
+    mesh = mesh_of("2xv6e:2x2", mesh_config)
     compiled = compile_step(make_train_step(config, mesh), config, mesh, QUICKLY)
     found = traffic(compiled.as_text(), slice_of(list(mesh.devices.flat)))
     assert found.dcn.keys() == {"all-reduce"}
