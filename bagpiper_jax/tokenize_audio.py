@@ -7,7 +7,7 @@ from bagpiper_jax.data.codes import CodeStoreError
 from bagpiper_jax.data.tokenization import TokenizeConfig, tokenize
 from bagpiper_jax.manifest import ManifestError
 from bagpiper_jax.models.codec.storage import CodecFileError
-from bagpiper_jax.processes import PodError, join_pod
+from bagpiper_jax.pods.joining import PodError, join_pod
 
 
 def main(argv=None):

@@ -22,7 +22,7 @@ from bagpiper_jax.data.codes import CodeStoreError, codec_fingerprint  # noqa: E
 from bagpiper_jax.data.loader import Loader, ResumeError  # noqa: E402
 from bagpiper_jax.data.planner import PlanError  # noqa: E402
 from bagpiper_jax.parallel import MeshError  # noqa: E402
-from bagpiper_jax.processes import MissingError, PodError, join_pod  # noqa: E402
+from bagpiper_jax.pods.joining import MissingError, PodError, join_pod  # noqa: E402
 from bagpiper_jax.text import TokenizerError, load_tokenizer  # noqa: E402
 from bagpiper_jax.training import faults  # noqa: E402
 from bagpiper_jax.training.checkpoints import CheckpointError, SaveError  # noqa: E402

@@ -21,7 +21,7 @@ def main(lock: str, output: str, rows: int, steps: int, threads: int, kill_at: i
     from bagpiper_jax.data.batch import BatchShape
     from bagpiper_jax.data.loader import Loader
     from bagpiper_jax.parallel import MeshConfig
-    from bagpiper_jax.processes import join_pod
+    from bagpiper_jax.pods.joining import join_pod
 
     join_pod()
     share, shares = parallel.process_share(parallel.make_mesh(MeshConfig()))

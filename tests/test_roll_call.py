@@ -8,8 +8,8 @@ import threading
 
 import pytest
 
-from bagpiper_jax.processes import Place, PodError, place_of
-from bagpiper_jax.roll_call import call_roll
+from bagpiper_jax.pods.joining import Place, PodError, place_of
+from bagpiper_jax.pods.roll_call import call_roll
 
 
 def free_address():
@@ -64,7 +64,7 @@ def test_other_versions_are_named():
 
 def test_two_processes_with_one_number_are_named(monkeypatch):
     address, pids = free_address(), iter((7, 8, 9))
-    monkeypatch.setattr("bagpiper_jax.roll_call.os.getpid", lambda: next(pids, 10))
+    monkeypatch.setattr("bagpiper_jax.pods.roll_call.os.getpid", lambda: next(pids, 10))
     told = roll([Place(address, 3, 0), Place(address, 3, 1), Place(address, 3, 1)])
     assert told[0].startswith("two processes have number 1: process ")
 
@@ -93,7 +93,7 @@ def test_strangers_at_the_door_do_no_harm():
 def test_real_processes_end_with_the_name_of_the_missing_one():
     """Two of three processes of a real pod; the message reaches both, and neither hangs or aborts."""
     code = (
-        "import bagpiper_jax.processes as p\n"
+        "import bagpiper_jax.pods.joining as p\n"
         "try: p.join_pod(3)\n"
         "except p.PodError as e: raise SystemExit(f'fault: {e}')"
     )

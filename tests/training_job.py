@@ -36,7 +36,7 @@ def main(output: str, *bindings: str) -> int:
 
     from bagpiper_jax import parallel
     from bagpiper_jax.parallel import MeshConfig
-    from bagpiper_jax.processes import join_pod
+    from bagpiper_jax.pods.joining import join_pod
     from bagpiper_jax.training import faults
     from bagpiper_jax.training.heartbeat import WatchConfig
     from bagpiper_jax.training.ledger import Ledger

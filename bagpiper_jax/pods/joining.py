@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 import jax
 
-from bagpiper_jax.roll_call import MissingError, PodError, call_roll
+from bagpiper_jax.pods.roll_call import MissingError, PodError, call_roll
 
 __all__ = ["MissingError", "PodError", "Place", "join_pod", "place_of"]
 

@@ -1,0 +1,1 @@
+"""The processes of a pod: joining them, and a roll call that names who is missing."""
