@@ -8,12 +8,13 @@ import dataclasses
 import sys
 
 from bagpiper_jax import configuration
-from bagpiper_jax.corpora import debian, espnet, source, user
+from bagpiper_jax.caching import source_corpus as source
+from bagpiper_jax.caching.source_corpus import SourceCorpusConfig
+from bagpiper_jax.corpora import debian, espnet, user
 from bagpiper_jax.corpora.assembly import CorpusError
 from bagpiper_jax.corpora.debian import DebianCorpusConfig
 from bagpiper_jax.corpora.embedded.build import EmbeddedCorpusConfig, build_embedded_corpus
 from bagpiper_jax.corpora.espnet import EspnetCorpusConfig
-from bagpiper_jax.corpora.source import SourceCorpusConfig
 from bagpiper_jax.corpora.user import UserCorpusConfig
 
 

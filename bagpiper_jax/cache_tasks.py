@@ -11,12 +11,12 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from bagpiper_jax import configuration  # noqa: E402
+from bagpiper_jax.caching.export import CacheConfig, cache_mixtures  # noqa: E402
+from bagpiper_jax.caching.shards import ExportError  # noqa: E402
 from bagpiper_jax.corpora.assembly import CorpusError  # noqa: E402
 from bagpiper_jax.data.cache import CacheError  # noqa: E402
 from bagpiper_jax.data.codes import CodeStoreError  # noqa: E402
-from bagpiper_jax.data.export import CacheConfig, cache_mixtures  # noqa: E402
 from bagpiper_jax.data.rates import RateError  # noqa: E402
-from bagpiper_jax.data.shards import ExportError  # noqa: E402
 from bagpiper_jax.manifest import ManifestError  # noqa: E402
 from bagpiper_jax.text import TokenizerError  # noqa: E402
 
@@ -35,7 +35,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _try(config: CacheConfig) -> None:
-    from bagpiper_jax.data import live
+    from bagpiper_jax.caching import live
 
     for name in config.mixtures:
         for line in live.describe(live.open_live(config, name, config.live)):

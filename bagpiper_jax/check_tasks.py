@@ -11,12 +11,12 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from bagpiper_jax import configuration  # noqa: E402
+from bagpiper_jax.caching import agreement  # noqa: E402
+from bagpiper_jax.caching.export import CacheConfig  # noqa: E402
+from bagpiper_jax.caching.shards import ExportError  # noqa: E402
 from bagpiper_jax.corpora.assembly import CorpusError  # noqa: E402
-from bagpiper_jax.data import agreement  # noqa: E402
 from bagpiper_jax.data.cache import CacheError  # noqa: E402
 from bagpiper_jax.data.codes import CodeStoreError  # noqa: E402
-from bagpiper_jax.data.export import CacheConfig  # noqa: E402
-from bagpiper_jax.data.shards import ExportError  # noqa: E402
 from bagpiper_jax.manifest import ManifestError  # noqa: E402
 from bagpiper_jax.text import TokenizerError  # noqa: E402
 

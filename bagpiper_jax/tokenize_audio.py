@@ -3,8 +3,8 @@
 import sys
 
 from bagpiper_jax import configuration
+from bagpiper_jax.caching.tokenization import TokenizeConfig, tokenize
 from bagpiper_jax.data.codes import CodeStoreError
-from bagpiper_jax.data.tokenization import TokenizeConfig, tokenize
 from bagpiper_jax.manifest import ManifestError
 from bagpiper_jax.models.codec.storage import CodecFileError
 from bagpiper_jax.pods.joining import PodError, join_pod

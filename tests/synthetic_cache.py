@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 
 from bagpiper_jax import audio
-from bagpiper_jax.data import shards
+from bagpiper_jax.caching import shards
+from bagpiper_jax.caching.joining import finish
 from bagpiper_jax.data.cache import TaskCache, shard_name
-from bagpiper_jax.data.joining import finish
 from bagpiper_jax.data.lock import Lock, LockedTask, write_lock
 from bagpiper_jax.dialogue import MODALITIES, ROLES
 from bagpiper_jax.text import ByteTokenizer

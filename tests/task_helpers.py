@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from bagpiper_jax import files
+from bagpiper_jax.caching.export import CacheConfig, cache_mixtures
 from bagpiper_jax.data import codes
 from bagpiper_jax.data.cache import TaskCache
-from bagpiper_jax.data.export import CacheConfig, cache_mixtures
 from bagpiper_jax.data.lock import read_lock
 from bagpiper_jax.manifest import Clip
 from bagpiper_jax.vocabulary import Vocabulary

@@ -14,8 +14,8 @@ import pytest
 from task_helpers import caches, config
 
 from bagpiper_jax import audio, configuration
-from bagpiper_jax.data.export import CacheConfig, cache_mixtures
-from bagpiper_jax.data.shards import ExportError
+from bagpiper_jax.caching.export import CacheConfig, cache_mixtures
+from bagpiper_jax.caching.shards import ExportError
 from bagpiper_jax.manifest import Clip, read_at, read_manifest, read_placed, write_manifest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -134,7 +134,7 @@ def test_clips_are_read_where_their_lines_stand(tmp_path):
 def test_an_author_may_change_its_clip_and_nobody_else_sees_it(tmp_path):
     import seqio
 
-    from bagpiper_jax.data.task_shards import configure_tasks
+    from bagpiper_jax.caching.task_shards import configure_tasks
     from tasks.mixtures import add_task
     from tasks.preprocessors import encoder_of
 

@@ -7,10 +7,10 @@ import pytest
 from task_helpers import caches, clip, config, write_codes
 
 from bagpiper_jax import audio
+from bagpiper_jax.caching.export import cache_mixtures
 from bagpiper_jax.data import codes
 from bagpiper_jax.data.audio_digest import audio_digest
 from bagpiper_jax.data.codes import CodeStoreError
-from bagpiper_jax.data.export import cache_mixtures
 from bagpiper_jax.manifest import read_manifest, write_manifest
 from tasks import sources
 

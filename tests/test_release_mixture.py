@@ -3,14 +3,14 @@
 import pytest
 
 from bagpiper_jax import configuration
-from bagpiper_jax.data.export import CacheConfig
+from bagpiper_jax.caching.export import CacheConfig
 from bagpiper_jax.data.rates import TaskSize
 
 pytest.importorskip("seqio")
 
 
 def test_the_mixtures_hold_each_type_and_direction_and_their_rates_can_be_computed():
-    from bagpiper_jax.data.export import mixture_rates
+    from bagpiper_jax.caching.export import mixture_rates
     from tasks import release
 
     assert set(release.AUTHORS) == {

@@ -8,9 +8,9 @@ from task_helpers import cache_mixture, caches, config, write_codes
 from test_sources import as_json, flac, sound, write_table, write_tar
 
 from bagpiper_jax import audio, build_corpus
-from bagpiper_jax.corpora import source as source_corpus
+from bagpiper_jax.caching import source_corpus
+from bagpiper_jax.caching.source_corpus import SourceCorpusConfig
 from bagpiper_jax.corpora.assembly import CorpusError
-from bagpiper_jax.corpora.source import SourceCorpusConfig
 from bagpiper_jax.manifest import read_manifest
 from tasks import clip_source, mixtures, pretraining
 from tasks.file_sources import ParquetSource, TarSource

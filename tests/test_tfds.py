@@ -11,8 +11,8 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from task_helpers import cache_mixture, caches, config
 
+from bagpiper_jax.caching.shards import ExportError
 from bagpiper_jax.corpora.assembly import CorpusError
-from bagpiper_jax.data.shards import ExportError
 from bagpiper_jax.text import ByteTokenizer
 from tasks import mixtures, pretraining, settings, tfds_mappings
 from tasks.tfds_source import TfdsSource

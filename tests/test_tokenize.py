@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from bagpiper_jax import configuration, tokenize_audio
+from bagpiper_jax.caching import tokenization
+from bagpiper_jax.caching.tokenization import TokenizeConfig, tokenize
 from bagpiper_jax.data import codes as store
-from bagpiper_jax.data import tokenization
 from bagpiper_jax.data.codes import CodeStore, CodeStoreError
-from bagpiper_jax.data.tokenization import TokenizeConfig, tokenize
 from bagpiper_jax.manifest import Clip, write_manifest
 from bagpiper_jax.models.codec import functional, storage
 from tests.test_codec import HOP, TINY, noise

@@ -32,7 +32,7 @@ class Loader:
     `batch(step)` is a pure function of the lock, the shape and the seed: any step, at any time, in any process.
 
     Args:
-        lock_path: `<mixture>.lock.json` of the cache job, or a mixture opened already (`data.live`).
+        lock_path: `<mixture>.lock.json` of the cache job, or a mixture opened already (`caching.live`).
         shape: global sizes of a batch; `shape.rows` must divide by `process_count`.
         vocabulary: of the model; its codec sizes must be those of the cache.
         render: template settings.

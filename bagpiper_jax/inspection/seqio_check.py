@@ -1,6 +1,6 @@
 """Whether SeqIO still gives what a mixture's caches hold, on machines that have SeqIO, the tasks and the corpora.
 
-`data.agreement` compares; here its settings are read off the caches, and what cannot be compared becomes a note.
+`caching.agreement` compares; here its settings are read off the caches, and what cannot be compared becomes a note.
 """
 
 import importlib
@@ -16,7 +16,7 @@ from bagpiper_jax.inspection.served import ServedMixture
 from bagpiper_jax.inspection.staleness import staleness
 
 if TYPE_CHECKING:
-    from bagpiper_jax.data.export import CacheConfig
+    from bagpiper_jax.caching.export import CacheConfig
 
 RULE = "seqio"
 
@@ -44,7 +44,7 @@ def check_seqio(
     import seqio
     import tensorflow as tf
 
-    from bagpiper_jax.data import agreement
+    from bagpiper_jax.caching import agreement
 
     tf.config.set_visible_devices([], "GPU")  # it would take the memory of those that train
     agreement.configure(_cache_job(mixture, caches[here[0]], data_root, task_modules))
@@ -85,7 +85,7 @@ def _cache_job(
     mixture: ServedMixture, cache: TaskCache, data_root: str, task_modules: Sequence[str]
 ) -> "CacheConfig":
     """The settings that the caches of a lock were made with; one job made them all."""
-    from bagpiper_jax.data.export import CacheConfig
+    from bagpiper_jax.caching.export import CacheConfig
 
     made_from, lock = cache.manifest["provenance"], mixture.read_lock()
     return CacheConfig(

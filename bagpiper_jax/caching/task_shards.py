@@ -11,13 +11,13 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bagpiper_jax.caching.shards import ExportError, Limits, write_shard
 from bagpiper_jax.data.codes import MANIFEST as CODES_MANIFEST
 from bagpiper_jax.data.codes import codec_fingerprint
-from bagpiper_jax.data.shards import ExportError, Limits, write_shard
 from bagpiper_jax.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
-    from bagpiper_jax.data.export import CacheConfig
+    from bagpiper_jax.caching.export import CacheConfig
 
 _log = logging.getLogger(__name__)
 
@@ -127,7 +127,7 @@ def _examples(task, split: str, shard: int, shards: int) -> Iterator[dict]:
     """A shard of a task's examples as numpy; `next` may raise and go on behind it.
 
     Our sources and our preprocessor need no tf.data, whose way into Python and back costs more than their work.
-    `data.agreement` compares what both ways give.
+    `caching.agreement` compares what both ways give.
     """
     import seqio
 

@@ -12,13 +12,14 @@ from pathlib import Path
 
 import numpy as np
 
-from bagpiper_jax.data import cache, provenance, records
+from bagpiper_jax.caching import provenance
+from bagpiper_jax.caching.joining import finish, remove_leftovers
+from bagpiper_jax.caching.shards import ExportError, missing, writing
+from bagpiper_jax.caching.task_shards import ShardWriters, configure_tasks, count_inputs
+from bagpiper_jax.data import cache, records
 from bagpiper_jax.data.cache import TaskCache
-from bagpiper_jax.data.joining import finish, remove_leftovers
 from bagpiper_jax.data.lock import Lock, LockedTask, write_lock
 from bagpiper_jax.data.rates import Mixing, TaskSize
-from bagpiper_jax.data.shards import ExportError, missing, writing
-from bagpiper_jax.data.task_shards import ShardWriters, configure_tasks, count_inputs
 
 _log = logging.getLogger(__name__)
 

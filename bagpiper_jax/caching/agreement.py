@@ -13,19 +13,20 @@ import numpy as np
 
 from bagpiper_jax import dialogue
 from bagpiper_jax.audio import log_mel
-from bagpiper_jax.data import records, shards
+from bagpiper_jax.caching import shards
+from bagpiper_jax.caching.task_shards import configure_tasks
+from bagpiper_jax.data import records
 from bagpiper_jax.data.batch import Batch, BatchShape
 from bagpiper_jax.data.cache import TaskCache
 from bagpiper_jax.data.loader import Loader, lock_path
 from bagpiper_jax.data.lock import open_caches, read_lock
 from bagpiper_jax.data.placing import RowWriter, empty_batch
 from bagpiper_jax.data.records import Record, RecordError
-from bagpiper_jax.data.task_shards import configure_tasks
 from bagpiper_jax.dialogue import RenderConfig
 from bagpiper_jax.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
-    from bagpiper_jax.data.export import CacheConfig
+    from bagpiper_jax.caching.export import CacheConfig
 
 
 @dataclasses.dataclass(frozen=True)

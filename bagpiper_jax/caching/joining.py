@@ -7,15 +7,16 @@ from pathlib import Path
 import numpy as np
 
 from bagpiper_jax import files
-from bagpiper_jax.data import cache, provenance
-from bagpiper_jax.data.shards import ExportError, missing, part_path, variants_path
+from bagpiper_jax.caching import provenance
+from bagpiper_jax.caching.shards import ExportError, missing, part_path, variants_path
+from bagpiper_jax.data import cache
 
 
 def finish(directory: Path, described: dict, shards: int, max_reject_frac: float) -> dict:
     """Joins the parts of all shards and returns the manifest.
 
     Args:
-        described: what the records were made from, see `data.export`.
+        described: what the records were made from, see `caching.export`.
         max_reject_frac: largest share of the inputs that may be rejected.
 
     Raises:

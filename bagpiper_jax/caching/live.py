@@ -12,15 +12,16 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from bagpiper_jax.data import records, shards
+from bagpiper_jax.caching import shards
+from bagpiper_jax.caching.export import CacheConfig, mixture_rates
+from bagpiper_jax.caching.shards import ExportError
+from bagpiper_jax.caching.task_shards import configure_tasks
+from bagpiper_jax.data import records
 from bagpiper_jax.data.cache import LENGTH_COLUMNS
-from bagpiper_jax.data.export import CacheConfig, mixture_rates
 from bagpiper_jax.data.lock import Lock, LockedTask
 from bagpiper_jax.data.mixture import Mixture
 from bagpiper_jax.data.records import DIRECTIONS, Record
-from bagpiper_jax.data.shards import ExportError
 from bagpiper_jax.data.shuffle import short_hash
-from bagpiper_jax.data.task_shards import configure_tasks
 
 SPLIT = "train"
 
