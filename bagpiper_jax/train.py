@@ -23,12 +23,12 @@ from bagpiper_jax.data.loader import Loader, ResumeError  # noqa: E402
 from bagpiper_jax.data.planner import PlanError  # noqa: E402
 from bagpiper_jax.parallel import MeshError  # noqa: E402
 from bagpiper_jax.pods.joining import MissingError, PodError, join_pod  # noqa: E402
+from bagpiper_jax.runs import faults  # noqa: E402
+from bagpiper_jax.runs.faults import EXIT_TRY_AGAIN, TrainingError  # noqa: E402
+from bagpiper_jax.runs.ledger import Ledger  # noqa: E402
 from bagpiper_jax.text import TokenizerError, load_tokenizer  # noqa: E402
-from bagpiper_jax.training import faults  # noqa: E402
 from bagpiper_jax.training.checkpoints import CheckpointError, SaveError  # noqa: E402
 from bagpiper_jax.training.config import TrainConfig  # noqa: E402
-from bagpiper_jax.training.faults import EXIT_TRY_AGAIN, TrainingError  # noqa: E402
-from bagpiper_jax.training.ledger import Ledger  # noqa: E402
 from bagpiper_jax.training.loop import train  # noqa: E402
 
 # Their messages name file and remedy; a traceback would only hide them.

@@ -102,7 +102,7 @@ def describe(config, side: str, steps: list[tuple[float, float, float]]) -> dict
 
 def mfu(config, side: str, seconds: float) -> dict:
     """MFU in both conventions, or nothing for a device of unknown peak."""
-    from bagpiper_jax.training.chips import chip_of
+    from bagpiper_jax.runs.chips import chip_of
     from bagpiper_jax.training.flops import step_flops
 
     flops, chip = step_flops(config), chip_of(device_name(side))

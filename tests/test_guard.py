@@ -11,8 +11,8 @@ from training_helpers import CONFIG, SHAPE, SyntheticLoader, with_
 
 from bagpiper_jax import parallel
 from bagpiper_jax.parallel import MeshConfig
-from bagpiper_jax.training.faults import TrainingError
-from bagpiper_jax.training.guard import Guard, GuardConfig, judge
+from bagpiper_jax.runs.faults import TrainingError
+from bagpiper_jax.runs.guard import Guard, GuardConfig, judge
 from bagpiper_jax.training.loop import train
 from bagpiper_jax.training.optimizer import learning_rate
 from bagpiper_jax.training.state import create_state

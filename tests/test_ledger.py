@@ -5,7 +5,7 @@ import logging
 
 import pytest
 
-from bagpiper_jax.training.ledger import FILE, PHASES, Ledger
+from bagpiper_jax.runs.ledger import FILE, PHASES, Ledger
 
 
 class Clock:

@@ -5,7 +5,7 @@ import os
 import pytest
 from etils import epath
 
-from bagpiper_jax.training.outputs import Output
+from bagpiper_jax.runs.outputs import Output
 
 
 @pytest.fixture

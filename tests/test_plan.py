@@ -20,7 +20,7 @@ from bagpiper_jax.planning import plan as planning
 from bagpiper_jax.planning.devices import PlanError, cpu_devices
 from bagpiper_jax.planning.plan import PlanConfig, Target, plan, target
 from bagpiper_jax.planning.table import table
-from bagpiper_jax.training.chips import find_slice
+from bagpiper_jax.runs.chips import find_slice
 from bagpiper_jax.training.config import TrainConfig
 from bagpiper_jax.training.flops import step_flops
 

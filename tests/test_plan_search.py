@@ -12,7 +12,7 @@ from bagpiper_jax.planning.devices import cpu_devices
 from bagpiper_jax.planning.plan import Target
 from bagpiper_jax.planning.search import candidates, describe, ranked, search
 from bagpiper_jax.planning.table import search_table
-from bagpiper_jax.training.chips import find_slice
+from bagpiper_jax.runs.chips import find_slice
 from bagpiper_jax.training.config import TrainConfig
 
 V5P = Target(cpu_devices(8), find_slice("v5p:2x2x2"))

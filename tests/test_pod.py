@@ -14,7 +14,7 @@ from training_helpers import TINY_FLAGS
 
 from bagpiper_jax import train as job
 from bagpiper_jax.data.cache import TaskCache
-from bagpiper_jax.training.faults import EXIT_TRY_AGAIN
+from bagpiper_jax.runs.faults import EXIT_TRY_AGAIN
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 MIXTURE = {"caption_to_audio": (30, 1.0), "audio_to_caption": (30, 1.0), "understanding": (10, 1.0)}

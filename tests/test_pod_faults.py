@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bagpiper_jax.training.faults import EXIT_TRY_AGAIN
+from bagpiper_jax.runs.faults import EXIT_TRY_AGAIN
 
 JOB = Path(__file__).with_name("training_job.py")
 POD = JOB.parents[1] / "launch" / "local_pod.py"

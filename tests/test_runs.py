@@ -7,7 +7,7 @@ import golden_runs
 import pytest
 
 from bagpiper_jax import configuration
-from bagpiper_jax.training import chips
+from bagpiper_jax.runs import chips
 from bagpiper_jax.training.config import TrainConfig
 
 SIZES = ("0.6b", "1.7b", "4b", "8b", "14b", "32b")

@@ -17,10 +17,10 @@ from training_helpers import CONFIG, SHAPE, TINY_FLAGS, VOCABULARY, SyntheticLoa
 from bagpiper_jax import train as job
 from bagpiper_jax.models.config_json import load_model_config
 from bagpiper_jax.parallel import MeshConfig
+from bagpiper_jax.runs.heartbeat import WatchConfig
 from bagpiper_jax.training import checkpoints
 from bagpiper_jax.training.checkpoints import CheckpointError
 from bagpiper_jax.training.config import TrainConfig
-from bagpiper_jax.training.heartbeat import WatchConfig
 from bagpiper_jax.training.loop import UNIGRAM_BATCHES, train
 from bagpiper_jax.training.metrics import MetricWriter, Unigram
 

@@ -15,8 +15,8 @@ import pytest
 from training_helpers import CONFIG, MODEL
 
 from bagpiper_jax import parallel
+from bagpiper_jax.runs.faults import EXIT_TRY_AGAIN
 from bagpiper_jax.training.checkpoints import restore_parameters
-from bagpiper_jax.training.faults import EXIT_TRY_AGAIN
 from bagpiper_jax.training.state import abstract_parameters
 
 JOB = Path(__file__).with_name("training_job.py")
@@ -130,7 +130,7 @@ def test_a_process_ends_at_once_when_its_disk_stays_full(tmp_path):
 ENDING = """
 import atexit, sys
 from bagpiper_jax import configuration
-from bagpiper_jax.training import faults
+from bagpiper_jax.runs import faults
 atexit.register(print, "waits for the others", flush=True)
 faults.run(lambda: configuration.run_job(lambda: {end}))
 """

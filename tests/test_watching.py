@@ -8,11 +8,11 @@ import time
 import pytest
 from etils import epath
 
-from bagpiper_jax.training import faults, heartbeat
-from bagpiper_jax.training.faults import reported, set_aside
-from bagpiper_jax.training.heartbeat import Heartbeat, WatchConfig, compare
-from bagpiper_jax.training.ledger import Ledger
-from bagpiper_jax.training.outputs import Output
+from bagpiper_jax.runs import faults, heartbeat
+from bagpiper_jax.runs.faults import reported, set_aside
+from bagpiper_jax.runs.heartbeat import Heartbeat, WatchConfig, compare
+from bagpiper_jax.runs.ledger import Ledger
+from bagpiper_jax.runs.outputs import Output
 
 NOW = 1000.0
 

@@ -37,9 +37,9 @@ def main(output: str, *bindings: str) -> int:
     from bagpiper_jax import parallel
     from bagpiper_jax.parallel import MeshConfig
     from bagpiper_jax.pods.joining import join_pod
-    from bagpiper_jax.training import faults
-    from bagpiper_jax.training.heartbeat import WatchConfig
-    from bagpiper_jax.training.ledger import Ledger
+    from bagpiper_jax.runs import faults
+    from bagpiper_jax.runs.heartbeat import WatchConfig
+    from bagpiper_jax.runs.ledger import Ledger
     from bagpiper_jax.training.loop import train
 
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", force=True)
@@ -70,6 +70,6 @@ def main(output: str, *bindings: str) -> int:
 
 
 if __name__ == "__main__":
-    from bagpiper_jax.training import faults
+    from bagpiper_jax.runs import faults
 
     faults.run(lambda: main(*sys.argv[1:]))

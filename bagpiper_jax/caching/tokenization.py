@@ -27,7 +27,7 @@ from bagpiper_jax.data.audio_digest import audio_digest
 from bagpiper_jax.manifest import MANIFEST, Clip, read_manifest
 from bagpiper_jax.models.codec import functional
 from bagpiper_jax.models.codec.storage import NANO, fingerprint, load_codec
-from bagpiper_jax.training.progress import Progress
+from bagpiper_jax.runs.progress import Progress
 
 _log = logging.getLogger(__name__)
 

@@ -3,7 +3,7 @@
 import logging
 import time
 
-from bagpiper_jax.training.progress import terminal_bar
+from bagpiper_jax.runs.progress import terminal_bar
 
 _log = logging.getLogger(__name__)
 _SECONDS_BETWEEN_LINES = 10

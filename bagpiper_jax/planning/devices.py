@@ -4,7 +4,7 @@ import os
 
 import jax
 
-from bagpiper_jax.training.chips import Slice
+from bagpiper_jax.runs.chips import Slice
 
 _NO_MACHINE = {
     "TPU_SKIP_MDS_QUERY": "1",

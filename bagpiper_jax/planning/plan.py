@@ -17,7 +17,7 @@ from bagpiper_jax.planning.advice import advice
 from bagpiper_jax.planning.collectives import traffic
 from bagpiper_jax.planning.devices import PlanError, cpu_devices, slice_of, tpu_devices
 from bagpiper_jax.planning.roofline import loss_bytes, roofline, speed
-from bagpiper_jax.training.chips import CHIPS, Chip, Slice, find_slice
+from bagpiper_jax.runs.chips import CHIPS, Chip, Slice, find_slice
 from bagpiper_jax.training.config import TrainConfig
 from bagpiper_jax.training.flops import StepFlops, step_flops
 from bagpiper_jax.training.step import compile_step, make_train_step

@@ -7,7 +7,7 @@ from jax.sharding import Mesh
 
 from bagpiper_jax import parallel
 from bagpiper_jax.planning.collectives import Traffic
-from bagpiper_jax.training.chips import Chip
+from bagpiper_jax.runs.chips import Chip
 from bagpiper_jax.training.config import TrainConfig
 from bagpiper_jax.training.flops import StepFlops
 

@@ -20,8 +20,8 @@ import orbax.checkpoint as ocp
 from etils import epath
 
 from bagpiper_jax.parallel import parameter_path
+from bagpiper_jax.runs.guard import Guard
 from bagpiper_jax.training.freezing import Parameters
-from bagpiper_jax.training.guard import Guard
 from bagpiper_jax.training.state import TrainState, flatten, unflatten
 
 _log = logging.getLogger(__name__)

@@ -7,9 +7,9 @@ from bagpiper_jax.data.limits import MixtureLimits
 from bagpiper_jax.dialogue import RenderConfig
 from bagpiper_jax.models.configs import BagpiperConfig
 from bagpiper_jax.parallel import MeshConfig
+from bagpiper_jax.runs.guard import GuardConfig
+from bagpiper_jax.runs.heartbeat import WatchConfig
 from bagpiper_jax.training.freezing import STAGES
-from bagpiper_jax.training.guard import GuardConfig
-from bagpiper_jax.training.heartbeat import WatchConfig
 from bagpiper_jax.training.losses import LossConfig
 from bagpiper_jax.training.optimizer import OptimizerConfig
 

@@ -17,17 +17,17 @@ from jax.sharding import Mesh
 from bagpiper_jax import parallel
 from bagpiper_jax.data.batch import Batch
 from bagpiper_jax.models.config_json import save_model_config
-from bagpiper_jax.training import faults, provenance
+from bagpiper_jax.runs import faults, provenance
+from bagpiper_jax.runs.heartbeat import Heartbeat
+from bagpiper_jax.runs.ledger import Ledger
+from bagpiper_jax.runs.outputs import Output
+from bagpiper_jax.runs.profiling import Profile
+from bagpiper_jax.runs.progress import Progress
 from bagpiper_jax.training.checkpoints import Checkpoints
 from bagpiper_jax.training.config import TrainConfig
 from bagpiper_jax.training.flops import step_flops
-from bagpiper_jax.training.heartbeat import Heartbeat
-from bagpiper_jax.training.ledger import Ledger
 from bagpiper_jax.training.losses import LossSums
 from bagpiper_jax.training.metrics import MetricWriter, Unigram, loss_scalars
-from bagpiper_jax.training.outputs import Output
-from bagpiper_jax.training.profiling import Profile
-from bagpiper_jax.training.progress import Progress
 from bagpiper_jax.training.report import Report
 from bagpiper_jax.training.skips import SkipReport
 from bagpiper_jax.training.state import TrainState, abstract_state, create_state

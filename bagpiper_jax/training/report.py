@@ -4,11 +4,11 @@ from pathlib import Path
 
 import jax
 
-from bagpiper_jax.training.chips import chip_of
+from bagpiper_jax.runs.chips import chip_of
+from bagpiper_jax.runs.ledger import Ledger
+from bagpiper_jax.runs.progress import Progress
 from bagpiper_jax.training.config import TrainConfig
-from bagpiper_jax.training.ledger import Ledger
 from bagpiper_jax.training.metrics import MetricWriter, loss_scalars, write_summary
-from bagpiper_jax.training.progress import Progress
 from bagpiper_jax.training.step import StepMetrics
 
 BUSY = ("step", "data")

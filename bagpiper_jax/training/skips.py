@@ -5,8 +5,8 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
-from bagpiper_jax.training.faults import TrainingError
-from bagpiper_jax.training.guard import GuardConfig
+from bagpiper_jax.runs.faults import TrainingError
+from bagpiper_jax.runs.guard import GuardConfig
 from bagpiper_jax.training.step import StepMetrics
 
 _log = logging.getLogger(__name__)

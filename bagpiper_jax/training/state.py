@@ -13,10 +13,10 @@ from jax.sharding import Mesh
 from bagpiper_jax import parallel
 from bagpiper_jax.models.bagpiper import Bagpiper
 from bagpiper_jax.models.configs import BagpiperConfig
+from bagpiper_jax.runs.guard import Guard
 from bagpiper_jax.training import freezing
 from bagpiper_jax.training.config import TrainConfig
 from bagpiper_jax.training.freezing import EMBEDDING, Parameters
-from bagpiper_jax.training.guard import Guard
 from bagpiper_jax.training.optimizer import make_optimizer
 
 TABLES = (EMBEDDING, "lm_head")

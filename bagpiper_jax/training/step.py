@@ -17,10 +17,10 @@ from jax.sharding import PartitionSpec as P
 from bagpiper_jax import parallel
 from bagpiper_jax.data.batch import Batch, BatchShape
 from bagpiper_jax.data.records import DIRECTIONS
+from bagpiper_jax.runs.guard import Guard, judge, keep_unless
 from bagpiper_jax.training import freezing, history
 from bagpiper_jax.training.config import TrainConfig
 from bagpiper_jax.training.freezing import EMBEDDING, Parameters
-from bagpiper_jax.training.guard import Guard, judge, keep_unless
 from bagpiper_jax.training.losses import LossSums, loss_sums
 from bagpiper_jax.training.optimizer import learning_rate, make_optimizer
 from bagpiper_jax.training.state import TrainState, abstract_state, model_definition, unflatten

@@ -14,7 +14,7 @@ from typing import NoReturn
 import jax
 from etils import epath
 
-from bagpiper_jax.training.ledger import Ledger
+from bagpiper_jax.runs.ledger import Ledger
 
 _log = logging.getLogger(__name__)
 

@@ -15,9 +15,9 @@ import time
 
 from etils import epath
 
-from bagpiper_jax.training.faults import EXIT_TRY_AGAIN, TrainingError, process_name, write_crash
-from bagpiper_jax.training.ledger import Ledger
-from bagpiper_jax.training.outputs import Output
+from bagpiper_jax.runs.faults import EXIT_TRY_AGAIN, TrainingError, process_name, write_crash
+from bagpiper_jax.runs.ledger import Ledger
+from bagpiper_jax.runs.outputs import Output
 
 _log = logging.getLogger(__name__)
 

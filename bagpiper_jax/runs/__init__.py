@@ -1,0 +1,1 @@
+"""What a run needs around its step: guard, ledger, heartbeat, faults, outputs, provenance, profiling."""
