@@ -3,10 +3,10 @@
 import sys
 
 from bagpiper_jax import configuration
+from bagpiper_jax.encoders.codec import TrainCodecConfig, train_codec
+from bagpiper_jax.encoders.snapshot import SnapshotError
+from bagpiper_jax.encoders.waveforms import CorpusAudioError
 from bagpiper_jax.manifest import ManifestError
-from bagpiper_jax.training.codec import TrainCodecConfig, train_codec
-from bagpiper_jax.training.snapshot import SnapshotError
-from bagpiper_jax.training.waveforms import CorpusAudioError
 
 
 def main(argv=None):

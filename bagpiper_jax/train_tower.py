@@ -8,13 +8,13 @@ import jax
 import numpy as np
 
 from bagpiper_jax import configuration
+from bagpiper_jax.encoders.snapshot import SnapshotError
+from bagpiper_jax.encoders.tower import TrainTowerConfig, train_tower
+from bagpiper_jax.encoders.waveforms import CorpusAudioError
 from bagpiper_jax.interop import tower
 from bagpiper_jax.interop.names import to_theirs
 from bagpiper_jax.manifest import ManifestError
 from bagpiper_jax.models.codec.storage import CodecFileError
-from bagpiper_jax.training.snapshot import SnapshotError
-from bagpiper_jax.training.tower import TrainTowerConfig, train_tower
-from bagpiper_jax.training.waveforms import CorpusAudioError
 
 FILE = "tower.safetensors"
 

@@ -10,14 +10,14 @@ import pytest
 from encoder_helpers import job, metrics, whole_and_killed, write_corpus
 
 from bagpiper_jax import train_codec
+from bagpiper_jax.encoders import codebooks, codec_losses, codec_report
+from bagpiper_jax.encoders.codebooks import CodebookConfig
+from bagpiper_jax.encoders.codec_data import crops
+from bagpiper_jax.encoders.codec_report import HeldOutClip
+from bagpiper_jax.encoders.tags import Tags
+from bagpiper_jax.encoders.waveforms import CorpusAudioError, Waveforms, prefetched
 from bagpiper_jax.manifest import Clip, write_manifest
 from bagpiper_jax.models.codec import functional, storage
-from bagpiper_jax.training import codebooks, codec_losses, codec_report
-from bagpiper_jax.training.codebooks import CodebookConfig
-from bagpiper_jax.training.codec_data import crops
-from bagpiper_jax.training.codec_report import HeldOutClip
-from bagpiper_jax.training.tags import Tags
-from bagpiper_jax.training.waveforms import CorpusAudioError, Waveforms, prefetched
 from tests.test_codec import HOP, TINY, noise
 
 

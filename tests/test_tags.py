@@ -3,8 +3,8 @@
 import numpy as np
 
 from bagpiper_jax.captions import Acoustics, AudioAnnotation, Music, SoundEvent, Speaker, Turn
+from bagpiper_jax.encoders.tags import Tags
 from bagpiper_jax.manifest import Clip
-from bagpiper_jax.training.tags import Tags
 
 ANNOTATION = AudioAnnotation(
     duration=4.0,

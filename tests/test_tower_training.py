@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from encoder_helpers import ANNOTATION, metrics, whole_and_killed, write_corpus
 
+from bagpiper_jax.encoders import tower, tower_data
+from bagpiper_jax.encoders.tags import Tags
+from bagpiper_jax.encoders.waveforms import Waveforms
 from bagpiper_jax.manifest import Clip
 from bagpiper_jax.models.configs import AudioTowerConfig
-from bagpiper_jax.training import tower, tower_data
-from bagpiper_jax.training.tags import Tags
-from bagpiper_jax.training.waveforms import Waveforms
 
 TINY_RUN = """
 AudioTowerConfig.layers = 1

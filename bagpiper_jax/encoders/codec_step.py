@@ -8,12 +8,12 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
+from bagpiper_jax.encoders import tagger
+from bagpiper_jax.encoders.codebooks import CodebookConfig, quantize
+from bagpiper_jax.encoders.codec_data import Crops
+from bagpiper_jax.encoders.codec_losses import spectral_losses
 from bagpiper_jax.models.codec import functional
 from bagpiper_jax.models.configs import CodecConfig
-from bagpiper_jax.training import tagger
-from bagpiper_jax.training.codebooks import CodebookConfig, quantize
-from bagpiper_jax.training.codec_data import Crops
-from bagpiper_jax.training.codec_losses import spectral_losses
 
 
 @dataclasses.dataclass(frozen=True)

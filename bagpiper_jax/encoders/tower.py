@@ -17,15 +17,15 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Float
 
+from bagpiper_jax.encoders import encoder_loop, snapshot, tagger, tower_data
+from bagpiper_jax.encoders.codec_report import reconstruct
+from bagpiper_jax.encoders.tags import Tags
+from bagpiper_jax.encoders.tower_data import TaggedClips
+from bagpiper_jax.encoders.waveforms import Waveforms
 from bagpiper_jax.models.audio_tower import AudioTower
 from bagpiper_jax.models.codec.storage import load_codec
 from bagpiper_jax.models.configs import AudioTowerConfig, BagpiperConfig
-from bagpiper_jax.training import encoder_loop, snapshot, tagger, tower_data
-from bagpiper_jax.training.codec_report import reconstruct
 from bagpiper_jax.training.state import flatten, unflatten
-from bagpiper_jax.training.tags import Tags
-from bagpiper_jax.training.tower_data import TaggedClips
-from bagpiper_jax.training.waveforms import Waveforms
 
 _log = logging.getLogger(__name__)
 

@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import Bool, Float32
 
 from bagpiper_jax import audio
-from bagpiper_jax.training.tags import Tags
-from bagpiper_jax.training.waveforms import Waveforms
+from bagpiper_jax.encoders.tags import Tags
+from bagpiper_jax.encoders.waveforms import Waveforms
 
 
 @jax.tree_util.register_dataclass

@@ -13,10 +13,10 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import PyTree
 
+from bagpiper_jax.encoders import snapshot
+from bagpiper_jax.encoders.waveforms import prefetched
 from bagpiper_jax.runs.progress import Progress
-from bagpiper_jax.training import snapshot
 from bagpiper_jax.training.metrics import MetricWriter
-from bagpiper_jax.training.waveforms import prefetched
 
 _Report = TypeVar("_Report")
 

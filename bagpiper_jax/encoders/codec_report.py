@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from bagpiper_jax.encoders.codec_losses import mel_distance
 from bagpiper_jax.manifest import Clip
 from bagpiper_jax.models.codec import functional
 from bagpiper_jax.models.configs import CodecConfig
-from bagpiper_jax.training.codec_losses import mel_distance
 
 _log = logging.getLogger(__name__)
 

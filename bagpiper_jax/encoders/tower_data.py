@@ -8,9 +8,9 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int32
 
 from bagpiper_jax.audio import CHUNK_FRAMES, CHUNK_TOKENS, HOP, SAMPLE_RATE, log_mel, tower_tokens
+from bagpiper_jax.encoders.tags import Tags
+from bagpiper_jax.encoders.waveforms import Waveforms
 from bagpiper_jax.manifest import Clip
-from bagpiper_jax.training.tags import Tags
-from bagpiper_jax.training.waveforms import Waveforms
 
 _TOKEN_SECONDS = 8 * HOP / SAMPLE_RATE  # a token is centred on every eighth mel frame of its chunk
 _GAIN_DECIBELS = 2.0  # less than half of what tells loud from medium

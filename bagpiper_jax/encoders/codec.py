@@ -10,19 +10,19 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from bagpiper_jax.models.codec.storage import save_codec
-from bagpiper_jax.models.configs import CodecConfig
-from bagpiper_jax.training import codec_report, encoder_loop, snapshot
-from bagpiper_jax.training.codec_data import Crops, crops
-from bagpiper_jax.training.codec_step import (
+from bagpiper_jax.encoders import codec_report, encoder_loop, snapshot
+from bagpiper_jax.encoders.codec_data import Crops, crops
+from bagpiper_jax.encoders.codec_step import (
     CodecOptimizerConfig,
     CodecState,
     initial_state,
     semantic_step,
     train_step,
 )
-from bagpiper_jax.training.tags import Tags
-from bagpiper_jax.training.waveforms import Waveforms
+from bagpiper_jax.encoders.tags import Tags
+from bagpiper_jax.encoders.waveforms import Waveforms
+from bagpiper_jax.models.codec.storage import save_codec
+from bagpiper_jax.models.configs import CodecConfig
 
 _log = logging.getLogger(__name__)
 

@@ -1,0 +1,1 @@
+"""Training a codec or an audio tower from scratch."""
