@@ -14,11 +14,11 @@ from pathlib import Path
 import jax
 
 from bagpiper_jax import configuration
-from bagpiper_jax.planning.devices import PlanError
-from bagpiper_jax.planning.mixture import check_mixture
-from bagpiper_jax.planning.plan import PlanConfig, plan, target, wanted_slice
-from bagpiper_jax.planning.search import search
-from bagpiper_jax.planning.table import search_table, table
+from bagpiper_jax.sizing.devices import PlanError
+from bagpiper_jax.sizing.mixture import check_mixture
+from bagpiper_jax.sizing.plan import PlanConfig, plan, target, wanted_slice
+from bagpiper_jax.sizing.search import search
+from bagpiper_jax.sizing.table import search_table, table
 
 EXIT_DOES_NOT_FIT = 3
 EXIT_VIOLATED = 4

@@ -7,7 +7,7 @@ import pytest
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from bagpiper_jax.planning.collectives import traffic
+from bagpiper_jax.sizing.collectives import traffic
 
 MODULE = """HloModule m, entry_computation_layout={()->f32[]}
 

@@ -7,12 +7,12 @@ import pytest
 from bagpiper_jax.data.batch import BatchShape
 from bagpiper_jax.models.configs import BagpiperConfig
 from bagpiper_jax.parallel import MeshConfig
-from bagpiper_jax.planning import search as room
-from bagpiper_jax.planning.devices import cpu_devices
-from bagpiper_jax.planning.plan import Target
-from bagpiper_jax.planning.search import candidates, describe, ranked, search
-from bagpiper_jax.planning.table import search_table
 from bagpiper_jax.runs.chips import find_slice
+from bagpiper_jax.sizing import search as room
+from bagpiper_jax.sizing.devices import cpu_devices
+from bagpiper_jax.sizing.plan import Target
+from bagpiper_jax.sizing.search import candidates, describe, ranked, search
+from bagpiper_jax.sizing.table import search_table
 from bagpiper_jax.training.config import TrainConfig
 
 V5P = Target(cpu_devices(8), find_slice("v5p:2x2x2"))

@@ -10,7 +10,7 @@ from training_helpers import CONFIG, MODEL, make_batch, with_
 
 from bagpiper_jax import parallel
 from bagpiper_jax.parallel import MeshConfig
-from bagpiper_jax.planning.collectives import KINDS
+from bagpiper_jax.sizing.collectives import KINDS
 from bagpiper_jax.training.state import TABLES, abstract_state, create_state, initial_parameters
 from bagpiper_jax.training.step import compile_step, make_train_step
 

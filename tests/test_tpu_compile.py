@@ -14,9 +14,9 @@ from bagpiper_jax.data.batch import BatchShape
 from bagpiper_jax.models.configs import AudioTowerConfig, BagpiperConfig, DecoderConfig
 from bagpiper_jax.models.splash import splash
 from bagpiper_jax.parallel import MeshConfig
-from bagpiper_jax.planning.collectives import traffic
-from bagpiper_jax.planning.devices import slice_of, tpu_devices
 from bagpiper_jax.runs.chips import SLICES, find_slice
+from bagpiper_jax.sizing.collectives import traffic
+from bagpiper_jax.sizing.devices import slice_of, tpu_devices
 from bagpiper_jax.training.config import TrainConfig
 from bagpiper_jax.training.losses import LossConfig
 from bagpiper_jax.training.step import compile_step, make_train_step

@@ -12,12 +12,12 @@ import jax
 from jax.sharding import Mesh
 
 from bagpiper_jax import parallel
-from bagpiper_jax.planning import memory
-from bagpiper_jax.planning.advice import advice
-from bagpiper_jax.planning.collectives import traffic
-from bagpiper_jax.planning.devices import PlanError, cpu_devices, slice_of, tpu_devices
-from bagpiper_jax.planning.roofline import loss_bytes, roofline, speed
 from bagpiper_jax.runs.chips import CHIPS, Chip, Slice, find_slice
+from bagpiper_jax.sizing import memory
+from bagpiper_jax.sizing.advice import advice
+from bagpiper_jax.sizing.collectives import traffic
+from bagpiper_jax.sizing.devices import PlanError, cpu_devices, slice_of, tpu_devices
+from bagpiper_jax.sizing.roofline import loss_bytes, roofline, speed
 from bagpiper_jax.training.config import TrainConfig
 from bagpiper_jax.training.flops import StepFlops, step_flops
 from bagpiper_jax.training.step import compile_step, make_train_step

@@ -6,8 +6,8 @@ from typing import Any
 from jax.sharding import Mesh
 
 from bagpiper_jax import parallel
-from bagpiper_jax.planning.collectives import Traffic
 from bagpiper_jax.runs.chips import Chip
+from bagpiper_jax.sizing.collectives import Traffic
 from bagpiper_jax.training.config import TrainConfig
 from bagpiper_jax.training.flops import StepFlops
 
