@@ -10,7 +10,8 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from bagpiper_jax.encoders import codec_report, encoder_loop, snapshot
+from bagpiper_jax.encoders import codec_report, snapshot
+from bagpiper_jax.encoders import loop as encoder_loop
 from bagpiper_jax.encoders.codec_data import Crops, crops
 from bagpiper_jax.encoders.codec_step import (
     CodecOptimizerConfig,

@@ -17,7 +17,8 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Float
 
-from bagpiper_jax.encoders import encoder_loop, snapshot, tagger, tower_data
+from bagpiper_jax.encoders import loop as encoder_loop
+from bagpiper_jax.encoders import snapshot, tagger, tower_data
 from bagpiper_jax.encoders.codec_report import reconstruct
 from bagpiper_jax.encoders.tags import Tags
 from bagpiper_jax.encoders.tower_data import TaggedClips
