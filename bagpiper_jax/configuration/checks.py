@@ -6,7 +6,7 @@ import types
 import typing
 from collections.abc import Iterator, Mapping
 
-from bagpiper_jax.gin_bindings import Binding, Reference
+from bagpiper_jax.configuration.bindings import Binding, Reference
 
 Classes = Mapping[str, type]
 

@@ -15,7 +15,7 @@ import tokenize
 import typing
 
 import gin
-from bagpiper_jax import gin_bindings, gin_checks
+from bagpiper_jax.configuration import bindings, checks
 
 
 class ConfigurationError(ValueError):
@@ -65,17 +65,17 @@ def run_job(main):
     sys.exit(EXIT_FAULT)
 
 
-def build(root: type, files: list[str], bindings: list[str] = ()):
+def build(root: type, files: list[str], flags: list[str] = ()):
     """Builds `root` from gin files and `Name.field=value` bindings. Raises ConfigurationError."""
     classes = _reachable(root)
     gin.clear_config(clear_constants=True)
     for name, cls in classes.items():
         _register(name, cls)
-    quoted = [_quote(binding, classes) for binding in bindings]
-    found, faults = gin_bindings.read(files, quoted)
-    _raise_if(faults + gin_checks.faults(root, found, classes, is_whole=not faults))
+    quoted = [_quote(binding, classes) for binding in flags]
+    found, faults = bindings.read(files, quoted)
+    _raise_if(faults + checks.faults(root, found, classes, is_whole=not faults))
     # One text with every include in place: gin's own search for files logs an error for each path it tries.
-    gin.parse_config("\n".join([*(gin_bindings.inlined(file) for file in files), *quoted]))
+    gin.parse_config("\n".join([*(bindings.inlined(file) for file in files), *quoted]))
     try:
         return _registered[root]()
     except (TypeError, ValueError) as error:
@@ -96,13 +96,13 @@ def _parse_flags(root: type, argv: list[str], description: str | None) -> tuple[
     )
     parser.add_argument("--gin_file", action="append", default=[], help="a gin file; repeatable, later wins")
     known, rest = parser.parse_known_args(argv)
-    bindings, strangers = [], []
+    bound, strangers = [], []
     for flag in rest:
         is_binding = flag.startswith("--gin.") and "=" in flag
-        (bindings if is_binding else strangers).append(flag.removeprefix("--gin.") if is_binding else flag)
+        (bound if is_binding else strangers).append(flag.removeprefix("--gin.") if is_binding else flag)
     if strangers:
         raise ConfigurationError(f"unknown flags: {' '.join(strangers)}; a binding is --gin.Name.field=value")
-    return known.gin_file, bindings
+    return known.gin_file, bound
 
 
 _registered: dict[type, typing.Any] = {}
@@ -122,7 +122,7 @@ def _reachable(root: type) -> dict[str, type]:
             continue
         found[cls.__name__] = cls
         for annotation in typing.get_type_hints(cls).values():
-            waiting += [t for t in gin_checks.leaves(annotation) if dataclasses.is_dataclass(t)]
+            waiting += [t for t in checks.leaves(annotation) if dataclasses.is_dataclass(t)]
     return found
 
 
@@ -130,7 +130,7 @@ def _quote(binding: str, classes: dict[str, type]) -> str:
     """Lets `--gin.X.path=some/file` stand for a string, as a shell user expects."""
     target, _, value = binding.partition("=")
     try:
-        gin_bindings.parse_value(value)
+        bindings.parse_value(value)
     except (SyntaxError, ValueError, tokenize.TokenError):
         return f"{target} = {value!r}"
     name, _, field = target.rpartition("/")[2].rpartition(".")
