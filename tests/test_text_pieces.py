@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from test_text import CAPTIONS
 
 from bagpiper_jax.text import JsonTokenizer, learn_bpe
-from bagpiper_jax.text_pieces import PieceEncoder, cuts_at_spaces
+from bagpiper_jax.text.pieces import PieceEncoder, cuts_at_spaces
 
 # What rules of tokenizers are about: letters, digits, marks, blanks of all kinds, line ends, added tokens.
 PARTS = [
@@ -68,7 +68,7 @@ def test_what_may_merge_across_words_is_encoded_whole(tokenizer):
 
 
 def test_only_so_many_pieces_are_kept(monkeypatch):
-    from bagpiper_jax import text_pieces
+    from bagpiper_jax.text import pieces as text_pieces
 
     asked = []
     monkeypatch.setattr(text_pieces, "_MOST", 3)

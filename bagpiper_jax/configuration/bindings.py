@@ -10,7 +10,7 @@ from typing import Any
 
 from gin import config_parser
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+REPOSITORY = Path(__file__).resolve().parents[2]
 FLAG = "flag --gin."
 
 

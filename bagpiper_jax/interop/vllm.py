@@ -5,10 +5,11 @@ import os
 from pathlib import Path
 
 from bagpiper_jax import vocabulary as v
-from bagpiper_jax.interop import hub_config, hub_tokenizer
+from bagpiper_jax.interop import hub_config
 from bagpiper_jax.interop.names import InterchangeError
 from bagpiper_jax.models.configs import BagpiperConfig, CodecConfig
 from bagpiper_jax.text import JsonTokenizer
+from bagpiper_jax.text import hub as hub_tokenizer
 
 CODEC_TAG = "hf-audio/xcodec-hubert-general"
 """Where the fork fetches the codec; it does not read the one in the directory."""

@@ -9,14 +9,12 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from bagpiper_jax.text_pieces import PieceEncoder, cuts_at_spaces
+from bagpiper_jax.text import hub
+from bagpiper_jax.text.faults import TokenizerError
+from bagpiper_jax.text.pieces import PieceEncoder, cuts_at_spaces
 
 THINK_TOKENS = ("<think>", "</think>")
 """Kept whole by a learned BPE, since every reasoning text carries them (reference section 1.4)."""
-
-
-class TokenizerError(ValueError):
-    """A tokenizer that cannot be loaded; names the file and the remedy."""
 
 
 class TextTokenizer(Protocol):
@@ -57,15 +55,13 @@ class JsonTokenizer:
     @functools.cached_property
     def content(self) -> str:
         """JSON of the text tokenizer; ids of the whole model, as vLLM directories have them, are shifted back."""
-        from bagpiper_jax.interop import hub_tokenizer
-
         path = Path(self.path)
         content = path.read_text(encoding="utf-8")
-        if not hub_tokenizer.is_shifted(content):
+        if not hub.is_shifted(content):
             return content
-        config = path.with_name(hub_tokenizer.CONFIG)
+        config = path.with_name(hub.CONFIG)
         declared = json.loads(config.read_text(encoding="utf-8")) if config.is_file() else {}
-        return json.dumps(hub_tokenizer.restore(json.loads(content), declared), ensure_ascii=False)
+        return json.dumps(hub.restore(json.loads(content), declared), ensure_ascii=False)
 
     @functools.cached_property
     def _tokenizer(self) -> Any:

@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 
 from bagpiper_jax import vocabulary as v
-from bagpiper_jax.interop.names import InterchangeError
+from bagpiper_jax.text.faults import TokenizerError
 from bagpiper_jax.vocabulary import Vocabulary
 
 FILE, CONFIG = "tokenizer.json", "tokenizer_config.json"
@@ -27,7 +27,7 @@ def write(directory: Path, source: dict, vocabulary: Vocabulary, max_length: int
         max_length: tokens that the model takes.
 
     Raises:
-        InterchangeError: no BPE, or more text ids than the vocabulary has.
+        TokenizerError: no BPE, or more text ids than the vocabulary has.
     """
     shifted = shift(source, vocabulary)
     text = {t["content"]: t["id"] + v.NUM_SPECIALS for t in source.get("added_tokens", [])}
@@ -58,13 +58,13 @@ def shift(source: dict, vocabulary: Vocabulary) -> dict:
     Its `added_tokens` are empty, as the release's are: transformers takes them from tokenizer_config.json.
 
     Raises:
-        InterchangeError: no BPE, or more text ids than the vocabulary has.
+        TokenizerError: no BPE, or more text ids than the vocabulary has.
     """
     if source["model"].get("type") != "BPE":
-        raise InterchangeError(f"the tokenizer is a {source['model'].get('type')}, the export needs a BPE")
+        raise TokenizerError(f"the tokenizer is a {source['model'].get('type')}, the export needs a BPE")
     text = {**source["model"]["vocab"], **{t["content"]: t["id"] for t in source.get("added_tokens", [])}}
     if max(text.values()) >= vocabulary.text_size:
-        raise InterchangeError(
+        raise TokenizerError(
             f"the tokenizer has ids up to {max(text.values())}, Vocabulary.text_size is {vocabulary.text_size}"
         )
     shifted = {token: i + v.NUM_SPECIALS for token, i in text.items()}

@@ -1,0 +1,7 @@
+"""What can be wrong with a tokenizer."""
+
+from bagpiper_jax.errors import Explained
+
+
+class TokenizerError(Explained):
+    """A tokenizer that cannot be loaded or written; names the file and the remedy."""
