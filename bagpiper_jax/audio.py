@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32, Int16
 
+from bagpiper_jax.errors import Explained
+
 logger = logging.getLogger(__name__)
 
 SAMPLE_RATE = 16_000
@@ -42,7 +44,7 @@ _CONTAINERS = (
 )
 
 
-class AudioError(ValueError):
+class AudioError(Explained, ValueError):
     """Audio that cannot be used.
 
     Attributes:

@@ -15,6 +15,7 @@ from jaxtyping import Float32, Int32
 
 from bagpiper_jax import vocabulary as v
 from bagpiper_jax.audio import mel_frames, tower_tokens
+from bagpiper_jax.errors import Explained
 from bagpiper_jax.vocabulary import CODEC_CLASS_WEIGHT, Vocabulary
 
 ROLES = {"system": v.SYSTEM, "user": v.USER, "assistant": v.ASSISTANT}
@@ -22,7 +23,7 @@ MODALITIES = {"text": v.TEXT, "audio": v.AUDIO}
 _FRAME_TOKENS = 3  # role, modality and terminator around every content
 
 
-class DialogueError(ValueError):
+class DialogueError(Explained, ValueError):
     """A dialogue that cannot be rendered; the message says which message and why."""
 
 

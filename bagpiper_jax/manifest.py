@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from bagpiper_jax import strict
+from bagpiper_jax.errors import Explained
 
 DOMAINS = ("speech", "sound", "music", "mixed", "text")
 SPLITS = ("train", "validation", "test")
@@ -19,7 +20,7 @@ MANIFEST = "manifest.jsonl"
 REJECTS = "rejects.jsonl"
 
 
-class ManifestError(ValueError):
+class ManifestError(Explained, ValueError):
     """A manifest line that cannot be used; names file, line and remedy."""
 
 

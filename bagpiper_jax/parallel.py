@@ -19,6 +19,8 @@ from jax.experimental import mesh_utils
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from bagpiper_jax.errors import Explained
+
 logger = logging.getLogger(__name__)
 
 MESH_AXES = ("replica", "fsdp", "sequence", "tensor")
@@ -59,7 +61,7 @@ PARAMETER_AXES: tuple[tuple[str, tuple[str | None, ...]], ...] = (
 (`…/mu/decoder/norm`) are sharded as their parameters are. Missing trailing axes are not sharded."""
 
 
-class MeshError(ValueError):
+class MeshError(Explained, ValueError):
     """A mesh that does not fit the devices, the processes or the batch; the message says what to change."""
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from bagpiper_jax import files
 from bagpiper_jax.data import cache, records
 from bagpiper_jax.data.records import Record, RecordError
+from bagpiper_jax.errors import Explained
 
 _log = logging.getLogger(__name__)
 _WRITER = "group_size:1,uncompressed"
@@ -24,7 +25,7 @@ _MAX_CONSECUTIVE_ERRORS = 100
 _TEXT_SHOWN = 200  # text ids of a reject that are kept
 
 
-class ExportError(RuntimeError):
+class ExportError(Explained):
     """Caching cannot go on; the message says why and what to do."""
 
 

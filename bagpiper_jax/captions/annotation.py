@@ -7,12 +7,13 @@ import types
 import typing
 
 from bagpiper_jax import strict
+from bagpiper_jax.errors import Explained
 
 LEVELS = ("loud", "medium", "soft")
 _TOLERANCE = 0.05  # seconds that an event may end after its clip: codecs and resamplers shift ends
 
 
-class AnnotationError(ValueError):
+class AnnotationError(Explained, ValueError):
     """An annotation that contradicts itself or has an unknown or ill-typed field; the message names it."""
 
 

@@ -16,9 +16,10 @@ import typing
 
 import gin
 from bagpiper_jax.configuration import bindings, checks
+from bagpiper_jax.errors import Explained
 
 
-class ConfigurationError(ValueError):
+class ConfigurationError(Explained, ValueError):
     """One or more faults in gin files or flags; the message lists each with its place and a remedy."""
 
 

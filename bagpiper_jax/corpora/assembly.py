@@ -18,6 +18,7 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from bagpiper_jax import files
+from bagpiper_jax.errors import Explained
 from bagpiper_jax.manifest import MANIFEST, REJECTS, SPLITS, Clip, write_manifest
 
 SUMMARY = "corpus.json"
@@ -26,11 +27,11 @@ JOURNAL = "journal.jsonl"
 _log = logging.getLogger(__name__)
 
 
-class CorpusError(ValueError):
+class CorpusError(Explained, ValueError):
     """A corpus that cannot be built; the message says what was found and what to do."""
 
 
-class RecordError(ValueError):
+class RecordError(Explained, ValueError):
     """One record that cannot be used; becomes a `Reject`."""
 
     def __init__(self, reason: str, detail: str, remedy: str):

@@ -12,6 +12,7 @@ import numpy as np
 from bagpiper_jax.captions import AudioAnnotation, describe
 from bagpiper_jax.captions.lexicon import TEMPO_WORDS, listing, number_word, quoted, tempo_word
 from bagpiper_jax.captions.prose import kind, noun_phrase
+from bagpiper_jax.errors import Explained
 from bagpiper_jax.manifest import Clip
 
 CAPTION_LEAD = "Caption of the audio: "
@@ -24,7 +25,7 @@ REQUEST_STYLES = ("realistic", "imaginary")
 DialogueJson = list[list[str]]
 
 
-class QuestionError(ValueError):
+class QuestionError(Explained, ValueError):
     """A clip from which no dialogue can be made; names the clip and what it lacks."""
 
 

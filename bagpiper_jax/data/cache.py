@@ -23,6 +23,7 @@ import numpy as np
 from bagpiper_jax import files, strict
 from bagpiper_jax.data import records
 from bagpiper_jax.data.records import Record, RecordError
+from bagpiper_jax.errors import Explained
 
 FORMAT = 3
 FAMILIES = ("core", "audio")
@@ -33,7 +34,7 @@ VARIANT_COLUMNS = ("variant_length", "variant_chunks")
 _HASHED_INDEX = 64 << 20  # bytes of a column that a run may take the time to hash before it starts
 
 
-class CacheError(ValueError):
+class CacheError(Explained, ValueError):
     """A cache that cannot be served; names the file and the remedy."""
 
 

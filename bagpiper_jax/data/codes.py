@@ -16,12 +16,13 @@ import numpy as np
 from jaxtyping import UInt16
 
 from bagpiper_jax import files
+from bagpiper_jax.errors import Explained
 
 MANIFEST = "manifest.json"
 REJECTS = "rejects.jsonl"
 
 
-class CodeStoreError(ValueError):
+class CodeStoreError(Explained, ValueError):
     """A code store that is missing, unfinished, damaged or another codec's; names the path and the remedy."""
 
 

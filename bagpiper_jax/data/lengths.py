@@ -7,11 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Int, Int64
 
+from bagpiper_jax.errors import Explained
+
 _log = logging.getLogger(__name__)
 _BLOCK = 1 << 22  # records looked at together, so that scanning a large index needs little memory
 
 
-class PlanError(ValueError):
+class PlanError(Explained, ValueError):
     """A plan that cannot be made; says which task and what to change."""
 
 

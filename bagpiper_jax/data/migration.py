@@ -12,12 +12,13 @@ from collections.abc import Sequence
 from bagpiper_jax.data.lengths import usable_records
 from bagpiper_jax.data.mixture import Mixture
 from bagpiper_jax.data.planner import Plan, Planned
+from bagpiper_jax.errors import Explained
 
 MIGRATABLE = ("mixture", "caches", "rates", "window")
 """What a run may change between two windows. Of all else some rows of the window would be made anew, differently."""
 
 
-class ResumeError(ValueError):
+class ResumeError(Explained, ValueError):
     """The data of a checkpoint and of this run differ; the message names what."""
 
 

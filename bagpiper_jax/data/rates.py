@@ -16,10 +16,12 @@ import fnmatch
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
+from bagpiper_jax.errors import Explained
+
 RATE_UNITS = ("examples", "tokens")
 
 
-class RateError(ValueError):
+class RateError(Explained, ValueError):
     """Rates that cannot be computed; the message says which setting and what to change."""
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from bagpiper_jax import dialogue
 from bagpiper_jax.audio import CHUNK_FRAMES, FFT_SIZE, AudioError, decode_flac, mel_frames
 from bagpiper_jax.dialogue import EncodedMessage
+from bagpiper_jax.errors import Explained
 
 DIRECTIONS = ("caption_to_audio", "audio_to_caption", "text_only", "understanding", "generation")
 
@@ -32,7 +33,7 @@ _MAGIC, _MAGIC_OF_VARIANTS = b"BPR1", b"BPR2"  # the second has one column more,
 _HEADER = struct.Struct("<4sHHIIH")  # magic; bytes of the id; messages; text ids; codec frames; streams
 
 
-class RecordError(ValueError):
+class RecordError(Explained, ValueError):
     """A record that cannot be used. `reason` is the short name it is counted under."""
 
     def __init__(self, reason: str, detail: str = ""):

@@ -13,12 +13,17 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import PyTree
 
+from bagpiper_jax.errors import Explained
 from bagpiper_jax.encoders import snapshot
 from bagpiper_jax.encoders.waveforms import prefetched
 from bagpiper_jax.runs.progress import Progress
 from bagpiper_jax.training.metrics import MetricWriter
 
 _Report = TypeVar("_Report")
+
+
+class DivergedError(Explained):
+    """A loss that is no number any more; the message names the step and the remedy."""
 
 
 class EncoderRun(Protocol):
@@ -53,7 +58,7 @@ def train(
         scalars: the numbers of a report that go to the metrics.
 
     Raises:
-        FloatingPointError: the loss is not finite.
+        DivergedError: the loss is not finite.
         SnapshotError: the snapshot is damaged, or another run's.
     """
     output = Path(config.output)
@@ -101,7 +106,7 @@ class _LateMetrics:
         self._kept = None
         numbers = {name: float(value) for name, value in metrics.items()}
         if not np.isfinite(numbers["loss"]):
-            raise FloatingPointError(f"the loss is {numbers['loss']} at step {step}; lower the learning rate")
+            raise DivergedError(f"the loss is {numbers['loss']} at step {step}; lower the learning rate")
         self._writer.write(step, numbers)
         self._progress.report(step, numbers)
 

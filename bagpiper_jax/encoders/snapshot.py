@@ -11,10 +11,12 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
+from bagpiper_jax.errors import Explained
+
 FILE = "checkpoint.safetensors"
 
 
-class SnapshotError(ValueError):
+class SnapshotError(Explained, ValueError):
     """A snapshot that this run cannot continue from; names the file and the remedy."""
 
 

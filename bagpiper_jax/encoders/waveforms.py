@@ -11,12 +11,13 @@ import numpy as np
 from jaxtyping import Float32
 
 from bagpiper_jax import audio
+from bagpiper_jax.errors import Explained
 from bagpiper_jax.manifest import Clip, read_manifest
 
 _log = logging.getLogger(__name__)
 
 
-class CorpusAudioError(ValueError):
+class CorpusAudioError(Explained, ValueError):
     """A corpus without audio that this training can use; names the corpus and the remedy."""
 
 

@@ -13,12 +13,13 @@ from bagpiper_jax import audio
 from bagpiper_jax.audio import AudioError
 from bagpiper_jax.captions import AudioAnnotation, ParsedCaption, parse_caption
 from bagpiper_jax.captions.parsing import facts
+from bagpiper_jax.errors import Explained
 from bagpiper_jax.manifest import Clip, read_manifest
 
 _log = logging.getLogger(__name__)
 
 
-class EvaluationError(ValueError):
+class EvaluationError(Explained, ValueError):
     """A corpus or run that cannot be evaluated; the message names the remedy."""
 
 

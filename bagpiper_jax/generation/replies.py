@@ -11,6 +11,7 @@ from flax import nnx
 from jaxtyping import Float32
 
 from bagpiper_jax.dialogue import EncodedMessage, render_prompt
+from bagpiper_jax.errors import Explained
 from bagpiper_jax.generation.loop import LoopConfig, Segment, generate
 from bagpiper_jax.models.bagpiper import Bagpiper
 from bagpiper_jax.models.codec import functional
@@ -29,7 +30,7 @@ Message = tuple[str, str, str | np.ndarray]
 """Role, modality, and the text or the 16 kHz waveform."""
 
 
-class GeneratorError(ValueError):
+class GeneratorError(Explained, ValueError):
     """A model that cannot generate what is asked; the message names the remedy."""
 
 

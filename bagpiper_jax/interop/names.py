@@ -13,11 +13,13 @@ from typing import Protocol
 
 import numpy as np
 
+from bagpiper_jax.errors import Explained
+
 Shapes = Mapping[str, tuple[int, ...]]
 Row = tuple[str, str, str]
 
 
-class InterchangeError(ValueError):
+class InterchangeError(Explained, ValueError):
     """Tensors that are missing, unknown or misshapen, each by name."""
 
 

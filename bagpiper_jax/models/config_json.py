@@ -10,12 +10,13 @@ from pathlib import Path
 from etils import epath
 
 from bagpiper_jax import files
+from bagpiper_jax.errors import Explained
 from bagpiper_jax.models.configs import BagpiperConfig
 
 FILE = "config.json"
 
 
-class ModelConfigError(ValueError):
+class ModelConfigError(Explained, ValueError):
     """A stored configuration that is missing or doesn't fit this version; names the file and the remedy."""
 
 

@@ -9,11 +9,13 @@ import time
 from collections.abc import Mapping
 from typing import Protocol
 
+from bagpiper_jax.errors import Explained
+
 _LONGEST_LINE = 65536
 _FIELDS = {True: {"fault", "missing"}, False: {"process", "count", "host", "pid", "versions"}}
 
 
-class PodError(RuntimeError):
+class PodError(Explained):
     """The pod cannot be assembled; the message names the processes at fault."""
 
 

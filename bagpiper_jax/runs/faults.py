@@ -14,6 +14,7 @@ from typing import NoReturn
 import jax
 from etils import epath
 
+from bagpiper_jax.errors import Explained
 from bagpiper_jax.runs.ledger import Ledger
 
 _log = logging.getLogger(__name__)
@@ -22,7 +23,7 @@ FILE = "crash.txt"
 EXIT_TRY_AGAIN = 75  # EX_TEMPFAIL: the same command continues
 
 
-class TrainingError(RuntimeError):
+class TrainingError(Explained):
     """Training cannot go on; the message says at which step and why."""
 
 

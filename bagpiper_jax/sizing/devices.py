@@ -4,6 +4,7 @@ import os
 
 import jax
 
+from bagpiper_jax.errors import Explained
 from bagpiper_jax.runs.chips import Slice
 
 _NO_MACHINE = {
@@ -15,7 +16,7 @@ _NO_MACHINE = {
 for, whatever is said here."""
 
 
-class PlanError(RuntimeError):
+class PlanError(Explained):
     """A plan that cannot be made here; says why and what to do."""
 
 

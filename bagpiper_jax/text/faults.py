@@ -3,5 +3,5 @@
 from bagpiper_jax.errors import Explained
 
 
-class TokenizerError(Explained):
+class TokenizerError(Explained, ValueError):
     """A tokenizer that cannot be loaded or written; names the file and the remedy."""

@@ -19,6 +19,7 @@ import jax
 import orbax.checkpoint as ocp
 from etils import epath
 
+from bagpiper_jax.errors import Explained
 from bagpiper_jax.parallel import parameter_path
 from bagpiper_jax.runs.guard import Guard
 from bagpiper_jax.training.freezing import Parameters
@@ -33,7 +34,7 @@ _DAMAGED = (
 )
 
 
-class CheckpointError(RuntimeError):
+class CheckpointError(Explained):
     """A checkpoint that cannot be written or does not fit; the message names directory and remedy."""
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bagpiper_jax.errors import Explained
 from bagpiper_jax.models.codec.functional import Parameters, check
 from bagpiper_jax.models.config_json import from_dict
 from bagpiper_jax.models.configs import CodecConfig
@@ -26,7 +27,7 @@ _RUNNING_MEANS = ("quantizer.cluster_size", "quantizer.embed_avg", "quantizer.in
 """Codebook statistics that only training reads; a file of a finished codec may leave them out."""
 
 
-class CodecFileError(ValueError):
+class CodecFileError(Explained, ValueError):
     """A file that is no codec of ours; names the file and the fault."""
 
 
