@@ -23,7 +23,7 @@ def run(output: Path, flags: list[str], processes: int, stop_at: int = 0) -> int
     """The exit code of a pod, which gets SIGTERM when it logs step `stop_at`."""
     pod = subprocess.Popen(
         [sys.executable, str(POD), f"--processes={processes}", f"--devices_per_process={DEVICES // processes}", "--",
-         sys.executable, "-m", "bagpiper_jax.train", *flags, f"--gin.TrainConfig.output='{output}'",
+         sys.executable, "-m", "bagpiper_jax", "train", *flags, f"--gin.TrainConfig.output='{output}'",
          "--gin.TrainConfig.log_every=1"],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip

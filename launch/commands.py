@@ -30,7 +30,7 @@ def parse_with_job(parser: argparse.ArgumentParser) -> argparse.Namespace:
     flags = parser.parse_args(arguments[:cut])
     flags.job = arguments[cut + 1 :]
     if flags.action == "up" and not flags.job:
-        parser.error("give a job after --, e.g. -- bagpiper_jax.train --gin_file=gin/runs/…")
+        parser.error("give a job after --, e.g. -- bagpiper_jax train --gin_file=gin/runs/…")
     return flags
 
 

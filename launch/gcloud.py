@@ -121,7 +121,7 @@ def start(pod: Pod, job: list[str], attempt: str, coordinator: str, hosts: list[
 
     Args:
         pod: where.
-        job: module and flags, e.g. ["bagpiper_jax.train", "--gin_file=…"].
+        job: module and flags, e.g. ["bagpiper_jax", "train", "--gin_file=…"].
         attempt: the same one leads back to what it started, also when that has ended meanwhile.
         coordinator: address of the first host.
         hosts: of each slice.

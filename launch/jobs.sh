@@ -11,5 +11,5 @@ job() {
     local title=$1 name=$2
     shift 2
     printf '\n== %s (%s)\n' "$title" "$(elapsed)"
-    python -m "bagpiper_jax.$name" "$@"
+    python -m bagpiper_jax "$name" "$@"
 }

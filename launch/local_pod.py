@@ -1,6 +1,6 @@
 """Runs a job as N real processes joined by jax.distributed on this machine.
 
-    python launch/local_pod.py --processes 2 -- python -m bagpiper_jax.train --gin_file=gin/runs/…
+    python launch/local_pod.py --processes 2 -- python -m bagpiper_jax train --gin_file=gin/runs/…
 
 Every line of output carries its process's number. When one process ends with an error the others are stopped, and
 the pod ends with that process's exit code. SIGTERM and SIGINT go to every process, as a preempted pod's would.

@@ -1,6 +1,6 @@
 """A pod of TPU VMs: creates it, runs a job on all its hosts, watches, starts it again, deletes it.
 
-    python launch/tpu_pod.py up --name=NAME --project=P --zone=Z --type=v5p-128 -- bagpiper_jax.train --gin_file=…
+    python launch/tpu_pod.py up --name=NAME --project=P --zone=Z --type=v5p-128 -- bagpiper_jax train --gin_file=…
     python launch/tpu_pod.py status|stop|delete --name=NAME --project=P --zone=Z --type=v5p-128
 
 `up` does whatever is still to be done, so it may be run again at any time, from any machine: it creates the queued

@@ -1,6 +1,6 @@
 """A job on a GKE cluster with TPU slices, through XPK (JobSet and Kueue).
 
-    python launch/xpk_pod.py up --name=JOB --cluster=C --project=P --zone=Z --type=v5p-128 -- bagpiper_jax.train …
+    python launch/xpk_pod.py up --name=JOB --cluster=C --project=P --zone=Z --type=v5p-128 -- bagpiper_jax train …
     python launch/xpk_pod.py status|logs|delete --name=JOB --cluster=C --project=P --zone=Z
     python launch/xpk_pod.py create_cluster|delete_cluster --cluster=C --project=P --zone=Z --type=v5p-128
 

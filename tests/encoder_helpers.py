@@ -34,19 +34,19 @@ def write_corpus(directory: Path, clips: int = 6, seconds: float = 1.0, annotate
 
 
 def whole_and_killed(
-    module: str, config: str, settings: str, corpus: Path, directory: Path, result: str
+    name: str, config: str, settings: str, corpus: Path, directory: Path, result: str
 ) -> list[Path]:
     """Output of one run of a job, and of one that was killed on the way and continued; both to their end.
 
     Args:
-        module: the job, whose settings are `config`.
+        name: of the job, whose settings are `config`.
         settings: gin.
         result: the file that only a finished run has.
     """
     (directory / "tiny.gin").write_text(settings)
     whole, killed = outputs = [directory / name for name in ("whole", "killed")]
-    subprocess.run(job(module, config, directory / "tiny.gin", corpus, whole), check=True)
-    again = job(module, config, directory / "tiny.gin", corpus, killed)
+    subprocess.run(job(name, config, directory / "tiny.gin", corpus, whole), check=True)
+    again = job(name, config, directory / "tiny.gin", corpus, killed)
     process = subprocess.Popen(again)
     while len(metrics(killed, "train")) < 8:
         assert process.poll() is None
@@ -58,11 +58,11 @@ def whole_and_killed(
     return outputs
 
 
-def job(module: str, config: str, settings: Path, corpus: Path, output: Path) -> list[str]:
+def job(name: str, config: str, settings: Path, corpus: Path, output: Path) -> list[str]:
     """The command of a training job."""
     flags = [f"--gin_file={settings}", f"--gin.{config}.output={str(output)!r}"]
     flags += [f"--gin.{config}.corpora=({str(corpus)!r},)"]
-    return [sys.executable, "-m", module, *flags]
+    return [sys.executable, "-m", "bagpiper_jax", name, *flags]
 
 
 def metrics(directory: Path, *kinds: str) -> list[dict]:

@@ -16,6 +16,7 @@ from task_helpers import caches, config
 from bagpiper_jax import audio, configuration
 from bagpiper_jax.caching.export import CacheConfig, cache_mixtures
 from bagpiper_jax.caching.shards import ExportError
+from bagpiper_jax.errors import Explained
 from bagpiper_jax.manifest import Clip, read_at, read_manifest, read_placed, write_manifest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -51,11 +52,11 @@ def test_gin_files_build(corpus):
     ],
 )
 def test_faults_end_the_job_with_one_line(tmp_path, fields, message):
-    from bagpiper_jax import cache_tasks
+    from bagpiper_jax.jobs import cache_tasks
 
-    with pytest.raises(SystemExit) as ended:
+    with pytest.raises(Explained) as ended:
         cache_tasks.main(arguments(tmp_path, tmp_path / "cache", **fields))
-    assert str(ended.value).startswith("cache_tasks: ") and message in str(ended.value)
+    assert message in str(ended.value)
 
 
 def digest(directory: Path) -> dict[str, str]:
@@ -164,7 +165,7 @@ def test_a_shard_that_is_none_is_refused(tmp_path, shard):
 @pytest.mark.slow
 def test_a_pool_of_processes_makes_the_same_cache(tmp_path):
     write_clips(tmp_path, 60)
-    command = [sys.executable, "-m", "bagpiper_jax.cache_tasks"]
+    command = [sys.executable, "-m", "bagpiper_jax", "cache_tasks"]
     for name, workers in (("one", 1), ("pool", 2)):
         flags = arguments(
             tmp_path, tmp_path / name, workers=str(workers), shard_inputs="10", max_reject_frac="0.5"
@@ -176,7 +177,7 @@ def test_a_pool_of_processes_makes_the_same_cache(tmp_path):
 @pytest.mark.slow
 def test_a_killed_job_continues_to_the_same_cache(tmp_path):
     write_clips(tmp_path, 200)
-    command = [sys.executable, "-m", "bagpiper_jax.cache_tasks"]
+    command = [sys.executable, "-m", "bagpiper_jax", "cache_tasks"]
 
     killed = tmp_path / "killed"
     for shards_before_the_kill in (1, 3):

@@ -11,7 +11,7 @@ import simulated_answers
 from curation_helpers import corpus
 from misbehaving_endpoint import endpoint
 
-from bagpiper_jax import caption_audio, score_captions, select_captions, simulate_dialogues, tag_captions
+from bagpiper_jax.jobs import caption_audio, score_captions, select_captions, simulate_dialogues, tag_captions
 from bagpiper_jax.manifest import read_manifest
 
 REPOSITORY = Path(__file__).resolve().parent.parent

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 from encoder_helpers import job, metrics, whole_and_killed, write_corpus
 
-from bagpiper_jax import train_codec
 from bagpiper_jax.encoders import codebooks, codec_losses, codec_report
 from bagpiper_jax.encoders.codebooks import CodebookConfig
 from bagpiper_jax.encoders.codec_data import crops
 from bagpiper_jax.encoders.codec_report import HeldOutClip
 from bagpiper_jax.encoders.tags import Tags
 from bagpiper_jax.encoders.waveforms import CorpusAudioError, Waveforms, prefetched
+from bagpiper_jax.errors import Explained
+from bagpiper_jax.jobs import train_codec
 from bagpiper_jax.manifest import Clip, write_manifest
 from bagpiper_jax.models.codec import functional, storage
 from tests.test_codec import HOP, TINY, noise
@@ -192,7 +193,7 @@ class TestData:
         write_manifest(tmp_path, [Clip(id="a", split="train", domain="text", text="prose")])
         with pytest.raises(CorpusAudioError, match="no train audio in"):
             Waveforms([tmp_path], "train")
-        with pytest.raises(SystemExit, match="no train audio in .*; build a corpus"):
+        with pytest.raises(Explained, match="no train audio in .*; build a corpus"):
             train_codec.main(
                 [f"--gin.TrainCodecConfig.corpora=({str(tmp_path)!r},)", "--gin.TrainCodecConfig.output='x'"]
             )
@@ -231,7 +232,7 @@ CodecOptimizerConfig.semantic_steps = 5
 @pytest.mark.slow
 def test_a_killed_run_continues_bit_for_bit(tmp_path):
     corpus = write_corpus(tmp_path / "corpus", clips=24, annotated=True)
-    training = "bagpiper_jax.train_codec", "TrainCodecConfig"
+    training = "train_codec", "TrainCodecConfig"
     whole, killed = whole_and_killed(*training, TINY_RUN, corpus, tmp_path, "codec.safetensors")
 
     assert (killed / "codec.safetensors").read_bytes() == (whole / "codec.safetensors").read_bytes()

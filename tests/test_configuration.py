@@ -102,35 +102,6 @@ def test_missing_file_and_stray_flag(gin_file):
         configuration.load(Job, ["--steps=3"])
 
 
-def _refuses_config():
-    raise ConfigurationError("Job.steps expects int")
-
-
-@pytest.mark.parametrize(
-    "main, code, said",
-    [
-        (_refuses_config, 2, "Job.steps expects int\n"),
-        (
-            lambda: sys.exit("train: cache/x.lock.json does not exist"),
-            2,
-            "train: cache/x.lock.json does not exist\n",
-        ),
-        (lambda: sys.exit(75), 75, ""),
-        (lambda: sys.exit(0), 0, ""),
-    ],
-)
-def test_explained_faults_end_with_code_2_and_their_message_alone(capsys, main, code, said):
-    with pytest.raises(SystemExit) as end:
-        configuration.run_job(main)
-    assert end.value.code == code
-    assert capsys.readouterr() == ("", said)
-
-
-def test_what_nobody_explained_keeps_its_traceback():
-    with pytest.raises(ZeroDivisionError):
-        configuration.run_job(lambda: 1 / 0)
-
-
 @pytest.mark.parametrize(
     "flags, said",
     [
@@ -139,7 +110,7 @@ def test_what_nobody_explained_keeps_its_traceback():
     ],
 )
 def test_a_job_as_a_shell_sees_it(flags, said):
-    command = [sys.executable, "-m", "bagpiper_jax.inspect_data", *flags]
+    command = [sys.executable, "-m", "bagpiper_jax", "inspect_data", *flags]
     ended = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY)
     assert ended.returncode == 2 and said in ended.stderr
     assert "Traceback" not in ended.stderr and not ended.stdout

@@ -12,11 +12,12 @@ from curation_helpers import SAID, corpus, result, settings
 from misbehaving_endpoint import USAGE, endpoint, text_of
 from simulated_answers import TAGS
 
-from bagpiper_jax import simulate_dialogues, tag_captions
 from bagpiper_jax.captions import CaptionFilter
 from bagpiper_jax.corpora.assembly import CorpusError
 from bagpiper_jax.curation.captioning import CaptionConfig, caption
 from bagpiper_jax.curation.tagging import TagConfig, tag
+from bagpiper_jax.errors import Explained
+from bagpiper_jax.jobs import simulate_dialogues, tag_captions
 from bagpiper_jax.manifest import read_manifest
 
 
@@ -134,9 +135,9 @@ def test_jobs_explain_their_faults(tmp_path):
             "--gin.TagConfig.endpoint=@Endpoint()",
             "--gin.Endpoint.attempts=1",
         ]
-        with pytest.raises(SystemExit, match="tag_captions: .* is down"):
+        with pytest.raises(Explained, match=".* is down"):
             tag_captions.main([*flags, *asked, "--gin.Endpoint.model=m"])
     assert not (tmp_path / "out/manifest.jsonl").exists()
-    with pytest.raises(SystemExit, match="simulate_dialogues: .*nowhere"):
+    with pytest.raises(Explained, match=".*nowhere"):
         flags = ["corpora=('nowhere',)", f"output={tmp_path}/x", "endpoint=@Endpoint()"]
         simulate_dialogues.main([*(f"--gin.SimulateConfig.{f}" for f in flags), "--gin.Endpoint.model=m"])

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from synthetic_cache import LIMITS, VOCABULARY, example, write_cache, write_mixture_of
 
-from bagpiper_jax import dialogue, inspect_data
+from bagpiper_jax import dialogue
 from bagpiper_jax.caching import shards
 from bagpiper_jax.data import records
 from bagpiper_jax.data.batch import BatchShape
 from bagpiper_jax.data.loader import Loader
 from bagpiper_jax.data.records import Record, RecordError
+from bagpiper_jax.jobs import inspect_data
 
 SHAPE = BatchShape(rows=2, slots=256, chunks=6)
 

@@ -9,7 +9,7 @@ import pytest
 import soundfile
 from debian_helpers import recording, tone, voice, write_g722
 
-from bagpiper_jax import audio, build_corpus, configuration
+from bagpiper_jax import audio, configuration
 from bagpiper_jax.captions import parse_caption
 from bagpiper_jax.captions.annotation import AudioAnnotation
 from bagpiper_jax.captions.parsing import facts
@@ -18,6 +18,7 @@ from bagpiper_jax.corpora.assembly import CorpusError
 from bagpiper_jax.corpora.debian import DebianCorpusConfig, packages, recordings, scores
 from bagpiper_jax.corpora.debian import corpus as building
 from bagpiper_jax.corpora.debian.packages import Package
+from bagpiper_jax.jobs import build_corpus
 from bagpiper_jax.manifest import read_manifest
 
 

@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bagpiper_jax import audio, build_corpus, captions
+from bagpiper_jax import audio, captions
 from bagpiper_jax.captions import lexicon, parse_caption
 from bagpiper_jax.captions.parsing import facts
 from bagpiper_jax.corpora.assembly import CorpusError
 from bagpiper_jax.corpora.embedded import documents, music, scenes, sounds, voice
 from bagpiper_jax.corpora.embedded.build import EmbeddedCorpusConfig, build_embedded_corpus, draw_plans
+from bagpiper_jax.jobs import build_corpus
 from bagpiper_jax.manifest import read_manifest
 
 SMALL = dict(train_scenes=40, validation_scenes=8, test_scenes=8, text_documents=20, workers=1)

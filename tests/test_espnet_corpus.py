@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import soundfile
 
-from bagpiper_jax import audio, build_corpus
+from bagpiper_jax import audio
 from bagpiper_jax.corpora import espnet
 from bagpiper_jax.corpora.assembly import CorpusError
 from bagpiper_jax.corpora.espnet import EspnetCorpusConfig, specifiers
+from bagpiper_jax.jobs import build_corpus
 from bagpiper_jax.manifest import read_manifest
 
 

@@ -7,7 +7,7 @@ import pytest
 from bagpiper_jax import configuration
 from bagpiper_jax.corpora.assembly import CorpusError
 from bagpiper_jax.corpora.espnet import inference, recipe
-from bagpiper_jax.generate import GenerateConfig
+from bagpiper_jax.jobs.generate import GenerateConfig
 from bagpiper_jax.training.config import TrainConfig
 
 IO = """

@@ -5,9 +5,11 @@ import argparse
 import numpy as np
 import pytest
 
-from bagpiper_jax import configuration, generate
+from bagpiper_jax import configuration
+from bagpiper_jax.errors import Explained
 from bagpiper_jax.evaluation.job import EvaluateConfig
 from bagpiper_jax.generation.replies import Generator, Reply
+from bagpiper_jax.jobs import generate
 from bagpiper_jax.text import ByteTokenizer
 
 
@@ -63,5 +65,5 @@ def test_contradicting_flags_end_the_job(flags, capsys):
 
 
 def test_a_directory_that_is_no_run_is_named(tmp_path):
-    with pytest.raises(SystemExit, match="no config.json"):
+    with pytest.raises(Explained, match="no config.json"):
         generate.main([f"--checkpoint={tmp_path}", "--text=rain"])

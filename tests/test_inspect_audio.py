@@ -5,10 +5,11 @@ import pytest
 from inspection_helpers import CODEC, random_codec
 from synthetic_cache import CODES, STREAMS, example, write_mixture_of
 
-from bagpiper_jax import audio, inspect_data
+from bagpiper_jax import audio
 from bagpiper_jax.data.batch import BatchShape
 from bagpiper_jax.data.cache import CacheError
 from bagpiper_jax.generation.replies import decode_clips
+from bagpiper_jax.jobs import inspect_data
 
 
 @pytest.fixture(scope="module")

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from bagpiper_jax import configuration, inspect_data
+from bagpiper_jax import configuration
 from bagpiper_jax.data.limits import MixtureLimits
+from bagpiper_jax.jobs import inspect_data
 
 PAGE = (Path(__file__).parent.parent / "docs/inspect.md").read_text(encoding="utf-8")
-COMMANDS = re.findall(r"^    python -m bagpiper_jax\.inspect_data (.+)$", PAGE, re.M)
+COMMANDS = re.findall(r"^    bagpiper inspect_data (.+)$", PAGE, re.M)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

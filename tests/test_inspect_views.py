@@ -11,7 +11,7 @@ from inspection_helpers import random_codec
 from synthetic_cache import CODES, STREAMS, dialogue_of, example, write_mixture, write_mixture_of
 from test_report import _Balance
 
-from bagpiper_jax import audio, inspect_data
+from bagpiper_jax import audio
 from bagpiper_jax.data.batch import BatchShape
 from bagpiper_jax.data.cache import CacheError, TaskCache
 from bagpiper_jax.data.records import Record
@@ -21,6 +21,7 @@ from bagpiper_jax.inspection.comparison import compare, compare_caches
 from bagpiper_jax.inspection.served import ServedMixture
 from bagpiper_jax.inspection.shown import show_record, show_row
 from bagpiper_jax.inspection.strips import mel_picture, spectrogram, streams_picture, weights_picture
+from bagpiper_jax.jobs import inspect_data
 from bagpiper_jax.manifest import Clip, write_manifest
 from bagpiper_jax.text import ByteTokenizer
 from bagpiper_jax.vocabulary import Vocabulary

@@ -20,13 +20,14 @@ from interop_helpers import (
     save_native,
 )
 
-from bagpiper_jax import export_checkpoint as export_job
-from bagpiper_jax import import_checkpoint as import_job
+from bagpiper_jax.errors import Explained
 from bagpiper_jax.interop import espnet, fillings, qwen3
 from bagpiper_jax.interop.exporting import ExportConfig
 from bagpiper_jax.interop.importing import ImportConfig, codec_shapes, model_shapes
 from bagpiper_jax.interop.names import InterchangeError, count, to_theirs
 from bagpiper_jax.interop.tensors import Tensor, open_tensors
+from bagpiper_jax.jobs import export_checkpoint as export_job
+from bagpiper_jax.jobs import import_checkpoint as import_job
 from bagpiper_jax.models.config_json import save_model_config
 from bagpiper_jax.parallel import MeshConfig
 from bagpiper_jax.training.state import flatten, unflatten
@@ -266,7 +267,7 @@ def test_faults_are_named_and_nothing_is_written(native, tmp_path, fault):
 
 
 def test_the_job_ends_with_one_message(tmp_path):
-    with pytest.raises(SystemExit, match="nothing.pt does not exist"):
+    with pytest.raises(Explained, match="nothing.pt does not exist"):
         import_job.main(
             [
                 f"--gin.ImportConfig.output={tmp_path / 'x'}",
@@ -293,7 +294,7 @@ def test_nothing_is_overwritten(imported, tmp_path):
 
 
 def test_jobs_end_with_one_message(tmp_path):
-    with pytest.raises(SystemExit, match="holds no config.json"):
+    with pytest.raises(Explained, match="holds no config.json"):
         export_job.main([f"--checkpoint={tmp_path}", f"--output={tmp_path / 'x.pt'}"])
 
 

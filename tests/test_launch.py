@@ -18,7 +18,8 @@ FAKES = Path(__file__).with_name("fake_cloud")
 POD = ["--name=run1", "--project=p", "--zone=us-east5-a", "--type=v5p-16", "--slices=2", "--spot"]
 JOB = [
     "--",
-    "bagpiper_jax.train",
+    "bagpiper_jax",
+    "train",
     "--gin_file=gin/runs/a.gin",
     "--gin.TrainConfig.output='gs://b/a run; rm -rf ~'",
 ]

@@ -7,9 +7,10 @@ import pytest
 from interop_helpers import MODEL, exporting, importing, native_tensors, save_native
 
 from bagpiper_jax import audio
-from bagpiper_jax import logit_check as job
+from bagpiper_jax.errors import Explained
 from bagpiper_jax.interop import espnet
 from bagpiper_jax.interop.logit_check import agreement
+from bagpiper_jax.jobs import logit_check as job
 
 pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -75,13 +76,13 @@ def test_a_changed_tensor_is_noticed(capsys, sides, tmp_path, name):
     tensors = small_tensors()
     tensors[name] = tensors[name] * 1.5
     other = save_native(tmp_path / "other.safetensors", tensors)
-    with pytest.raises(SystemExit, match="logits differ by"):
+    with pytest.raises(Explained, match="logits differ by"):
         check(capsys, ours, other, clip)
 
 
 def test_no_decoder(capsys, sides, tmp_path):
     ours, _, clip = sides
-    with pytest.raises(SystemExit, match="holds no decoder"):
+    with pytest.raises(Explained, match="holds no decoder"):
         check(capsys, ours, exporting(ours, tmp_path / "t", "tower"), clip)
 
 

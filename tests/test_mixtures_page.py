@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import seqio
 
-from bagpiper_jax import cache_tasks, check_tasks, dialogue, inspect_data
+from bagpiper_jax import dialogue
 from bagpiper_jax.data.batch import BatchShape
 from bagpiper_jax.data.loader import Loader
 from bagpiper_jax.data.lock import read_lock
+from bagpiper_jax.jobs import cache_tasks, check_tasks, inspect_data
 from bagpiper_jax.text import ByteTokenizer
 from bagpiper_jax.vocabulary import Vocabulary
 from tasks import settings

@@ -12,8 +12,8 @@ import jax
 import pytest
 import tiny_models
 
-from bagpiper_jax import plan as job
 from bagpiper_jax.data.batch import BatchShape
+from bagpiper_jax.jobs import plan as job
 from bagpiper_jax.models.configs import BagpiperConfig, DecoderConfig
 from bagpiper_jax.parallel import MeshConfig
 from bagpiper_jax.runs.chips import find_slice
@@ -187,7 +187,7 @@ def test_two_layers_of_the_release_compile_for_v5e_with_splash(caplog):
 
 @pytest.mark.slow
 def test_the_job_plans_the_nano_run(tmp_path):
-    command = [sys.executable, "-m", "bagpiper_jax.plan", "--gin_file=gin/runs/nano_pretrain.gin"]
+    command = [sys.executable, "-m", "bagpiper_jax", "plan", "--gin_file=gin/runs/nano_pretrain.gin"]
     command += ["--devices=2", f"--json={tmp_path / 'plan.json'}"]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, env=os.environ)
     assert done.returncode in (0, 4), done.stderr[-2000:]

@@ -12,8 +12,8 @@ import pytest
 from synthetic_cache import damage, write_mixture
 from training_helpers import TINY_FLAGS
 
-from bagpiper_jax import train as job
 from bagpiper_jax.data.cache import TaskCache
+from bagpiper_jax.jobs import train as job
 from bagpiper_jax.runs.faults import EXIT_TRY_AGAIN
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -30,7 +30,7 @@ MORE_STEPS = 2
 def run_pod(*flags: str, stop_at: str = "") -> tuple[int, str]:
     """Two processes of one device each; SIGTERM to the pod at the first line with `stop_at`. (exit code, output)."""
     command = [
-        sys.executable, "launch/local_pod.py", "--processes", "2", "--", sys.executable, "-m", "bagpiper_jax.train",
+        sys.executable, "launch/local_pod.py", "--processes", "2", "--", sys.executable, "-m", "bagpiper_jax", "train",
     ]  # fmt: skip
     process = subprocess.Popen(
         [*command, *flags], cwd=REPOSITORY, env=dict(os.environ, PYTHONUNBUFFERED="1"), text=True,

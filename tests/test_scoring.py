@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from curation_helpers import corpus, result
 
-from bagpiper_jax import score_captions
 from bagpiper_jax.curation.scoring import ScoreConfig, score
+from bagpiper_jax.errors import Explained
+from bagpiper_jax.jobs import score_captions
 from bagpiper_jax.manifest import Clip, read_manifest, write_manifest
 
 calls = []
@@ -79,7 +80,7 @@ def test_a_scorer_that_is_not_there_is_named(tmp_path):
     corpus(tmp_path, 1)
     flags = [f"--gin.ScoreConfig.corpora=('{tmp_path}/in',)", f"--gin.ScoreConfig.output={tmp_path}/out"]
     for name in ("nowhere:f", "json:nothing", "json", f"{__name__}:calls"):
-        with pytest.raises(SystemExit, match="score_captions: scorer"):
+        with pytest.raises(Explained, match="scorer"):
             score_captions.main([*flags, f"--gin.ScoreConfig.scorer={name}"])
 
 

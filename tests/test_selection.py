@@ -11,12 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bagpiper_jax import select_captions
 from bagpiper_jax.corpora.assembly import CorpusError
 from bagpiper_jax.curation import measuring
 from bagpiper_jax.curation.near_duplicates import NearDuplicates, Stacked, find_twins
 from bagpiper_jax.curation.quality import PUBLISHED_WEIGHTS, CaptionScore
 from bagpiper_jax.curation.selection import SelectConfig, select
+from bagpiper_jax.errors import Explained
+from bagpiper_jax.jobs import select_captions
 from bagpiper_jax.manifest import Clip, ManifestError, read_manifest, write_manifest
 
 WORDS = [
@@ -302,7 +303,7 @@ def test_refusals(tmp_path):
         file.write('{"id": "broken\n')
     with pytest.raises(ManifestError, match="begins at byte"):
         select(SelectConfig((source,), str(tmp_path / "out"), workers=1))
-    with pytest.raises(SystemExit, match="select_captions: .*does not exist"):
+    with pytest.raises(Explained, match=".*does not exist"):
         select_captions.main(
             ["--gin.SelectConfig.corpora=('nowhere',)", f"--gin.SelectConfig.output={tmp_path}/x"]
         )

@@ -186,7 +186,8 @@ def test_a_killed_job_pays_for_nothing_twice(tmp_path):
         command = [
             sys.executable,
             "-m",
-            "bagpiper_jax.simulate_dialogues",
+            "bagpiper_jax",
+            "simulate_dialogues",
             *(f"--gin.{k}={v}" for k, v in flags.items()),
         ]
         job = subprocess.Popen(command, cwd=REPOSITORY, env={**os.environ, "PYTHONPATH": str(REPOSITORY)})

@@ -7,10 +7,12 @@ import pytest
 from task_helpers import cache_mixture, caches, config, write_codes
 from test_sources import as_json, flac, sound, write_table, write_tar
 
-from bagpiper_jax import audio, build_corpus
+from bagpiper_jax import audio
 from bagpiper_jax.caching import source_corpus
 from bagpiper_jax.caching.source_corpus import SourceCorpusConfig
 from bagpiper_jax.corpora.assembly import CorpusError
+from bagpiper_jax.errors import Explained
+from bagpiper_jax.jobs import build_corpus
 from bagpiper_jax.manifest import read_manifest
 from tasks import clip_source, mixtures, pretraining
 from tasks.file_sources import ParquetSource, TarSource
@@ -104,7 +106,7 @@ def test_what_cannot_be_written_out_is_refused(root):
         build(root, "birds_to_wriet")
     with pytest.raises(CorpusError, match="is a corpus already"):
         build(root, "user_text_only")
-    with pytest.raises(SystemExit, match="were rejected"):
+    with pytest.raises(Explained, match="were rejected"):
         build_corpus.main([
             "--gin_file=gin/corpora/source.gin", "--gin.SourceCorpusConfig.task=birds_to_write",
             f"--gin.SourceCorpusConfig.data_root={root}", f"--gin.SourceCorpusConfig.directory={root}/written",

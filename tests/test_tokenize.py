@@ -12,11 +12,12 @@ import time
 import numpy as np
 import pytest
 
-from bagpiper_jax import configuration, tokenize_audio
+from bagpiper_jax import jobs
 from bagpiper_jax.caching import tokenization
 from bagpiper_jax.caching.tokenization import TokenizeConfig, tokenize
 from bagpiper_jax.data import codes as store
 from bagpiper_jax.data.codes import CodeStore, CodeStoreError
+from bagpiper_jax.jobs import tokenize_audio
 from bagpiper_jax.manifest import Clip, write_manifest
 from bagpiper_jax.models.codec import functional, storage
 from tests.test_codec import HOP, TINY, noise
@@ -59,7 +60,7 @@ def test_a_full_disk_is_named_and_the_same_command_finishes(corpus, codec, capfd
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
     try:
         with pytest.raises(SystemExit) as end:
-            configuration.run_job(lambda: tokenize_audio.main(flags))
+            jobs.run("tokenize_audio", flags)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     said = capfd.readouterr().err
@@ -211,7 +212,7 @@ def test_a_pod_divides_the_shards(tmp_path, codec):
     settings = {"corpus": str(corpus), "codec": str(codec), "batch_seconds": 0.01, "clips_per_shard": 2}
     flags = [f"--gin.TokenizeConfig.{key}={value!r}" for key, value in settings.items()]
     command = [sys.executable, "launch/local_pod.py", "--processes", "2", "--"]
-    job = [sys.executable, "-m", "bagpiper_jax.tokenize_audio", *flags]
+    job = [sys.executable, "-m", "bagpiper_jax", "tokenize_audio", *flags]
     repository = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     done = subprocess.run(
         [*command, *job], cwd=repository, env=dict(os.environ, XLA_FLAGS=""), text=True,
@@ -227,7 +228,7 @@ def test_a_killed_job_continues(tmp_path, codec):
     expected = tokenize(TokenizeConfig(str(corpus), str(codec), batch_seconds=1, clips_per_shard=4))
     whole = {clip: codes.copy() for clip, codes in CodeStore.open(corpus, expected.name).items()}
     copy = write_corpus(tmp_path / "copy", (2, 5, 9, 16, 3, 7) * 20)
-    job = [sys.executable, "-m", "bagpiper_jax.tokenize_audio"]
+    job = [sys.executable, "-m", "bagpiper_jax", "tokenize_audio"]
     settings = {"corpus": str(copy), "codec": str(codec), "batch_seconds": 1.0, "clips_per_shard": 4}
     job += [f"--gin.TokenizeConfig.{name}={value!r}" for name, value in settings.items()]
     process = subprocess.Popen(job)

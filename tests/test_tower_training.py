@@ -92,7 +92,7 @@ def _model(config):
 
 @pytest.mark.slow
 def test_a_killed_run_continues_bit_for_bit_and_its_tower_imports(corpus, tmp_path):
-    training = "bagpiper_jax.train_tower", "TrainTowerConfig"
+    training = "train_tower", "TrainTowerConfig"
     whole, killed = whole_and_killed(*training, TINY_RUN, corpus, tmp_path, "tower.safetensors")
 
     assert (killed / "tower.safetensors").read_bytes() == (whole / "tower.safetensors").read_bytes()
@@ -110,5 +110,7 @@ def test_a_killed_run_continues_bit_for_bit_and_its_tower_imports(corpus, tmp_pa
     decoder = ["layers = 1", "width = 16", "ffn_width = 16", "heads = 2", "kv_heads = 1", "head_width = 8"]
     settings += [f"DecoderConfig.{line}" for line in decoder] + ["BagpiperConfig.decoder = @DecoderConfig()"]
     (tmp_path / "small.gin").write_text("\n".join(settings))
-    subprocess.run([sys.executable, "-m", "bagpiper_jax.import_checkpoint", *map(str, arguments)], check=True)
+    subprocess.run(
+        [sys.executable, "-m", "bagpiper_jax", "import_checkpoint", *map(str, arguments)], check=True
+    )
     assert (start / "config.json").exists()

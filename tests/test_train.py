@@ -14,7 +14,8 @@ import pytest
 from synthetic_cache import write_mixture
 from training_helpers import CONFIG, SHAPE, TINY_FLAGS, VOCABULARY, SyntheticLoader, make_batch, with_
 
-from bagpiper_jax import train as job
+from bagpiper_jax.errors import Explained
+from bagpiper_jax.jobs import train as job
 from bagpiper_jax.models.config_json import load_model_config
 from bagpiper_jax.parallel import MeshConfig
 from bagpiper_jax.runs.heartbeat import WatchConfig
@@ -258,13 +259,13 @@ def test_the_job_trains_on_a_cache_and_explains_faults(tmp_path):
     assert {"loss_caption_to_audio", "loss_audio_to_caption", "unigram_loss"} <= set(summary["validation"])
     assert "TrainConfig.steps = 3" in (tmp_path / "run" / "operative.gin").read_text()
     assert job.main([*flags, "--gin.TrainConfig.steps=4"]) == 0
-    with pytest.raises(SystemExit, match="train: cannot resume, the data changed: seed"):
+    with pytest.raises(Explained, match="cannot resume, the data changed: seed"):
         job.main([*flags, "--gin.TrainConfig.steps=5", "--gin.TrainConfig.seed=1"])
-    with pytest.raises(SystemExit, match=r"(?s)train: .*embed_tokens: \[1032, 16\] in the checkpoint"):
+    with pytest.raises(Explained, match=r"(?s).*embed_tokens: \[1032, 16\] in the checkpoint"):
         job.main([*flags, "--gin.TrainConfig.steps=5", "--gin.DecoderConfig.width=32"])
     header = json.dumps({"__metadata__": {"fingerprint": "another"}}).encode()
     (tmp_path / "codec.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
-    with pytest.raises(SystemExit, match="train: .*codec.*another"):
+    with pytest.raises(Explained, match=".*codec.*another"):
         job.main([*flags, f"--gin.TrainConfig.codec='{tmp_path / 'codec.safetensors'}'"])
 
 

@@ -123,21 +123,22 @@ def test_a_process_ends_at_once_when_its_disk_stays_full(tmp_path):
     """Threads of Orbax that wait for the end of the failed save would keep it for ten minutes."""
     process = start(tmp_path, "fills=[0, 2]")
     text, _ = process.communicate(timeout=120)
-    assert process.returncode == 1 and "SaveError: cannot write checkpoint in" in text, text
+    assert process.returncode == 2 and "train: cannot write checkpoint in" in text, text
     assert "Free space" in (tmp_path / "crash.txt").read_text()
 
 
 ENDING = """
-import atexit, sys
-from bagpiper_jax import configuration
-from bagpiper_jax.runs import faults
+import atexit
+from bagpiper_jax import jobs
+from bagpiper_jax.errors import Explained
+def explain(): raise Explained("why")
 atexit.register(print, "waits for the others", flush=True)
-faults.run(lambda: configuration.run_job(lambda: {end}))
+jobs.end_with("train", lambda: {end}, at_once=True)
 """
 
 
 @pytest.mark.parametrize(
-    "end, code, waits", [("0", 0, True), ("75", 75, True), ("sys.exit('why')", 2, False), ("1 / 0", 1, False)]
+    "end, code, waits", [("0", 0, True), ("75", 75, True), ("explain()", 2, False), ("1 / 0", 1, False)]
 )
 def test_only_a_process_that_fails_leaves_its_pod_without_waiting(end, code, waits):
     """JAX waits for a pod's processes at exit; those that come later are aborted where the first has left."""

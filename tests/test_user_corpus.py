@@ -13,8 +13,10 @@ import pytest
 import soundfile
 from user_corpus_helpers import CAPTION, build, good, tone, write_jsonl
 
-from bagpiper_jax import audio, build_corpus
+from bagpiper_jax import audio
 from bagpiper_jax.corpora import assembly, user, user_audio
+from bagpiper_jax.errors import Explained
+from bagpiper_jax.jobs import build_corpus
 from bagpiper_jax.manifest import read_manifest
 
 
@@ -141,7 +143,7 @@ def test_a_killed_build_continues_to_the_same_bytes(tmp_path):
     source = write_jsonl(tmp_path, [good(f"r{i}", audio=f"{i}.wav") for i in range(60)])
     for i in range(60):
         soundfile.write(source.parent / f"{i}.wav", tone(10.0, 48_000, 200 + i), 48_000)
-    command = [sys.executable, "-m", "bagpiper_jax.build_corpus", "--gin_file=gin/corpora/user.gin"]
+    command = [sys.executable, "-m", "bagpiper_jax", "build_corpus", "--gin_file=gin/corpora/user.gin"]
     command += [f"--gin.UserCorpusConfig.source={source}", "--gin.UserCorpusConfig.directory="]
 
     def start(name: str) -> subprocess.Popen:
@@ -186,5 +188,5 @@ def test_the_job_builds_and_ends_with_a_clear_line_on_failure(tmp_path):
     flags = ["--gin_file=gin/corpora/user.gin", f"--gin.UserCorpusConfig.directory={tmp_path / 'out'}"]
     build_corpus.main([*flags, f"--gin.UserCorpusConfig.source={source}"])
     assert len(list(read_manifest(tmp_path / "out"))) == 1
-    with pytest.raises(SystemExit, match="build_corpus: .* does not exist"):
+    with pytest.raises(Explained, match=".* does not exist"):
         build_corpus.main([*flags, "--gin.UserCorpusConfig.source=nowhere.jsonl"])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from synthetic_cache import dialogue_of, example, write_mixture, write_mixture_of
 
-from bagpiper_jax import audio, configuration, files, inspect_data
+from bagpiper_jax import audio, configuration, files
 from bagpiper_jax.data.batch import BatchShape
 from bagpiper_jax.data.cache import TaskCache
 from bagpiper_jax.data.limits import MixtureLimits
@@ -17,6 +17,7 @@ from bagpiper_jax.inspection.served import ServedMixture
 from bagpiper_jax.inspection.staleness import module_file, staleness
 from bagpiper_jax.inspection.survey import sample_rows, survey
 from bagpiper_jax.inspection.validation import validate
+from bagpiper_jax.jobs import inspect_data
 from bagpiper_jax.models.configs import BagpiperConfig
 from bagpiper_jax.training.config import TrainConfig
 

@@ -73,10 +73,10 @@ def test_training_core_imports_with_only_the_numeric_core():
 @pytest.mark.parametrize(
     "module",
     [
-        "bagpiper_jax.train",
+        "bagpiper_jax.jobs.train",
         "bagpiper_jax.data.loader",
-        "bagpiper_jax.generate",
-        "bagpiper_jax.inspect_data",
+        "bagpiper_jax.jobs.generate",
+        "bagpiper_jax.jobs.inspect_data",
         "bagpiper_jax.inspection.validation",
     ],
 )

@@ -70,6 +70,6 @@ def main(output: str, *bindings: str) -> int:
 
 
 if __name__ == "__main__":
-    from bagpiper_jax.runs import faults
+    from bagpiper_jax import jobs
 
-    faults.run(lambda: main(*sys.argv[1:]))
+    jobs.end_with("train", lambda: main(*sys.argv[1:]), at_once=True)

@@ -44,28 +44,6 @@ def load(root: type, argv: list[str] | None = None, description: str | None = No
     return build(root, files, flags)
 
 
-EXIT_FAULT = 2
-"""A fault that the message explains and that trying again will not mend, as command-line tools end on bad usage."""
-
-
-def run_job(main):
-    """Runs an entry point's `main` and returns what it returns.
-
-    A configuration fault, or `sys.exit(message)` for any fault that the job explains, ends with the message on
-    stderr and exit code 2. A traceback, with exit code 1, is a fault of the program.
-    """
-    try:
-        return main()
-    except ConfigurationError as error:
-        fault = str(error)
-    except SystemExit as end:
-        if not isinstance(end.code, str):
-            raise
-        fault = end.code
-    print(fault, file=sys.stderr, flush=True)
-    sys.exit(EXIT_FAULT)
-
-
 def build(root: type, files: list[str], flags: list[str] = ()):
     """Builds `root` from gin files and `Name.field=value` bindings. Raises ConfigurationError."""
     classes = _reachable(root)

@@ -13,9 +13,9 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import PyTree
 
-from bagpiper_jax.errors import Explained
 from bagpiper_jax.encoders import snapshot
 from bagpiper_jax.encoders.waveforms import prefetched
+from bagpiper_jax.errors import Explained
 from bagpiper_jax.runs.progress import Progress
 from bagpiper_jax.training.metrics import MetricWriter
 

@@ -15,15 +15,12 @@ from bagpiper_jax.errors import Explained
 from bagpiper_jax.generation.loop import LoopConfig, Segment, generate
 from bagpiper_jax.models.bagpiper import Bagpiper
 from bagpiper_jax.models.codec import functional
-from bagpiper_jax.models.codec.storage import CodecFileError, load_codec
-from bagpiper_jax.models.config_json import ModelConfigError, load_model_config
+from bagpiper_jax.models.codec.storage import load_codec
+from bagpiper_jax.models.config_json import load_model_config
 from bagpiper_jax.models.configs import BagpiperConfig, CodecConfig
-from bagpiper_jax.text import TextTokenizer, TokenizerError, load_tokenizer
-from bagpiper_jax.training.checkpoints import CheckpointError, restore_parameters
+from bagpiper_jax.text import TextTokenizer, load_tokenizer
+from bagpiper_jax.training.checkpoints import restore_parameters
 from bagpiper_jax.training.state import initial_parameters, model_definition, unflatten
-
-LOAD_ERRORS = (CheckpointError, CodecFileError, ModelConfigError, TokenizerError)
-"""What `load_generator` raises; every message names file and remedy."""
 
 _DECODED_AT_ONCE = 8
 Message = tuple[str, str, str | np.ndarray]

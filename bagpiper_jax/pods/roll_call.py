@@ -22,6 +22,8 @@ class PodError(Explained):
 class MissingError(PodError):
     """Processes did not come in time. They may the next time."""
 
+    exit_code = 75  # the same command continues when they are back
+
 
 class Place(Protocol):
     """See `processes.Place`."""

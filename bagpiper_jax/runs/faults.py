@@ -8,8 +8,7 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
-from typing import NoReturn
+from collections.abc import Iterator
 
 import jax
 from etils import epath
@@ -25,25 +24,6 @@ EXIT_TRY_AGAIN = 75  # EX_TEMPFAIL: the same command continues
 
 class TrainingError(Explained):
     """Training cannot go on; the message says at which step and why."""
-
-
-def run(main: Callable[[], int | None]) -> NoReturn:
-    """Ends the process with the exit code that `main` returns or raises.
-
-    One that returns waits for the others of its pod: they would be aborted if the first process left before them. One
-    that raises ends at once. It would wait too long: in a pod for the others, which wait for it; after a failed save
-    for threads of Orbax, which wait ten minutes for the end of that save.
-    """
-    try:
-        code = main()
-    except BaseException as error:
-        code = error.code if isinstance(error, SystemExit) else 1
-        if not isinstance(error, SystemExit):
-            traceback.print_exception(error)
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code or 0)
-    sys.exit(code)
 
 
 @contextlib.contextmanager

@@ -1,14 +1,12 @@
-"""Learns a small BPE on corpora that bring no tokenizer: `learn_tokenizer --gin_file=gin/corpora/tokenizer.gin`."""
+"""Learns a small BPE for a corpus: `bagpiper learn_tokenizer --gin_file=gin/corpora/tokenizer.gin`."""
 
 import dataclasses
 import itertools
 import logging
-import sys
 
 from bagpiper_jax import configuration
 from bagpiper_jax.corpora.texts import training_texts
-from bagpiper_jax.manifest import ManifestError
-from bagpiper_jax.text import TokenizerError, learn_bpe
+from bagpiper_jax.text import learn_bpe
 
 _log = logging.getLogger(__name__)
 
@@ -28,15 +26,8 @@ class LearnTokenizerConfig:
     size: int = 1024
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> None:
     config = configuration.load(LearnTokenizerConfig, argv, __doc__)
     texts = itertools.chain.from_iterable(training_texts(directory) for directory in config.corpora)
-    try:
-        tokenizer = learn_bpe(texts, config.size, config.output)
-    except (ManifestError, TokenizerError) as error:
-        sys.exit(f"learn_tokenizer: {error}")
+    tokenizer = learn_bpe(texts, config.size, config.output)
     _log.info("%s: %d ids, fingerprint %s", config.output, tokenizer.size, tokenizer.fingerprint)
-
-
-if __name__ == "__main__":
-    configuration.run_job(main)

@@ -1,30 +1,22 @@
-"""Pre-trains an audio tower: `python -m bagpiper_jax.train_tower --gin_file=gin/runs/train_tower_nano.gin`."""
+"""Pre-trains an audio tower: `bagpiper train_tower --gin_file=gin/runs/train_tower_nano.gin`."""
 
 import logging
-import sys
 from pathlib import Path
 
 import jax
 import numpy as np
 
 from bagpiper_jax import configuration
-from bagpiper_jax.encoders.snapshot import SnapshotError
 from bagpiper_jax.encoders.tower import TrainTowerConfig, train_tower
-from bagpiper_jax.encoders.waveforms import CorpusAudioError
 from bagpiper_jax.interop import tower
 from bagpiper_jax.interop.names import to_theirs
-from bagpiper_jax.manifest import ManifestError
-from bagpiper_jax.models.codec.storage import CodecFileError
 
 FILE = "tower.safetensors"
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> None:
     config = configuration.load(TrainTowerConfig, argv, __doc__)
-    try:
-        parameters, _ = train_tower(config)
-    except (CodecFileError, CorpusAudioError, FloatingPointError, ManifestError, SnapshotError) as error:
-        sys.exit(f"train_tower: {error}")
+    parameters, _ = train_tower(config)
     path = Path(config.output) / FILE
     _write(path, {f"tower/{name}": x for name, x in jax.device_get(parameters).items()})
     logging.getLogger(__name__).info("%s: a Qwen3-Omni audio tower, for ImportConfig.tower", path)
@@ -36,7 +28,3 @@ def _write(path: Path, parameters: dict[str, np.ndarray]) -> None:
 
     entries = tower.entries({name: x.shape for name, x in parameters.items()})
     save_file({name: np.ascontiguousarray(x) for name, x in to_theirs(entries, parameters)}, path)
-
-
-if __name__ == "__main__":
-    configuration.run_job(main)

@@ -1,8 +1,8 @@
 """Exports a checkpoint to ESPnet, vLLM or transformers.
 
-python -m bagpiper_jax.export_checkpoint --checkpoint=RUN --format=espnet --output=base.pt
-python -m bagpiper_jax.export_checkpoint --checkpoint=RUN --format=vllm --output=DIRECTORY    also qwen3, tower, xcodec
-python -m bagpiper_jax.export_checkpoint --list --format=espnet --gin_file=gin/models/8b.gin  only names the tensors
+bagpiper export_checkpoint --checkpoint=RUN --format=espnet --output=base.pt
+bagpiper export_checkpoint --checkpoint=RUN --format=vllm --output=DIRECTORY    also qwen3, tower, xcodec
+bagpiper export_checkpoint --list --format=espnet --gin_file=gin/models/8b.gin  only names the tensors
 """
 
 import re
@@ -11,9 +11,6 @@ import sys
 from bagpiper_jax import configuration
 from bagpiper_jax.interop.exporting import ExportConfig, export_checkpoint, list_tensors
 from bagpiper_jax.interop.names import InterchangeError
-from bagpiper_jax.models.codec.storage import CodecFileError
-from bagpiper_jax.models.config_json import ModelConfigError
-from bagpiper_jax.training.checkpoints import CheckpointError
 
 # Shorthands of this job, as bindings.
 _LIST = ("--gin.ExportConfig.list=True", "--gin.ExportConfig.model=@BagpiperConfig()")
@@ -28,8 +25,8 @@ def main(argv: list[str] | None = None) -> None:
         return
     try:
         export_checkpoint(config)
-    except (CheckpointError, CodecFileError, InterchangeError, ModelConfigError, OSError) as error:
-        sys.exit(str(error))
+    except OSError as error:
+        raise InterchangeError(str(error)) from error
 
 
 def _bindings(argv: list[str]):
@@ -40,7 +37,3 @@ def _bindings(argv: list[str]):
             yield re.sub(
                 r"^--(format|dtype|checkpoint|output|codec|tokenizer)=", r"--gin.ExportConfig.\1=", flag
             )
-
-
-if __name__ == "__main__":
-    configuration.run_job(main)

@@ -19,13 +19,7 @@ import re
 import sys
 
 from bagpiper_jax import configuration
-from bagpiper_jax.data.cache import CacheError
-from bagpiper_jax.data.codes import CodeStoreError
-from bagpiper_jax.data.planner import PlanError
-from bagpiper_jax.data.records import RecordError
-from bagpiper_jax.dialogue import DialogueError
 from bagpiper_jax.inspection.job import InspectConfig, inspect
-from bagpiper_jax.text import TokenizerError
 
 EXIT_VIOLATED = 4
 
@@ -46,16 +40,9 @@ def expand(argv: list[str]) -> list[str]:
 
 def main(argv: list[str] | None = None) -> int:
     config = configuration.load(InspectConfig, expand(sys.argv[1:] if argv is None else argv), __doc__)
-    try:
-        view = inspect(config)
-    except (CacheError, CodeStoreError, DialogueError, PlanError, RecordError, TokenizerError) as error:
-        sys.exit(f"inspect_data: {error}")
+    view = inspect(config)
     try:
         print(view.said, flush=True)
     except BrokenPipeError:  # a reader such as `head` has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return EXIT_VIOLATED if view.violated else 0
-
-
-if __name__ == "__main__":
-    configuration.run_job(lambda: sys.exit(main()))

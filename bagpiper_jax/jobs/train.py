@@ -1,4 +1,4 @@
-"""Trains a model. `python -m bagpiper_jax.train --gin_file=gin/runs/nano_pretrain.gin`
+"""Trains a model. `bagpiper train --gin_file=gin/runs/nano_pretrain.gin`
 
 The same command continues a run that was interrupted. Exit codes: 0 done, 75 ended early by SIGTERM (with everything
 saved), by a stall, or in a pod by a missing host or failing storage: run it again to continue; 2 a fault that the
@@ -7,7 +7,6 @@ message explains, 1 any other. `<output>/crash.txt` says why a run ended. docs/r
 
 import logging
 import os
-import sys
 
 # Mel features are many small products; BLAS threads would only spin beside those that feed the devices.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -17,32 +16,19 @@ import numpy as np  # noqa: E402
 
 from bagpiper_jax import configuration, parallel  # noqa: E402
 from bagpiper_jax.data.batch import Batch  # noqa: E402
-from bagpiper_jax.data.cache import CacheError  # noqa: E402
-from bagpiper_jax.data.codes import CodeStoreError, codec_fingerprint  # noqa: E402
-from bagpiper_jax.data.loader import Loader, ResumeError  # noqa: E402
-from bagpiper_jax.data.planner import PlanError  # noqa: E402
-from bagpiper_jax.parallel import MeshError  # noqa: E402
-from bagpiper_jax.pods.joining import MissingError, PodError, join_pod  # noqa: E402
+from bagpiper_jax.data.codes import codec_fingerprint  # noqa: E402
+from bagpiper_jax.data.loader import Loader  # noqa: E402
+from bagpiper_jax.pods.joining import join_pod  # noqa: E402
 from bagpiper_jax.runs import faults  # noqa: E402
-from bagpiper_jax.runs.faults import EXIT_TRY_AGAIN, TrainingError  # noqa: E402
+from bagpiper_jax.runs.faults import EXIT_TRY_AGAIN  # noqa: E402
 from bagpiper_jax.runs.ledger import Ledger  # noqa: E402
-from bagpiper_jax.text import TokenizerError, load_tokenizer  # noqa: E402
-from bagpiper_jax.training.checkpoints import CheckpointError, SaveError  # noqa: E402
+from bagpiper_jax.text import load_tokenizer  # noqa: E402
+from bagpiper_jax.training.checkpoints import SaveError  # noqa: E402
 from bagpiper_jax.training.config import TrainConfig  # noqa: E402
 from bagpiper_jax.training.loop import train  # noqa: E402
 
-# Their messages name file and remedy; a traceback would only hide them.
-_EXPLAINED = (
-    CacheError,
-    CheckpointError,
-    CodeStoreError,
-    MeshError,
-    PlanError,
-    PodError,
-    ResumeError,
-    TokenizerError,
-    TrainingError,
-)
+ENDS_AT_ONCE = True
+"""After a fault; `bagpiper_jax.jobs.end_with` tells why."""
 
 _log = logging.getLogger(__name__)
 
@@ -64,10 +50,10 @@ def main(argv: list[str] | None = None) -> int:
             extras = {"system_prompt": data.lock.system_prompt}
             gin = configuration.operative_config()
             done = train(config, data, validation_batches(config), gin, extras, ledger)
-    except _EXPLAINED as error:
-        in_pod = jax.distributed.is_initialized()
-        may_pass = isinstance(error, MissingError) or (in_pod and isinstance(error, SaveError))
-        sys.exit(EXIT_TRY_AGAIN if may_pass else f"train: {error}")
+    except SaveError as error:
+        if jax.distributed.is_initialized():  # a pod's storage may come back
+            error.exit_code = EXIT_TRY_AGAIN
+        raise
     return 0 if done else EXIT_TRY_AGAIN
 
 
@@ -96,7 +82,3 @@ def validation_batches(config: TrainConfig) -> list[Batch]:
     steps = np.unique(np.linspace(0, data.num_steps - 1, config.validation_batches).round().astype(int))
     _log.info("validating on %d of %d batches of %s", len(steps), data.num_steps, config.validation_lock)
     return [data.batch(int(step)) for step in steps]
-
-
-if __name__ == "__main__":
-    faults.run(lambda: configuration.run_job(main))

@@ -1,21 +1,16 @@
 """Generates from a trained run.
 
-python -m bagpiper_jax.generate --checkpoint=RUN --audio=x.wav                     prints a caption
-python -m bagpiper_jax.generate --checkpoint=RUN --audio=x.wav --question="…"      prints the answer
-python -m bagpiper_jax.generate --checkpoint=RUN --text="…" --output=y.wav         writes audio
+bagpiper generate --checkpoint=RUN --audio=x.wav                     prints a caption
+bagpiper generate --checkpoint=RUN --audio=x.wav --question="…"      prints the answer
+bagpiper generate --checkpoint=RUN --text="…" --output=y.wav         writes audio
 """
 
 import argparse
 import dataclasses
-import sys
 
 from bagpiper_jax import audio, configuration
-from bagpiper_jax.audio import AudioError
-from bagpiper_jax.dialogue import DialogueError
 from bagpiper_jax.generation.loop import LoopConfig
-from bagpiper_jax.generation.replies import LOAD_ERRORS, Generator, GeneratorError, load_generator
-
-_EXPLAINED = (AudioError, DialogueError, GeneratorError, *LOAD_ERRORS)
+from bagpiper_jax.generation.replies import Generator, GeneratorError, load_generator
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,16 +32,13 @@ class GenerateConfig:
     loop: LoopConfig = LoopConfig()
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> None:
     flags, rest = _parse(argv)
     if flags.checkpoint:
         rest.append(f"--gin.GenerateConfig.checkpoint={flags.checkpoint}")
     config = configuration.load(GenerateConfig, rest, __doc__)
-    try:
-        generator = load_generator(config.checkpoint, config.codec, config.tokenizer)
-        answer(generator, flags, config)
-    except _EXPLAINED as error:
-        sys.exit(str(error))
+    generator = load_generator(config.checkpoint, config.codec, config.tokenizer)
+    answer(generator, flags, config)
 
 
 def answer(generator: Generator, flags: argparse.Namespace, config: GenerateConfig) -> None:
@@ -99,7 +91,3 @@ def _parse(argv) -> tuple[argparse.Namespace, list[str]]:
     if flags.question and not flags.audio:
         parser.error("--question needs --audio")
     return flags, rest
-
-
-if __name__ == "__main__":
-    configuration.run_job(main)

@@ -1,8 +1,8 @@
 """Imports a checkpoint: of ESPnet or vLLM, or the parts that a run starts from.
 
-python -m bagpiper_jax.import_checkpoint --gin_file=gin/models/8b.gin --gin.ImportConfig.espnet=base.pt \\
+bagpiper import_checkpoint --gin_file=gin/models/8b.gin --gin.ImportConfig.espnet=base.pt \\
     --gin.ImportConfig.output=OURS
-python -m bagpiper_jax.import_checkpoint --gin_file=gin/models/8b.gin --gin.ImportConfig.qwen3=Qwen3-8B-Base \\
+bagpiper import_checkpoint --gin_file=gin/models/8b.gin --gin.ImportConfig.qwen3=Qwen3-8B-Base \\
     --gin.ImportConfig.tower=Qwen3-Omni --gin.ImportConfig.xcodec=xcodec-hubert-general --gin.ImportConfig.output=OURS
 
 The same command continues an import that was interrupted.
@@ -21,9 +21,5 @@ def main(argv: list[str] | None = None) -> None:
     config = configuration.load(ImportConfig, [MODEL, *(sys.argv[1:] if argv is None else argv)], __doc__)
     try:
         import_checkpoint(config)
-    except (InterchangeError, OSError) as error:
-        sys.exit(str(error))
-
-
-if __name__ == "__main__":
-    configuration.run_job(main)
+    except OSError as error:
+        raise InterchangeError(str(error)) from error

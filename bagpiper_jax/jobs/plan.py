@@ -37,8 +37,8 @@ def main(argv: list[str] | None = None) -> int:
     config = configuration.load(PlanConfig, flags, __doc__)
     try:
         result = make(config)
-    except (PlanError, ValueError) as error:
-        sys.exit(f"plan: {error}")
+    except ValueError as error:
+        raise PlanError(str(error)) from error
     print(table(result))
     if config.json:
         Path(config.json).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
@@ -62,7 +62,3 @@ def make(config: PlanConfig) -> dict:
         raise PlanError("no remat policy, rows per chip and mesh shape come near the memory of this chip")
     print(search_table(tried), end="\n\n")
     return tried[-1] | {"mixture": mixture, "tried": tried}
-
-
-if __name__ == "__main__":
-    configuration.run_job(lambda: sys.exit(main()))

@@ -1,0 +1,8 @@
+"""Scores a trained run on held-out clips: `bagpiper evaluate --gin_file=gin/runs/evaluate_nano.gin`."""
+
+from bagpiper_jax import configuration
+from bagpiper_jax.evaluation.job import EvaluateConfig, evaluate
+
+
+def main(argv: list[str] | None = None) -> None:
+    evaluate(configuration.load(EvaluateConfig, argv, __doc__))

@@ -1,0 +1,8 @@
+"""Asks an endpoint for tuning dialogues: `bagpiper simulate_dialogues --gin_file=gin/corpora/simulation.gin`."""
+
+from bagpiper_jax import configuration
+from bagpiper_jax.curation.simulation import SimulateConfig, simulate
+
+
+def main(argv: list[str] | None = None) -> None:
+    simulate(configuration.load(SimulateConfig, argv, __doc__))

@@ -1,0 +1,11 @@
+"""A corpus to codec codes: `bagpiper tokenize_audio --gin.TokenizeConfig.corpus=DIRECTORY`."""
+
+from bagpiper_jax import configuration
+from bagpiper_jax.caching.tokenization import TokenizeConfig, tokenize
+from bagpiper_jax.pods.joining import join_pod
+
+
+def main(argv: list[str] | None = None) -> None:
+    config = configuration.load(TokenizeConfig, argv, __doc__)
+    join_pod()
+    tokenize(config)

@@ -1,0 +1,8 @@
+"""Trains a codec from scratch: `bagpiper train_codec --gin_file=gin/runs/train_codec_nano.gin` (docs/codec.md)."""
+
+from bagpiper_jax import configuration
+from bagpiper_jax.encoders.codec import TrainCodecConfig, train_codec
+
+
+def main(argv: list[str] | None = None) -> None:
+    train_codec(configuration.load(TrainCodecConfig, argv, __doc__))
