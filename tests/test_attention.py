@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from bagpiper_jax import parallel
-from bagpiper_jax.models import attention, gpu_attention, splash
+from bagpiper_jax.models.attention import gpu, kernels, sharding, splash, xla
 from bagpiper_jax.parallel import MeshConfig
 
 GPU = jax.default_backend() == "gpu"
@@ -20,20 +20,20 @@ on_gpu = pytest.mark.skipif(not GPU, reason="needs a GPU")
 with_tokamax = pytest.mark.skipif(importlib.util.find_spec("tokamax") is None, reason="needs tokamax")
 
 KERNELS = [
-    pytest.param(attention.dot_product, id="dot_product"),
+    pytest.param(xla.dot_product, id="dot_product"),
     pytest.param(functools.partial(splash.splash, interpret=True), id="splash, interpreted"),
     pytest.param(
-        functools.partial(attention.on_shards, functools.partial(gpu_attention.masked_shard, "xla")),
+        functools.partial(sharding.on_shards, functools.partial(gpu.masked_shard, "xla")),
         id="mask of cudnn",
     ),
     pytest.param(
-        functools.partial(attention.on_shards, functools.partial(gpu_attention.tokamax_shard, "xla")),
+        functools.partial(sharding.on_shards, functools.partial(gpu.tokamax_shard, "xla")),
         id="bounds of mosaic and triton",
         marks=with_tokamax,
     ),
-    pytest.param(gpu_attention.cudnn, id="cudnn", marks=on_gpu),
-    pytest.param(attention.kernel("mosaic"), id="mosaic", marks=[on_gpu, with_tokamax]),
-    pytest.param(attention.kernel("triton"), id="triton", marks=[on_gpu, with_tokamax]),
+    pytest.param(gpu.cudnn, id="cudnn", marks=on_gpu),
+    pytest.param(kernels.kernel("mosaic"), id="mosaic", marks=[on_gpu, with_tokamax]),
+    pytest.param(kernels.kernel("triton"), id="triton", marks=[on_gpu, with_tokamax]),
 ]
 LENGTHS = ((100, 1, 90, 40), (200, 30))
 B, T, H, KV, K = 2, 256, 4, 2, 128
@@ -110,7 +110,7 @@ def test_on_a_mesh_too(kernel, config):
 def test_bounds_of_keys_do_not_divide_a_row():
     with pytest.raises(ValueError, match="mosaic.*sequence = 1"):
         q, k, v, _, segments = make_inputs()
-        gpu_attention.tokamax_shard("mosaic", q[:, :128], k, v, segments[:, :128], segments)
+        gpu.tokamax_shard("mosaic", q[:, :128], k, v, segments[:, :128], segments)
 
 
 @pytest.mark.parametrize("name", ["splash", "mosaic", "triton", "cudnn"])
@@ -120,7 +120,7 @@ def test_a_kernel_of_another_platform_is_an_error(name):
     q, k, v, _, segments = make_inputs()
     wanted = "TPUs" if name == "splash" else "GPUs"
     with pytest.raises(RuntimeError, match=f"'{name}' runs on {wanted}, not on .*dot_product"):
-        attention.kernel(name)(q, k, v, segments)
+        kernels.kernel(name)(q, k, v, segments)
 
 
 def test_splash_names_the_sizes_it_does_not_take():
@@ -130,9 +130,9 @@ def test_splash_names_the_sizes_it_does_not_take():
 
 
 def test_the_kernel_in_use_is_logged(caplog):
-    attention.kernel.cache_clear()
+    kernels.kernel.cache_clear()
     with caplog.at_level("INFO"):
-        attention.kernel("dot_product")
+        kernels.kernel("dot_product")
     assert "attention kernel: dot_product" in caplog.text
 
 
@@ -144,8 +144,8 @@ def test_windows_are_exact_wherever_they_begin(slots):
     heard = np.where(random.random((1, slots)) < 0.8, windows, -1)
     q, k, v = (random.normal(size=(1, slots, 2, 4)).astype(np.float32) for _ in range(3))
     mask = windows[:, :, None] == heard[:, None, :]
-    whole = jax.jit(attention.masked_attention)(q, k, v, mask)
-    blocks = jax.jit(attention.windowed, static_argnums=5)(q, k, v, windows, heard, 7)
+    whole = jax.jit(xla.masked_attention)(q, k, v, mask)
+    blocks = jax.jit(xla.windowed, static_argnums=5)(q, k, v, windows, heard, 7)
     sees = mask.any(-1)
     np.testing.assert_allclose(blocks[sees], whole[sees], atol=1e-6)
     assert np.isfinite(blocks).all()

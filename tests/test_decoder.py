@@ -10,7 +10,8 @@ import tiny_models
 from flax import nnx
 
 from bagpiper_jax.interop import qwen3
-from bagpiper_jax.models import attention, layers
+from bagpiper_jax.models import layers
+from bagpiper_jax.models.attention import kernels, xla
 from bagpiper_jax.models.configs import BagpiperConfig, DecoderConfig
 from bagpiper_jax.models.decoder import init_cache
 
@@ -119,9 +120,9 @@ def test_blocks_of_queries_equal_one_block(monkeypatch):
     keys = jax.random.split(jax.random.key(0), 3)
     query, key, value = (jax.random.normal(k, (2, 200, h, 8)) for k, h in zip(keys, (4, 2, 2), strict=True))
     segments = jnp.repeat(jnp.array([1, 2, 0]), jnp.array([90, 80, 30]))[None].repeat(2, 0)
-    blocked = attention.dot_product(query, key, value, segments)
+    blocked = xla.dot_product(query, key, value, segments)
     monkeypatch.setattr(attention, "MIN_BLOCK", 200)
-    np.testing.assert_allclose(blocked, attention.dot_product(query, key, value, segments), atol=1e-6)
+    np.testing.assert_allclose(blocked, xla.dot_product(query, key, value, segments), atol=1e-6)
     causal = (segments[:, :, None] == segments[:, None]) & jnp.tril(jnp.ones((200, 200), bool))
     reference = jax.nn.dot_product_attention(query, key, value, mask=causal[:, None])
     np.testing.assert_allclose(blocked, reference, atol=1e-6)
@@ -159,7 +160,7 @@ def test_a_kernel_that_cannot_run_is_an_error():
     with pytest.raises(RuntimeError, match="splash.*runs on TPUs, not on cpu.*dot_product"):
         run(model, jnp.zeros((1, 128, 32)))
     with pytest.raises(ValueError, match="unknown attention kernel 'flahs'.*dot_product"):
-        attention.kernel("flahs")
+        kernels.kernel("flahs")
 
 
 def test_unknown_remat_is_an_error():

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Int
 
 from bagpiper_jax import parallel
 from bagpiper_jax.models import layers
-from bagpiper_jax.models.attention import windowed
+from bagpiper_jax.models.attention.xla import windowed
 from bagpiper_jax.models.configs import AudioTowerConfig
 
 CHUNK_FRAMES = 100

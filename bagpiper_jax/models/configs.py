@@ -16,7 +16,7 @@ class DecoderConfig:
         rope_theta, norm_eps: rotary base, RMSNorm epsilon.
         init_std: standard deviation of new embeddings, head rows and projections.
         dtype: compute dtype; parameters are float32.
-        attention: named kernel, see `models.attention.KERNELS`; a kernel that cannot run is an error.
+        attention: named kernel, see `models.attention.kernels.KERNELS`; a kernel that cannot run is an error.
         remat: what the backward pass recomputes per layer, see `layers.REMAT`.
     """
 

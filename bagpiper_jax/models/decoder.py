@@ -9,7 +9,8 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from bagpiper_jax import parallel
-from bagpiper_jax.models import attention, layers
+from bagpiper_jax.models import layers
+from bagpiper_jax.models.attention import kernels, xla
 from bagpiper_jax.models.configs import DecoderConfig
 
 
@@ -119,7 +120,7 @@ class Decoder(nnx.Module):
         x = parallel.constrain(x.astype(config.dtype), "batch", "slots", "activation")
         angles = layers.rotary_angles(positions, config.head_width, config.rope_theta)
         if cache is None:
-            kernel = attention.kernel(config.attention)
+            kernel = kernels.kernel(config.attention)
 
             def layer(module, x):
                 return module(x, angles, lambda q, k, v: (kernel(q, k, v, segment_ids), None))[0]
@@ -141,7 +142,7 @@ class Decoder(nnx.Module):
             def attend(query, key, value):
                 new_keys = keys.at[index, rows, slots].set(key, mode="drop")
                 new_values = values.at[index, rows, slots].set(value, mode="drop")
-                heads = attention.masked_attention(query, new_keys[index], new_values[index], mask)
+                heads = xla.masked_attention(query, new_keys[index], new_values[index], mask)
                 return heads, (new_keys, new_values)
 
             x, (keys, values) = module(x, angles, attend)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
-from bagpiper_jax.models.attention import (
+from bagpiper_jax.models.attention.sharding import (
     Key,
     Query,
     Segments,

@@ -1,22 +1,10 @@
-"""Attention kernels by name. A kernel that cannot run where it is asked to is an error, never a fall-back."""
-
-import functools
-import logging
-from collections.abc import Callable
-from typing import Any
+"""Attention in plain XLA, on every backend: inside windows for the tower, causal in packed rows for the decoder."""
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import PartitionSpec as P
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool
 
-from bagpiper_jax import parallel
-
-logger = logging.getLogger(__name__)
-
-Query = Float[Array, "B T H K"]
-Key = Float[Array, "B U KV K"]
-Segments = Int[Array, "B T"]
+from bagpiper_jax.models.attention.sharding import Key, Query, Segments, first_slot, on_shards
 
 MIN_BLOCK, MAX_BLOCKS = 128, 8
 """Queries per block of `dot_product`, and how many blocks are unrolled at most."""
@@ -95,81 +83,3 @@ def _dot_product_shard(query: Query, key: Key, value: Key, segments: Segments, s
         mask &= first + slots[start:end, None] >= slots[:keys]
         outputs.append(masked_attention(query[:, start:end], key[:, :keys], value[:, :keys], mask))
     return jnp.concatenate(outputs, axis=1)
-
-
-def on_shards(
-    kernel: Callable,
-    query: Query,
-    key: Key,
-    value: Key,
-    segment_ids: Segments,
-    extra: Any = (),
-    extra_specs=(),
-) -> Query:
-    """Runs `kernel` on each device's own rows, queries and heads; where slots are divided it gets all keys.
-
-    Args:
-        kernel: (query, key, value, segment_ids of the queries, segment_ids of the keys, *extra) → heads.
-        extra, extra_specs: further arguments and how they are divided.
-    """
-    mesh = parallel.mesh_in_use()
-    if mesh is None:
-        return kernel(query, key, value, segment_ids, segment_ids, *extra)
-    key, value = (_divisible_heads(x, query.shape[2], mesh) for x in (key, value))
-    queries = parallel.partition(mesh, ("batch", "slots", "heads"), query.shape, "attention")
-    # Heads of keys are divided exactly if those of queries are.
-    keys = P(queries[0], None, queries[2])
-    specs = (queries, keys, keys, P(*queries[:2]), P(queries[0]), *extra_specs)
-    arguments = (query, key, value, segment_ids, segment_ids, *extra)
-    return parallel.per_shard(kernel, arguments, specs, queries)
-
-
-def _divisible_heads(key: Key, heads: int, mesh) -> Key:
-    """Keys whose heads divide like those of the queries: repeated, where there are fewer than shards."""
-    shards = parallel.shards(mesh, "heads")
-    if heads % shards or key.shape[2] % shards == 0:
-        return key
-    if shards % key.shape[2]:
-        raise parallel.MeshError(f"{key.shape[2]} key/value heads do not fit {shards} tensor shards")
-    return jnp.repeat(key, shards // key.shape[2], axis=2)
-
-
-def first_slot(query: Query, key: Key) -> Array | int:
-    """Inside `on_shards`: where this device's queries lie in their row."""
-    whole = query.shape[1] == key.shape[1]
-    return 0 if whole else jax.lax.axis_index(parallel.RULES["slots"]) * query.shape[1]
-
-
-def require_platform(kernel: str, wanted: str) -> None:
-    """Raises RuntimeError unless the devices compiled for are of the platform that the kernel is made for."""
-    found = parallel.platform()
-    if found != wanted:
-        raise RuntimeError(
-            f"attention {kernel!r} runs on {wanted.upper()}s, not on {found}; "
-            "set DecoderConfig.attention = 'dot_product'"
-        )
-
-
-def _kernels() -> dict[str, Callable[[Query, Key, Key, Segments], Query]]:
-    from bagpiper_jax.models import gpu_attention, splash
-
-    return {
-        "dot_product": dot_product,
-        "splash": splash.splash,
-        "mosaic": functools.partial(gpu_attention.tokamax, implementation="mosaic"),
-        "triton": functools.partial(gpu_attention.tokamax, implementation="triton"),
-        "cudnn": gpu_attention.cudnn,
-    }
-
-
-@functools.cache
-def kernel(name: str) -> Callable[[Query, Key, Key, Segments], Query]:
-    """Packed causal attention of that name: query [B,T,H,K], key and value [B,T,KV,K], segment_ids [B,T] → [B,T,H,K].
-
-    Logged once. ValueError for an unknown name.
-    """
-    kernels = _kernels()
-    if name not in kernels:
-        raise ValueError(f"unknown attention kernel {name!r}; choose one of {sorted(kernels)}")
-    logger.info("decoder attention kernel: %s", name)
-    return kernels[name]

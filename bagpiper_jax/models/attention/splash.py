@@ -9,7 +9,7 @@ from jax.sharding import PartitionSpec as P
 
 from bagpiper_jax import parallel
 from bagpiper_jax.models import layers
-from bagpiper_jax.models.attention import Key, Query, Segments, on_shards, require_platform
+from bagpiper_jax.models.attention.sharding import Key, Query, Segments, on_shards, require_platform
 
 BLOCKS = (1024, 512, 256, 128)
 """Sizes of a block of queries or keys; the largest that divides is taken."""
