@@ -23,6 +23,13 @@ MODALITIES = {"text": v.TEXT, "audio": v.AUDIO}
 _FRAME_TOKENS = 3  # role, modality and terminator around every content
 
 
+DIRECTIONS = ("caption_to_audio", "audio_to_caption", "text_only", "understanding", "generation")
+"""What a dialogue teaches; losses are reported for each."""
+
+CORRUPT = -1
+"""In place of a direction: the example's record is damaged, its slots are empty."""
+
+
 class DialogueError(Explained, ValueError):
     """A dialogue that cannot be rendered; the message says which message and why."""
 

@@ -44,7 +44,7 @@ def ours(lock: Path, seconds: float, threads: int) -> dict:
     """The loader as training uses it."""
     from data_made import CHUNKS, ROWS, SLOTS, VOCABULARY
 
-    from bagpiper_jax.data.batch import BatchShape
+    from bagpiper_jax.batch import BatchShape
     from bagpiper_jax.data.loader import Loader
 
     meter = Meter(seconds)

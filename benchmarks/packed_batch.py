@@ -5,7 +5,7 @@ import dataclasses
 import jax
 import numpy as np
 
-from bagpiper_jax.data.batch import Batch
+from bagpiper_jax.batch import Batch
 from bagpiper_jax.training.config import TrainConfig
 from bagpiper_jax.training.step import batch_shapes
 from bagpiper_jax.vocabulary import CODEC_CLASS_WEIGHT

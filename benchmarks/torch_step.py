@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers.models.qwen3_omni_moe.configuration_qwen3_omni_moe import Qwen3OmniMoeAudioEncoderConfig
 from transformers.models.qwen3_omni_moe.modeling_qwen3_omni_moe import Qwen3OmniMoeAudioEncoder
 
-from bagpiper_jax.data.batch import Batch
+from bagpiper_jax.batch import Batch
 from bagpiper_jax.interop import qwen3
 from bagpiper_jax.interop import tower as tower_names
 from bagpiper_jax.interop.names import to_theirs

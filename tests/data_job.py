@@ -18,7 +18,7 @@ def main(lock: str, output: str, rows: int, steps: int, threads: int, kill_at: i
     from synthetic_cache import VOCABULARY
 
     from bagpiper_jax import parallel
-    from bagpiper_jax.data.batch import BatchShape
+    from bagpiper_jax.batch import BatchShape
     from bagpiper_jax.data.loader import Loader
     from bagpiper_jax.parallel import MeshConfig
     from bagpiper_jax.pods.joining import join_pod

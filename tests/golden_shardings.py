@@ -10,7 +10,7 @@ from pathlib import Path
 import jax
 from jax.sharding import AbstractMesh, AxisType
 
-from bagpiper_jax.data.batch import BatchShape
+from bagpiper_jax.batch import BatchShape
 from bagpiper_jax.models.configs import BagpiperConfig, DecoderConfig
 from bagpiper_jax.parallel import MESH_AXES, parameter_path
 from bagpiper_jax.training.config import TrainConfig

@@ -8,9 +8,9 @@ import pytest
 import seqio
 from task_helpers import LAYOUT, cache_mixture, caches, config, write_codes
 
+from bagpiper_jax.batch import BatchShape
 from bagpiper_jax.caching import agreement
 from bagpiper_jax.corpora.embedded.build import EmbeddedCorpusConfig, build_embedded_corpus
-from bagpiper_jax.data.batch import BatchShape
 from bagpiper_jax.jobs import inspect_data
 from bagpiper_jax.manifest import read_manifest, write_manifest
 from tasks.mixtures import AUDIO_DOMAINS, CORPORA

@@ -12,15 +12,16 @@ import numpy as np
 import pytest
 from synthetic_cache import LIMITS, VOCABULARY, dialogue_of, example, write_cache, write_mixture
 
+from bagpiper_jax.batch import BatchShape
 from bagpiper_jax.caching import shards
 from bagpiper_jax.caching.joining import finish
 from bagpiper_jax.caching.shards import ExportError
 from bagpiper_jax.data import cache
-from bagpiper_jax.data.batch import BatchShape
 from bagpiper_jax.data.cache import CacheError, TaskCache
 from bagpiper_jax.data.loader import Loader
 from bagpiper_jax.data.lock import Lock, read_lock
-from bagpiper_jax.data.records import DIRECTIONS, RecordError
+from bagpiper_jax.data.records import RecordError
+from bagpiper_jax.dialogue import DIRECTIONS
 
 
 def examples(count: int) -> list[dict]:

@@ -7,10 +7,11 @@ import pytest
 from synthetic_cache import VOCABULARY, damage, write_mixture
 from training_helpers import TINY_FLAGS
 
-from bagpiper_jax.data.batch import BatchShape
+from bagpiper_jax.batch import BatchShape
 from bagpiper_jax.data.cache import CacheError
 from bagpiper_jax.data.loader import Loader
-from bagpiper_jax.data.records import CORRUPT, RecordError
+from bagpiper_jax.data.records import RecordError
+from bagpiper_jax.dialogue import CORRUPT
 from bagpiper_jax.jobs import train as job
 
 SHAPE = BatchShape(rows=8, slots=256, chunks=8)

@@ -11,13 +11,12 @@ from synthetic_cache import VOCABULARY, example, write_cache, write_mixture
 
 from bagpiper_jax import dialogue
 from bagpiper_jax.audio import log_mel
-from bagpiper_jax.data.batch import Batch, BatchShape
+from bagpiper_jax.batch import Batch, BatchShape, empty_batch
 from bagpiper_jax.data.cache import CacheError
 from bagpiper_jax.data.loader import Loader, ResumeError
-from bagpiper_jax.data.placing import empty_batch
 from bagpiper_jax.data.planner import PlanError, Planned
-from bagpiper_jax.data.records import DIRECTIONS
 from bagpiper_jax.data.rows import RowMaker
+from bagpiper_jax.dialogue import DIRECTIONS
 from bagpiper_jax.vocabulary import ASSISTANT, AUDIO, Vocabulary
 
 SHAPE = BatchShape(rows=4, slots=256, chunks=8)
@@ -257,7 +256,7 @@ def test_examples_longer_than_a_row_are_named_or_refused(lock):
 
 def test_serving_loads_no_tensorflow(lock):
     code = (
-        "import sys; from bagpiper_jax.data.loader import Loader; from bagpiper_jax.data.batch import BatchShape\n"
+        "import sys; from bagpiper_jax.data.loader import Loader; from bagpiper_jax.batch import BatchShape\n"
         "from bagpiper_jax.vocabulary import Vocabulary\n"
         f"l = Loader({str(lock)!r}, BatchShape(4, 256, 8), Vocabulary(text_size=256, codebook_size=64))\n"
         "next(l.iterate()); bad = {'tensorflow', 'seqio'} & set(sys.modules); assert not bad, bad\n"

@@ -8,7 +8,7 @@ import pytest
 from data_job import checksums
 from synthetic_cache import VOCABULARY, write_mixture
 
-from bagpiper_jax.data.batch import BatchShape
+from bagpiper_jax.batch import BatchShape
 from bagpiper_jax.data.loader import Loader, ResumeError
 from bagpiper_jax.data.mixture import Mixture
 

@@ -11,7 +11,7 @@ from synthetic_cache import VOCABULARY, example, write_mixture_of
 
 from bagpiper_jax import dialogue
 from bagpiper_jax.audio import log_mel
-from bagpiper_jax.data.batch import BatchShape
+from bagpiper_jax.batch import BatchShape
 from bagpiper_jax.data.lengths import TaskLengths
 from bagpiper_jax.data.loader import Loader
 from bagpiper_jax.data.planner import FinitePlan, Plan

@@ -10,7 +10,8 @@ from synthetic_cache import LIMITS, VOCABULARY, dialogue_of, example
 
 from bagpiper_jax import dialogue
 from bagpiper_jax.data import records
-from bagpiper_jax.data.records import DIRECTIONS, Record, RecordError
+from bagpiper_jax.data.records import Record, RecordError
+from bagpiper_jax.dialogue import DIRECTIONS
 
 
 def record_of(direction, seed=0) -> Record:

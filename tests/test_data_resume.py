@@ -11,7 +11,7 @@ import pytest
 from data_job import checksums
 from synthetic_cache import VOCABULARY, write_mixture
 
-from bagpiper_jax.data.batch import BatchShape
+from bagpiper_jax.batch import BatchShape
 from bagpiper_jax.data.loader import Loader
 
 TESTS = Path(__file__).resolve().parent

@@ -7,9 +7,9 @@ import pytest
 from synthetic_cache import LIMITS, VOCABULARY, example, write_cache, write_mixture_of
 
 from bagpiper_jax import dialogue
+from bagpiper_jax.batch import BatchShape
 from bagpiper_jax.caching import shards
 from bagpiper_jax.data import records
-from bagpiper_jax.data.batch import BatchShape
 from bagpiper_jax.data.loader import Loader
 from bagpiper_jax.data.records import Record, RecordError
 from bagpiper_jax.jobs import inspect_data

@@ -121,7 +121,7 @@ def test_blocks_of_queries_equal_one_block(monkeypatch):
     query, key, value = (jax.random.normal(k, (2, 200, h, 8)) for k, h in zip(keys, (4, 2, 2), strict=True))
     segments = jnp.repeat(jnp.array([1, 2, 0]), jnp.array([90, 80, 30]))[None].repeat(2, 0)
     blocked = xla.dot_product(query, key, value, segments)
-    monkeypatch.setattr(attention, "MIN_BLOCK", 200)
+    monkeypatch.setattr(xla, "MIN_BLOCK", 200)
     np.testing.assert_allclose(blocked, xla.dot_product(query, key, value, segments), atol=1e-6)
     causal = (segments[:, :, None] == segments[:, None]) & jnp.tril(jnp.ones((200, 200), bool))
     reference = jax.nn.dot_product_attention(query, key, value, mask=causal[:, None])

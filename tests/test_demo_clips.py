@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from bagpiper_jax import audio, dialogue
+from bagpiper_jax.batch import BatchShape
 from bagpiper_jax.caching.export import CacheConfig, cache_mixtures
 from bagpiper_jax.caching.tokenization import TokenizeConfig, tokenize
 from bagpiper_jax.corpora import user
-from bagpiper_jax.data.batch import BatchShape
 from bagpiper_jax.data.codes import CodeStore, codec_fingerprint
 from bagpiper_jax.data.loader import Loader
 from bagpiper_jax.manifest import read_manifest

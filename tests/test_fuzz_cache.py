@@ -8,11 +8,12 @@ import pytest
 from fuzzing import damage, generator, pick
 from synthetic_cache import VOCABULARY, dialogue_of, example, write_mixture_of
 
-from bagpiper_jax.data.batch import Batch, BatchShape
+from bagpiper_jax.batch import Batch, BatchShape
 from bagpiper_jax.data.cache import CacheError, TaskCache
 from bagpiper_jax.data.loader import Loader
 from bagpiper_jax.data.planner import PlanError
-from bagpiper_jax.data.records import DIRECTIONS, RecordError
+from bagpiper_jax.data.records import RecordError
+from bagpiper_jax.dialogue import DIRECTIONS
 
 SHAPE = BatchShape(2, 256, 8)
 COUNT = 15

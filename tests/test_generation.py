@@ -10,7 +10,7 @@ from flax import nnx
 from synthetic_cache import VOCABULARY, example, write_mixture_of
 
 from bagpiper_jax import vocabulary as v
-from bagpiper_jax.data.batch import BatchShape
+from bagpiper_jax.batch import BatchShape
 from bagpiper_jax.data.loader import Loader
 from bagpiper_jax.dialogue import EncodedMessage, render_prompt
 from bagpiper_jax.generation import sampling

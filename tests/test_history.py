@@ -8,8 +8,8 @@ import pytest
 from training_helpers import CONFIG, VOCABULARY, make_batch, with_
 
 from bagpiper_jax import parallel
-from bagpiper_jax.data.batch import BatchShape
-from bagpiper_jax.data.placing import RowWriter, empty_batch
+from bagpiper_jax.batch import BatchShape, empty_batch
+from bagpiper_jax.data.placing import RowWriter
 from bagpiper_jax.dialogue import EncodedMessage, RenderConfig, render
 from bagpiper_jax.parallel import MeshConfig
 from bagpiper_jax.training import history

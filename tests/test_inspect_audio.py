@@ -6,7 +6,7 @@ from inspection_helpers import CODEC, random_codec
 from synthetic_cache import CODES, STREAMS, example, write_mixture_of
 
 from bagpiper_jax import audio
-from bagpiper_jax.data.batch import BatchShape
+from bagpiper_jax.batch import BatchShape
 from bagpiper_jax.data.cache import CacheError
 from bagpiper_jax.generation.replies import decode_clips
 from bagpiper_jax.jobs import inspect_data

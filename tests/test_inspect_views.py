@@ -12,7 +12,7 @@ from synthetic_cache import CODES, STREAMS, dialogue_of, example, write_mixture,
 from test_report import _Balance
 
 from bagpiper_jax import audio
-from bagpiper_jax.data.batch import BatchShape
+from bagpiper_jax.batch import BatchShape
 from bagpiper_jax.data.cache import CacheError, TaskCache
 from bagpiper_jax.data.records import Record
 from bagpiper_jax.dialogue import RenderConfig

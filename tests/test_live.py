@@ -5,9 +5,9 @@ from data_job import checksums
 from task_helpers import LAYOUT, cache_mixture, caches, config
 from test_cache_job import write_clips
 
+from bagpiper_jax.batch import BatchShape
 from bagpiper_jax.caching import live
 from bagpiper_jax.caching.shards import ExportError
-from bagpiper_jax.data.batch import BatchShape
 from bagpiper_jax.data.loader import Loader
 
 SHAPE = BatchShape(rows=2, slots=256, chunks=8)

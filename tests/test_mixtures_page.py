@@ -10,7 +10,7 @@ import pytest
 import seqio
 
 from bagpiper_jax import dialogue
-from bagpiper_jax.data.batch import BatchShape
+from bagpiper_jax.batch import BatchShape
 from bagpiper_jax.data.loader import Loader
 from bagpiper_jax.data.lock import read_lock
 from bagpiper_jax.jobs import cache_tasks, check_tasks, inspect_data

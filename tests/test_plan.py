@@ -12,7 +12,7 @@ import jax
 import pytest
 import tiny_models
 
-from bagpiper_jax.data.batch import BatchShape
+from bagpiper_jax.batch import BatchShape
 from bagpiper_jax.jobs import plan as job
 from bagpiper_jax.models.configs import BagpiperConfig, DecoderConfig
 from bagpiper_jax.parallel import MeshConfig

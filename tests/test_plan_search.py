@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from bagpiper_jax.data.batch import BatchShape
+from bagpiper_jax.batch import BatchShape
 from bagpiper_jax.models.configs import BagpiperConfig
 from bagpiper_jax.parallel import MeshConfig
 from bagpiper_jax.runs.chips import find_slice

@@ -14,9 +14,9 @@ import seqio
 from task_helpers import LAYOUT, cache_mixture, caches, config
 
 from bagpiper_jax import audio
+from bagpiper_jax.batch import BatchShape
 from bagpiper_jax.corpora.assembly import CorpusError, RecordError
 from bagpiper_jax.corpora.tars import TarReader
-from bagpiper_jax.data.batch import BatchShape
 from bagpiper_jax.data.loader import Loader
 from bagpiper_jax.text import ByteTokenizer
 from tasks import mixtures, pretraining, settings, sft

@@ -15,7 +15,7 @@ from interop_helpers import MODEL, assert_equal, exporting
 from training_helpers import CONFIG
 
 from bagpiper_jax import parallel
-from bagpiper_jax.data.batch import BatchShape
+from bagpiper_jax.batch import BatchShape
 from bagpiper_jax.interop.exporting import ExportConfig, list_tensors
 from bagpiper_jax.interop.tensors import open_tensors
 from bagpiper_jax.models.config_json import save_model_config

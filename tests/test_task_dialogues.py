@@ -6,10 +6,10 @@ import soundfile
 from task_helpers import LAYOUT, cache_mixture, caches, clip, config, write_codes
 
 from bagpiper_jax import audio, dialogue
+from bagpiper_jax.batch import BatchShape
 from bagpiper_jax.caching.export import cache_mixtures
 from bagpiper_jax.caching.shards import ExportError
 from bagpiper_jax.captions import AudioAnnotation, SoundEvent
-from bagpiper_jax.data.batch import BatchShape
 from bagpiper_jax.data.loader import Loader
 from bagpiper_jax.data.lock import read_lock
 from bagpiper_jax.manifest import Clip, write_manifest

@@ -9,8 +9,8 @@ import soundfile
 from task_helpers import LAYOUT, cache_mixture, caches, clip, config
 
 from bagpiper_jax import dialogue
+from bagpiper_jax.batch import BatchShape
 from bagpiper_jax.caching.shards import ExportError
-from bagpiper_jax.data.batch import BatchShape
 from bagpiper_jax.data.loader import Loader
 from bagpiper_jax.jobs import inspect_data
 from bagpiper_jax.manifest import Clip, write_manifest

@@ -6,13 +6,13 @@ import importlib.util
 import jax
 import jax.numpy as jnp
 import pytest
+from bagpiper_jax.models.splash import splash
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from bagpiper_jax import configuration, parallel
-from bagpiper_jax.data.batch import BatchShape
+from bagpiper_jax.batch import BatchShape
 from bagpiper_jax.models.configs import AudioTowerConfig, BagpiperConfig, DecoderConfig
-from bagpiper_jax.models.splash import splash
 from bagpiper_jax.parallel import MeshConfig
 from bagpiper_jax.runs.chips import SLICES, find_slice
 from bagpiper_jax.sizing.collectives import traffic

@@ -12,8 +12,8 @@ import tiny_models
 from training_helpers import CONFIG
 
 from bagpiper_jax.audio import log_mel
-from bagpiper_jax.data.batch import BatchShape
-from bagpiper_jax.data.placing import RowWriter, empty_batch
+from bagpiper_jax.batch import BatchShape, empty_batch
+from bagpiper_jax.data.placing import RowWriter
 from bagpiper_jax.dialogue import EncodedMessage, RenderConfig, drop_condition, render
 from bagpiper_jax.interop import qwen3
 from bagpiper_jax.interop import tower as tower_names

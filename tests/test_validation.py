@@ -9,7 +9,7 @@ import pytest
 from synthetic_cache import dialogue_of, example, write_mixture, write_mixture_of
 
 from bagpiper_jax import audio, configuration, files
-from bagpiper_jax.data.batch import BatchShape
+from bagpiper_jax.batch import BatchShape
 from bagpiper_jax.data.cache import TaskCache
 from bagpiper_jax.data.limits import MixtureLimits
 from bagpiper_jax.data.lock import read_lock, write_lock

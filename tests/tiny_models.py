@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from bagpiper_jax.data.batch import Batch
+from bagpiper_jax.batch import Batch
 from bagpiper_jax.interop.names import to_theirs
 from bagpiper_jax.models.bagpiper import Bagpiper
 from bagpiper_jax.models.configs import AudioTowerConfig, BagpiperConfig, DecoderConfig

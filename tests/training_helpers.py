@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from bagpiper_jax.data.batch import Batch, BatchShape
+from bagpiper_jax.batch import Batch, BatchShape
 from bagpiper_jax.models.configs import AudioTowerConfig, BagpiperConfig, DecoderConfig
 from bagpiper_jax.parallel import MeshConfig
 from bagpiper_jax.training.config import TrainConfig

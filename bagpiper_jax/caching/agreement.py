@@ -13,14 +13,14 @@ import numpy as np
 
 from bagpiper_jax import dialogue
 from bagpiper_jax.audio import log_mel
+from bagpiper_jax.batch import Batch, BatchShape, empty_batch
 from bagpiper_jax.caching import shards
 from bagpiper_jax.caching.task_shards import configure_tasks
 from bagpiper_jax.data import records
-from bagpiper_jax.data.batch import Batch, BatchShape
 from bagpiper_jax.data.cache import TaskCache
 from bagpiper_jax.data.loader import Loader, lock_path
 from bagpiper_jax.data.lock import open_caches, read_lock
-from bagpiper_jax.data.placing import RowWriter, empty_batch
+from bagpiper_jax.data.placing import RowWriter
 from bagpiper_jax.data.records import Record, RecordError
 from bagpiper_jax.dialogue import RenderConfig
 from bagpiper_jax.vocabulary import Vocabulary
@@ -189,7 +189,7 @@ def _lay_out(batch: Batch, row: int, planned, given: list[list[Record]], vocabul
     for task, index, variant in zip(*(column.tolist() for column in columns), strict=True):
         record = given[task][index]
         rendered = dialogue.render(record.messages(variant=variant), vocabulary, render)
-        direction = records.DIRECTIONS.index(records.direction(record.skeleton()))
+        direction = dialogue.DIRECTIONS.index(records.direction(record.skeleton()))
         writer.place(rendered, len(rendered), direction, [log_mel(span.samples) for span in rendered.audio])
 
 

@@ -16,7 +16,7 @@ from bagpiper_jax.caching import provenance
 from bagpiper_jax.caching.joining import finish, remove_leftovers
 from bagpiper_jax.caching.shards import ExportError, missing, writing
 from bagpiper_jax.caching.task_shards import ShardWriters, configure_tasks, count_inputs
-from bagpiper_jax.data import cache, records
+from bagpiper_jax.data import cache
 from bagpiper_jax.data.cache import TaskCache
 from bagpiper_jax.data.lock import Lock, LockedTask, write_lock
 from bagpiper_jax.data.rates import Mixing, TaskSize
@@ -204,7 +204,7 @@ def _locked(task, rate: float, split: str, directory: Path, config: CacheConfig)
         path=str(directory.relative_to(config.cache_dir)),
         manifest_sha256=made.manifest_sha256,
         records=len(made),
-        direction=records.DIRECTIONS[int(np.bincount(made.index["direction"]).argmax())],
+        direction=dialogue.DIRECTIONS[int(np.bincount(made.index["direction"]).argmax())],
     )
 
 

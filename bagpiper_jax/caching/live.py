@@ -20,8 +20,9 @@ from bagpiper_jax.data import records
 from bagpiper_jax.data.cache import LENGTH_COLUMNS
 from bagpiper_jax.data.lock import Lock, LockedTask
 from bagpiper_jax.data.mixture import Mixture
-from bagpiper_jax.data.records import DIRECTIONS, Record
+from bagpiper_jax.data.records import Record
 from bagpiper_jax.data.shuffle import short_hash
+from bagpiper_jax.dialogue import DIRECTIONS
 
 SPLIT = "train"
 

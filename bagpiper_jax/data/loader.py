@@ -8,12 +8,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from bagpiper_jax.audio import MEL_BINS
-from bagpiper_jax.data.batch import Batch, BatchShape
+from bagpiper_jax.batch import Batch, BatchShape, empty_batch
 from bagpiper_jax.data.cache import CacheError
 from bagpiper_jax.data.codes import codec_fingerprint
 from bagpiper_jax.data.migration import ResumeError, migrate, refuse_change, require_locks
 from bagpiper_jax.data.mixture import Mixture
-from bagpiper_jax.data.placing import WINDOW_CHUNKS, empty_batch
+from bagpiper_jax.data.placing import WINDOW_CHUNKS
 from bagpiper_jax.data.planner import PLAN_VERSION, WINDOW, FinitePlan, Plan, PlanError
 from bagpiper_jax.data.rows import RowMaker
 from bagpiper_jax.data.shuffle import short_hash

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from bagpiper_jax.audio import CHUNK_FRAMES, CHUNK_TOKENS
-from bagpiper_jax.data.batch import Batch, BatchShape
-from bagpiper_jax.data.records import CORRUPT
+from bagpiper_jax.batch import Batch
+from bagpiper_jax.dialogue import CORRUPT
 from bagpiper_jax.dialogue import Sequence as Rendered
 
 WINDOW_CHUNKS = 8
@@ -36,7 +36,7 @@ class RowWriter:
         Args:
             rendered: the example, or None to leave its slots empty, marked as `CORRUPT`.
             length: slots that it takes.
-            direction: index in `data.records.DIRECTIONS`.
+            direction: index in `dialogue.DIRECTIONS`.
             mels: log-mel features [F, M] of each clip that it listens to.
         """
         here = slice(self._slot, self._slot + length)
@@ -63,20 +63,3 @@ class RowWriter:
         self._arrays["chunk_window"][here] = self._window + 1 + number // self._window_chunks
         self._window += -(-count // self._window_chunks)
         self._chunk += count
-
-
-def empty_batch(rows: int, shape: BatchShape, num_streams: int) -> Batch:
-    """All padding: zero tokens and weights, segment 0, no audio."""
-    slots, chunks = (rows, shape.slots), (rows, shape.chunks)
-    return Batch(
-        tokens=np.zeros((*slots, num_streams), np.int32),
-        loss_weights=np.zeros((*slots, num_streams), np.float32),
-        segment_ids=np.zeros(slots, np.int32),
-        positions=np.zeros(slots, np.int32),
-        direction=np.zeros(slots, np.int32),
-        mel=np.zeros((*chunks, CHUNK_FRAMES, shape.mel_bins), np.float32),
-        chunk_frames=np.zeros(chunks, np.int32),
-        chunk_clip=np.zeros(chunks, np.int32),
-        chunk_window=np.zeros(chunks, np.int32),
-        audio_slot=np.full(slots, -1, np.int32),
-    )

@@ -18,14 +18,9 @@ from bagpiper_jax.audio import CHUNK_FRAMES, FFT_SIZE, AudioError, decode_flac, 
 from bagpiper_jax.dialogue import EncodedMessage
 from bagpiper_jax.errors import Explained
 
-DIRECTIONS = ("caption_to_audio", "audio_to_caption", "text_only", "understanding", "generation")
-
 FEATURE_KEYS = (
     "msg_role", "msg_modality", "msg_start", "msg_len", "msg_weight", "msg_variant", "text", "codes", "audio",
 )  # fmt: skip
-
-CORRUPT = -1
-"""In place of a direction: the example's record is damaged, its slots are empty."""
 
 _ROLE_NAMES = {id_: name for name, id_ in dialogue.ROLES.items()}
 _MODALITY_NAMES = {id_: name for name, id_ in dialogue.MODALITIES.items()}

@@ -8,7 +8,7 @@ import numpy as np
 
 from bagpiper_jax import dialogue
 from bagpiper_jax.audio import log_mel
-from bagpiper_jax.data.batch import Batch
+from bagpiper_jax.batch import Batch
 from bagpiper_jax.data.cache import TaskCache
 from bagpiper_jax.data.placing import WINDOW_CHUNKS, RowWriter
 from bagpiper_jax.data.planner import Planned
@@ -118,7 +118,7 @@ class RowMaker:
         return generated[chosen] if generated else None
 
     def _note_damage(self, task: int, index: int, error: Exception) -> None:
-        """Names a damaged record once; how often one is met stands in the batches (`records.CORRUPT`)."""
+        """Names a damaged record once; how often one is met stands in the batches (`dialogue.CORRUPT`)."""
         place = f"{self._names[task]}:{index}"
         with self._lock:
             known = place in self.damaged

@@ -11,7 +11,7 @@ from flax import nnx
 from jaxtyping import Int32
 
 from bagpiper_jax import vocabulary as v
-from bagpiper_jax.data.batch import BatchShape
+from bagpiper_jax.batch import BatchShape
 from bagpiper_jax.dialogue import Sequence, undelay
 from bagpiper_jax.generation.prompts import collate, fitting_shape
 from bagpiper_jax.generation.sampling import AudioSampling, SamplingConfig, TextSampling

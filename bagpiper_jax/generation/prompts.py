@@ -6,8 +6,8 @@ from collections.abc import Sequence as Seq
 import numpy as np
 
 from bagpiper_jax.audio import CHUNK_FRAMES, log_mel, mel_frames
-from bagpiper_jax.data.batch import Batch, BatchShape
-from bagpiper_jax.data.placing import RowWriter, empty_batch
+from bagpiper_jax.batch import Batch, BatchShape, empty_batch
+from bagpiper_jax.data.placing import RowWriter
 from bagpiper_jax.dialogue import AudioSpan, Sequence
 from bagpiper_jax.models.configs import BagpiperConfig
 

@@ -14,7 +14,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int32, Key
 
 from bagpiper_jax import vocabulary as v
-from bagpiper_jax.data.batch import Batch
+from bagpiper_jax.batch import Batch
 from bagpiper_jax.generation import sampling
 from bagpiper_jax.generation.sampling import SamplingConfig
 from bagpiper_jax.models.decoder import KVCache, init_cache

@@ -5,7 +5,7 @@ import functools
 from collections.abc import Callable
 from pathlib import Path
 
-from bagpiper_jax.data.batch import BatchShape
+from bagpiper_jax.batch import BatchShape
 from bagpiper_jax.data.cache import CacheError
 from bagpiper_jax.data.limits import MixtureLimits
 from bagpiper_jax.data.loader import Loader

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any
 
-from bagpiper_jax.data.batch import BatchShape
+from bagpiper_jax.batch import BatchShape
 from bagpiper_jax.data.cache import CacheError, TaskCache
 from bagpiper_jax.data.codes import CodeStoreError, codec_fingerprint
 from bagpiper_jax.data.loader import Loader

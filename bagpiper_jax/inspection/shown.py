@@ -8,9 +8,8 @@ from jaxtyping import Float32, Int32
 
 from bagpiper_jax import dialogue
 from bagpiper_jax.audio import CHUNK_TOKENS, log_mel
-from bagpiper_jax.data.batch import Batch
+from bagpiper_jax.batch import Batch, empty_batch
 from bagpiper_jax.data.loader import Loader
-from bagpiper_jax.data.placing import empty_batch
 from bagpiper_jax.data.planner import Planned
 from bagpiper_jax.data.records import Record, RecordError
 from bagpiper_jax.text import TextTokenizer

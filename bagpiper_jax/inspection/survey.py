@@ -7,7 +7,7 @@ from jaxtyping import Int
 
 from bagpiper_jax.data.loader import Loader
 from bagpiper_jax.data.planner import Planned
-from bagpiper_jax.data.records import DIRECTIONS
+from bagpiper_jax.dialogue import DIRECTIONS
 
 QUANTILES = (0.05, 0.5, 0.95, 1.0)
 _WINDOWS = 8

@@ -15,7 +15,7 @@ import jax  # noqa: E402
 import numpy as np  # noqa: E402
 
 from bagpiper_jax import configuration, parallel  # noqa: E402
-from bagpiper_jax.data.batch import Batch  # noqa: E402
+from bagpiper_jax.batch import Batch  # noqa: E402
 from bagpiper_jax.data.codes import codec_fingerprint  # noqa: E402
 from bagpiper_jax.data.loader import Loader  # noqa: E402
 from bagpiper_jax.pods.joining import join_pod  # noqa: E402

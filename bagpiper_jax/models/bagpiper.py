@@ -4,7 +4,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from bagpiper_jax.data.batch import Batch
+from bagpiper_jax.batch import Batch
 from bagpiper_jax.models import layers
 from bagpiper_jax.models.audio_tower import AudioTower
 from bagpiper_jax.models.configs import BagpiperConfig

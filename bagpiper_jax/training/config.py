@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from bagpiper_jax.data.batch import BatchShape
+from bagpiper_jax.batch import BatchShape
 from bagpiper_jax.data.limits import MixtureLimits
 from bagpiper_jax.dialogue import RenderConfig
 from bagpiper_jax.models.configs import BagpiperConfig

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int, Key
 
-from bagpiper_jax.data.batch import Batch
+from bagpiper_jax.batch import Batch
 
 RUN = 4
 """Slots disturbed together. A single strange frame would be overheard between its neighbours."""

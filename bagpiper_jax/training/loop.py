@@ -15,7 +15,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from bagpiper_jax import parallel
-from bagpiper_jax.data.batch import Batch
+from bagpiper_jax.batch import Batch
 from bagpiper_jax.models.config_json import save_model_config
 from bagpiper_jax.runs import faults, provenance
 from bagpiper_jax.runs.heartbeat import Heartbeat

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from bagpiper_jax import files
-from bagpiper_jax.data.batch import Batch
-from bagpiper_jax.data.records import DIRECTIONS
+from bagpiper_jax.batch import Batch
+from bagpiper_jax.dialogue import DIRECTIONS
 from bagpiper_jax.runs.tensorboard import Board
 from bagpiper_jax.training.losses import LossSums
 from bagpiper_jax.vocabulary import PAD, Vocabulary

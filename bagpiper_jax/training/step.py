@@ -15,8 +15,8 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from bagpiper_jax import parallel
-from bagpiper_jax.data.batch import Batch, BatchShape
-from bagpiper_jax.data.records import DIRECTIONS
+from bagpiper_jax.batch import Batch, BatchShape
+from bagpiper_jax.dialogue import DIRECTIONS
 from bagpiper_jax.runs.guard import Guard, judge, keep_unless
 from bagpiper_jax.training import freezing, history
 from bagpiper_jax.training.config import TrainConfig

@@ -4,8 +4,10 @@ import dataclasses
 from typing import Any
 
 import jax
+import numpy as np
 
-from bagpiper_jax.data.records import CORRUPT
+from bagpiper_jax.audio import CHUNK_FRAMES
+from bagpiper_jax.dialogue import CORRUPT
 
 Array = Any  # numpy on the host, jax.Array on the mesh
 
@@ -20,8 +22,8 @@ class Batch:
         loss_weights: float32 [B, T, S]; weight of predicting slot t from slot t-1, class weights included.
         segment_ids: int32 [B, T]; 1, 2, … per document of the row, 0 for padding.
         positions: int32 [B, T]; restart at 0 with every document.
-        direction: int32 [B, T]; index of the slot's task group (`data.records.DIRECTIONS`), for metrics only;
-            -1 (`data.records.CORRUPT`) where an example stands empty because its record is damaged.
+        direction: int32 [B, T]; index of the slot's task group (`dialogue.DIRECTIONS`), for metrics only;
+            -1 (`dialogue.CORRUPT`) where an example stands empty because its record is damaged.
         mel: float32 [B, C, 100, M]; chunks of 100 mel frames, tails zero-padded.
         chunk_frames: int32 [B, C]; valid mel frames of a chunk, 0 for padding chunks.
         chunk_clip: int32 [B, C]; 1, 2, … per clip of the row, 0 for padding.
@@ -62,3 +64,20 @@ class BatchShape:
     slots: int
     chunks: int
     mel_bins: int = 128
+
+
+def empty_batch(rows: int, shape: BatchShape, num_streams: int) -> Batch:
+    """All padding: zero tokens and weights, segment 0, no audio."""
+    slots, chunks = (rows, shape.slots), (rows, shape.chunks)
+    return Batch(
+        tokens=np.zeros((*slots, num_streams), np.int32),
+        loss_weights=np.zeros((*slots, num_streams), np.float32),
+        segment_ids=np.zeros(slots, np.int32),
+        positions=np.zeros(slots, np.int32),
+        direction=np.zeros(slots, np.int32),
+        mel=np.zeros((*chunks, CHUNK_FRAMES, shape.mel_bins), np.float32),
+        chunk_frames=np.zeros(chunks, np.int32),
+        chunk_clip=np.zeros(chunks, np.int32),
+        chunk_window=np.zeros(chunks, np.int32),
+        audio_slot=np.full(slots, -1, np.int32),
+    )
