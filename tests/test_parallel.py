@@ -15,7 +15,8 @@ from jax.sharding import PartitionSpec as P
 from bagpiper_jax import parallel
 from bagpiper_jax.models.bagpiper import Bagpiper
 from bagpiper_jax.models.configs import BagpiperConfig
-from bagpiper_jax.parallel import MeshConfig
+from bagpiper_jax.parallel import MeshConfig, processes
+from bagpiper_jax.parallel import mesh as mesh_module
 
 
 def test_forward_and_gradient_agree_between_one_device_and_eight():
@@ -102,8 +103,8 @@ def test_only_replicas_span_tpu_slices(monkeypatch):
         slice_index: int
         platform: str = "tpu"
 
-    monkeypatch.setattr(parallel.mesh_utils, "create_hybrid_device_mesh", lambda *shapes: shapes[:2])
-    monkeypatch.setattr(parallel, "Mesh", lambda shapes, axes, axis_types: shapes)
+    monkeypatch.setattr(mesh_module.mesh_utils, "create_hybrid_device_mesh", lambda *shapes: shapes[:2])
+    monkeypatch.setattr(mesh_module, "Mesh", lambda shapes, axes, axis_types: shapes)
     devices = [Device(0)] * 4 + [Device(1)] * 4
     within, between = parallel.make_mesh(MeshConfig(replica=4), devices)
     assert within == (2, 2, 1, 1) and between == (2, 1, 1, 1)
@@ -160,7 +161,7 @@ def test_process_share(monkeypatch, rows_of_processes, shares):
     mesh = types.SimpleNamespace(
         shape={"replica": 1, "fsdp": len(set.union(*rows_of_processes)), "tensor": 1}
     )
-    monkeypatch.setattr(parallel, "batch_sharding", lambda _: Sharding())
+    monkeypatch.setattr(processes, "batch_sharding", lambda _: Sharding())
     for process in range(len(rows_of_processes)):
         monkeypatch.setattr(jax, "process_index", lambda process=process: process)
         if shares is None:

@@ -53,7 +53,7 @@ def test_training_core_imports_with_only_the_numeric_core():
         "generation",
         "inspection",
         "planning",
-        "parallel.py",
+        "parallel",
         "dialogue.py",
         "vocabulary.py",
         "audio.py",
