@@ -12,10 +12,10 @@ from synthetic_cache import VOCABULARY, example, write_mixture_of
 from bagpiper_jax import vocabulary as v
 from bagpiper_jax.batch import BatchShape
 from bagpiper_jax.data.loader import Loader
+from bagpiper_jax.data.prompts import collate
 from bagpiper_jax.dialogue import EncodedMessage, render_prompt
 from bagpiper_jax.generation import sampling
 from bagpiper_jax.generation.loop import LoopConfig, generate
-from bagpiper_jax.generation.prompts import collate
 from bagpiper_jax.generation.sampling import SamplingConfig
 from bagpiper_jax.models.bagpiper import Bagpiper
 from bagpiper_jax.models.configs import AudioTowerConfig, BagpiperConfig, DecoderConfig

@@ -12,8 +12,8 @@ from jaxtyping import Int32
 
 from bagpiper_jax import vocabulary as v
 from bagpiper_jax.batch import BatchShape
+from bagpiper_jax.data.prompts import collate, fitting_shape
 from bagpiper_jax.dialogue import Sequence, undelay
-from bagpiper_jax.generation.prompts import collate, fitting_shape
 from bagpiper_jax.generation.sampling import AudioSampling, SamplingConfig, TextSampling
 from bagpiper_jax.generation.segments import decode_segment, open_message, prefill
 from bagpiper_jax.models.bagpiper import Bagpiper

@@ -12,8 +12,8 @@ from flax import nnx
 from jaxtyping import Float
 
 from bagpiper_jax import audio
+from bagpiper_jax.data.prompts import collate, fitting_shape
 from bagpiper_jax.dialogue import EncodedMessage, RenderConfig, Sequence, render
-from bagpiper_jax.generation.prompts import collate, fitting_shape
 from bagpiper_jax.interop import espnet, hub_config, qwen3
 from bagpiper_jax.interop.names import InterchangeError
 from bagpiper_jax.interop.tensors import Tensor, open_tensors
