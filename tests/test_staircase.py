@@ -4,11 +4,10 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from places import REPOSITORY
 
-REPOSITORY = Path(__file__).resolve().parent.parent
 CODEC = REPOSITORY / "bagpiper_jax/assets/codec_nano.safetensors"
 TOWER = REPOSITORY / "bagpiper_jax/assets/tower_nano.safetensors"
 

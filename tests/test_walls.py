@@ -1,20 +1,32 @@
-"""The walls of ARCHITECTURE.md: which room may import what. Imports are followed for real, in fresh interpreters."""
+"""The walls of ARCHITECTURE.md: which room may import what."""
 
 import ast
+import graphlib
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from places import REPOSITORY
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+from bagpiper_jax.jobs import JOBS
+
 PACKAGE = REPOSITORY / "bagpiper_jax"
-ENTRY_POINTS = {
-    "build_corpus", "train_codec", "tokenize_audio", "cache_tasks", "check_tasks", "inspect_data", "train", "generate",
-    "evaluate",
-    "import_checkpoint", "export_checkpoint", "logit_check", "plan", "learn_tokenizer", "train_tower",
-    "caption_audio", "tag_captions", "score_captions", "select_captions", "simulate_dialogues",
-}  # fmt: skip
+
+# Lowest first: a file imports only rooms that stand earlier in this list, and files of its own.
+ROOMS = (
+    "errors", "strict", "files", "audio", "vocabulary",
+    "parallel", "pods", "configuration",
+    "dialogue", "manifest", "batch",
+    "text", "captions", "runs", "pages",
+    "corpora", "curation",
+    "models", "data", "tasks", "caching",
+    "training", "encoders", "interop", "generation", "evaluation", "inspection", "sizing",
+    "jobs", "__main__",
+)  # fmt: skip
+MOST_FILES, MOST_LINES = 20, 350
+"""Of a folder, of a file."""
+
 # What a training host has when it has nothing but the numeric core.
 ABSENT_ON_A_BARE_TRAINING_HOST = (
     "tensorflow", "seqio", "gin", "librosa", "grain", "tokenizers", "soundfile", "soxr", "av",
@@ -23,22 +35,42 @@ ABSENT_ON_A_BARE_TRAINING_HOST = (
 
 
 def _modules(*rooms: str) -> list[str]:
-    found = []
-    for room in rooms:
-        path = PACKAGE / room
-        files = [path] if path.suffix == ".py" else path.rglob("*.py")
-        found += [".".join(f.relative_to(REPOSITORY).with_suffix("").parts) for f in files]
-    return sorted(name.removesuffix(".__init__") for name in found)
+    return sorted(name for name in FILES if name.split(".")[1:2] and name.split(".")[1] in rooms)
+
+
+def _files() -> dict[str, Path]:
+    """Dotted name → file, of the package and of `tasks`."""
+    found = {}
+    for top in (PACKAGE, REPOSITORY / "tasks"):
+        for path in top.rglob("*.py"):
+            name = ".".join(path.relative_to(REPOSITORY).with_suffix("").parts)
+            found[name.removesuffix(".__init__")] = path
+    return found
 
 
 def _imports(path: Path) -> set[str]:
-    tree = ast.parse(path.read_text())
-    names = {a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names}
-    names |= {f"{n.module}" for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.module}
-    names |= {
-        f"{n.module}.{a.name}" for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) for a in n.names
-    }
-    return names
+    """Dotted names of all that a file imports, wherever in it, but for annotations alone."""
+    tree, found = ast.parse(path.read_text(encoding="utf-8")), set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def _own_imports(name: str) -> set[str]:
+    """Files of ours that a file imports; of `from package import module` the module alone."""
+    found = _imports(FILES[name]) & FILES.keys()
+    return {each for each in found if not any(other.startswith(f"{each}.") for other in found)} - {name}
+
+
+def _room(name: str) -> str:
+    top, *rest = name.split(".")
+    return "tasks" if top == "tasks" else rest[0] if rest else ""
+
+
+FILES = _files()
 
 
 def _run(code: str) -> None:
@@ -98,18 +130,38 @@ def test_tasks_import_no_model():
         assert not wrong, f"{path.name} imports {wrong}"
 
 
-def test_nothing_imports_an_entry_point():
-    for path in [*PACKAGE.rglob("*.py"), *(REPOSITORY / "tasks").rglob("*.py")]:
-        wrong = {n for n in _imports(path) if n in {f"bagpiper_jax.{e}" for e in ENTRY_POINTS}}
-        assert not wrong, f"{path.name} imports {wrong}"
+def test_no_room_imports_a_later_one():
+    rank = {room: number for number, room in enumerate(ROOMS)}
+    assert {_room(name) for name in FILES} - {""} == set(ROOMS)
+    wrong = [
+        f"{name} imports {other}"
+        for name in sorted(FILES)
+        for other in sorted(_own_imports(name))
+        if _room(name) and _room(other) and rank[_room(other)] > rank[_room(name)]
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_no_file_imports_itself_through_others():
+    graph = {name: _own_imports(name) for name in FILES}
+    graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, which names one
+
+
+def test_nothing_imports_a_job():
+    for name, path in FILES.items():
+        wrong = _imports(path) & {f"bagpiper_jax.jobs.{job}" for job in JOBS}
+        assert not wrong, f"{name} imports {wrong}"
+
+
+def test_no_folder_is_crowded_and_no_file_is_long():
+    files = [*FILES.values(), *(REPOSITORY / "tests").rglob("*.py"), *(REPOSITORY / "launch").glob("*.py")]
+    files += (REPOSITORY / "benchmarks").glob("*.py")
+    crowded = {f.parent.name for f in files if len(list(f.parent.glob("*.py"))) > MOST_FILES + 1}
+    long = {f.name: n for f in files if (n := len(f.read_text(encoding="utf-8").splitlines())) > MOST_LINES}
+    assert not crowded and not long, (crowded, long)
 
 
 def test_no_private_library_modules():
-    for path in [*PACKAGE.rglob("*.py"), *(REPOSITORY / "tasks").rglob("*.py")]:
+    for name, path in FILES.items():
         wrong = {n for n in _imports(path) if "._src" in n}
-        assert not wrong, f"{path.name} imports {wrong}"
-
-
-def test_every_job_has_its_entry_point():
-    missing = {e for e in ENTRY_POINTS if not (PACKAGE / f"{e}.py").exists()}
-    assert not missing
+        assert not wrong, f"{name} imports {wrong}"

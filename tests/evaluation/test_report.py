@@ -1,0 +1,93 @@
+"""The page stands alone, escapes what models write, and its pictures are valid files."""
+
+import io
+import re
+from xml.etree import ElementTree
+
+import numpy as np
+from html_balance import Balance
+
+from bagpiper_jax.evaluation import pictures
+from bagpiper_jax.evaluation.report import Exhibit, Run, write_report
+from bagpiper_jax.evaluation.scores import Score
+
+WAVE = np.sin(np.arange(16000) * 0.2).astype(np.float32)
+
+
+def page_of(tmp_path, **changes):
+    history = tuple(
+        {"step": s, "kind": "train", "loss": 3.0 / s, "loss_stream0": float("nan")} for s in range(1, 9)
+    )
+    given = {
+        "scores": {"Captions": {"kinds_in_order": Score(0.95, 8, 0.1, 0.9), "mel": Score(float("nan"), 0)}},
+        "runs": [Run("pretraining", history, {"validation": {"unigram_loss": 4.0}}, {"model": {}})],
+        "exhibits": [Exhibit("c1", WAVE, 'says "<script>alert(1)</script>"', "a & b", None, WAVE, "<b>")],
+        "codebooks": [{"used": 0.5, "perplexity": 12.0}],
+        "dialogues": [{"question": "<i>?", "answer": "two", "truth": "two", "reply": "</pre><x>"}],
+    }
+    path = write_report(tmp_path / "report.html", "A <title>", **(given | changes))
+    return path.read_text(encoding="utf-8")
+
+
+def test_the_page_asks_for_nothing_outside_itself(tmp_path):
+    page = page_of(tmp_path)
+    sources = re.findall(r'(?:src|href)="([^"]{0,20})', page) + re.findall(r"url\(([^)]{0,20})", page)
+    assert len(sources) == 4 and all(source.startswith("data:") for source in sources)
+    assert "http" not in re.sub(r"base64,[^\"]*", "", page) and "@import" not in page
+
+
+def test_an_inaudible_page_has_the_same_pictures_and_no_sound(tmp_path):
+    page, silent = page_of(tmp_path), page_of(tmp_path, audible=False)
+    assert page.count("<audio") == 2 and "audio" not in re.findall(r"data:(\w+)", silent)
+    assert "<audio" not in silent and re.findall("<img[^>]*>", silent) == re.findall("<img[^>]*>", page)
+
+
+def test_what_models_write_is_escaped_and_the_markup_balances(tmp_path):
+    page = page_of(tmp_path)
+    assert "<script" not in page and "&lt;script&gt;" in page and "<x>" not in page
+    parser = Balance()
+    parser.feed(page)
+    assert parser.open == []
+
+
+def test_scores_stand_beside_baseline_and_target(tmp_path):
+    page = page_of(tmp_path)
+    assert all(text in page for text in ("95.0 %", "baseline 10.0 %", "target 90.0 %", "unigram 4.00"))
+    assert 'class="tile good"' in page
+
+
+def test_a_target_that_the_baseline_reaches_too_is_not_good(tmp_path):
+    page = page_of(tmp_path, scores={"Captions": {"event_count": Score(1.0, 8, 1.0, 0.95)}})
+    assert 'class="tile short"' in page and 'class="tile good"' not in page
+
+
+def test_an_empty_report_is_a_page(tmp_path):
+    page = page_of(tmp_path, scores={}, runs=[], exhibits=[], codebooks=[], dialogues=[])
+    assert "<h1>A &lt;title&gt;</h1>" in page
+
+
+def test_spectrogram_is_a_png_with_the_tone_at_its_place():
+    from PIL import Image
+
+    tone = np.sin(2 * np.pi * 1000 * np.arange(16000) / 16000).astype(np.float32)
+    image = Image.open(io.BytesIO(pictures.spectrogram(tone)))
+    image.load()
+    assert image.size == (100, 128)
+    brightest = 127 - np.asarray(image)[:, 50].argmax()
+    # 1 kHz is 15 of 45.25 mels on the slaney scale, of which 128 filters share 8 kHz.
+    assert abs(brightest - 15 / 45.245 * 129) < 2.5
+
+
+def test_chart_is_well_formed_and_skips_what_is_not_finite():
+    points = [(s, float("inf") if s == 3 else 1.0 / (s + 1)) for s in range(2000)]
+    chart = pictures.line_chart("A & B", {"<x>": points}, {"base": 1.5})
+    figure = ElementTree.fromstring(chart)
+    line = figure.find(".//polyline").get("points").split()
+    assert len(line) == 400 and "inf" not in chart and "nan" not in chart
+    assert pictures.line_chart("empty", {"x": []}) == ""
+
+
+def test_chart_of_a_constant_line_has_a_height():
+    figure = ElementTree.fromstring(pictures.line_chart("flat", {"x": [(0, 2.0), (5, 2.0)]}))
+    heights = {point.split(",")[1] for point in figure.find(".//polyline").get("points").split()}
+    assert len(heights) == 1 and 12 <= float(heights.pop()) <= 234
