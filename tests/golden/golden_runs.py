@@ -1,4 +1,4 @@
-"""Writes the operative configuration of every training run to tests/golden/: `python tests/golden/golden_runs.py`.
+"""Writes the operative configuration of every training run to tests/golden/: `golden_runs.py`.
 
 What a gin file means depends on its includes and on every default; here a change of any of them shows in a diff.
 """
@@ -10,7 +10,7 @@ from places import GOLDEN, REPOSITORY
 from bagpiper_jax import configuration
 from bagpiper_jax.training.config import TrainConfig
 
-COMMAND = "python tests/golden/golden_runs.py"
+COMMAND = "PYTHONPATH=tests/helpers python tests/golden/golden_runs.py"
 
 
 def training_runs() -> list[str]:

@@ -1,4 +1,4 @@
-"""Writes how the 8B run lies on a mesh of every axis to tests/golden/: `python tests/golden/golden_shardings.py`.
+"""Writes how the 8B run lies on a mesh of every axis to tests/golden/: `golden_shardings.py`.
 
 First each parameter and optimizer moment, then what the step says about activations, in the order of its jaxpr:
 constraints, and the parts that kernels, loss and embedding work on.
@@ -18,7 +18,7 @@ from bagpiper_jax.training.state import abstract_state
 from bagpiper_jax.training.step import batch_shapes, make_loss
 
 SHARDINGS = GOLDEN / "shardings_8b.txt"
-COMMAND = "python tests/golden/golden_shardings.py"
+COMMAND = "PYTHONPATH=tests/helpers python tests/golden/golden_shardings.py"
 SIZES = (2, 8, 2, 2)
 MESH = AbstractMesh(SIZES, MESH_AXES, axis_types=(AxisType.Auto,) * len(SIZES))
 # The plain kernel, which any machine can trace, is divided as the others are.
