@@ -3,11 +3,13 @@
 import dataclasses
 import difflib
 import io
+import os
 import tokenize
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import gin
 from gin import config_parser
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -48,9 +50,12 @@ class Binding:
     def key(self) -> tuple[str, str, str]:
         return self.scope, self.name, self.field
 
+    @property
+    def scoped_name(self) -> str:
+        return f"{self.scope}/{self.name}" if self.scope else self.name
+
     def __str__(self) -> str:
-        name = f"{self.scope}/{self.name}" if self.scope else self.name
-        return f"{name}.{self.field}" if self.field else f"macro {name}"
+        return f"{self.scoped_name}.{self.field}" if self.field else f"macro {self.scoped_name}"
 
 
 class _Delegate(config_parser.ParserDelegate):
@@ -75,45 +80,71 @@ def read(files: Iterable[str], flags: Iterable[str]) -> tuple[list[Binding], lis
 
 
 def parse_value(text: str) -> Any:
-    """The value that gin reads in a text. Raises SyntaxError, ValueError or TokenError."""
+    """The value that gin reads in a text. Raises one of UNREADABLE."""
     (statement,) = config_parser.ConfigParser(io.StringIO(f"x.y = {text}"), _Delegate())
     return statement.value
 
 
-def inlined(file: str) -> str:
-    """The text of a gin file with its includes in place of their lines; only for files that `read` found faultless."""
-    lines = _text(find(file)).splitlines()
-    return "\n".join(
-        inlined(line.split(None, 1)[1].split("#")[0].strip().strip("'\""))
-        if line.startswith("include ")
-        else line
-        for line in lines
-    )
+UNREADABLE = (SyntaxError, ValueError, TypeError, tokenize.TokenError, RecursionError, MemoryError)
+"""What gin's parser raises on a text that is no gin; TypeError is a dictionary key that cannot be one."""
+
+_DEEPEST = 50  # brackets within brackets of a value, and files that include each other
 
 
-def find(file: str) -> Path | None:
-    """A gin file relative to the working directory or to the repository."""
-    return next((p for p in (Path(file), REPOSITORY / file) if p.is_file()), None)
+def bind(bindings: Iterable[Binding]) -> None:
+    """Makes gin hold the bindings, whose names must be registered with it.
+
+    They were read once, with their includes; gin's own reading of files would search and parse them again.
+    """
+    for b in bindings:
+        if b.field:
+            gin.bind_parameter((b.scope, b.name, b.field), _as_gin(b.value))
+        else:
+            gin.bind_parameter((b.scoped_name, "gin.macro", "value"), _as_gin(b.value))
 
 
-def _text(path: Path) -> str:
-    return path.read_text(encoding="utf-8-sig")
+def _as_gin(value: Any) -> Any:
+    """The value with gin's own references in place of ours."""
+    if isinstance(value, Reference):
+        path = f"{value.scope}/{value.name}" if value.scope else value.name
+        theirs = gin.config.ParserDelegate()
+        return theirs.macro(path) if value.is_macro else theirs.configurable_reference(path, value.is_call)
+    if isinstance(value, tuple | list):
+        return type(value)(map(_as_gin, value))
+    if isinstance(value, dict):
+        return {_as_gin(key): _as_gin(item) for key, item in value.items()}
+    return value
+
+
+def find(file: str, beside: str = "") -> str | None:
+    """The path of a gin file that is named relative to a folder beside it, the working directory or the repository."""
+    folders = [beside] if beside else []
+    paths = (os.path.join(folder, file) for folder in (*folders, "", REPOSITORY))
+    return next((path for path in paths if os.path.exists(path) and not os.path.isdir(path)), None)
 
 
 def _read_file(file: str, trail: tuple[str, ...], place: str, faults: list[str]) -> Iterator[Binding]:
-    path = find(file)
+    """The bindings of a file; `trail` holds those that include it, `place` the line that does."""
     where = f"{place}: " if place else ""
+    beside = os.path.dirname(trail[-1]) if len(trail) > 1 else ""
+    path = find(file, beside)
     if path is None:
-        faults.append(f"{where}gin file {file!r} does not exist{_nearest_file(file)}")
-    elif str(path.resolve()) in trail:
+        what = "is a folder" if os.path.isdir(file) else f"does not exist{_nearest_file(file)}"
+        faults.append(f"{where}gin file {file!r} {what}")
+        return
+    resolved = os.path.realpath(path)
+    if resolved in trail:
         faults.append(f"{where}gin file {file!r} includes itself, by way of {' → '.join(trail[1:])}")
+    elif len(trail) > _DEEPEST:
+        faults.append(f"{where}gin file {file!r} stands below {_DEEPEST} files that include each other")
     else:
         try:
-            text = _text(path)
+            text = Path(path).read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             faults.append(f"{where}gin file {file!r} cannot be read: {error}")
             return
-        yield from _statements(text, file, (*trail, str(path.resolve())), faults)
+        is_beside = beside and path == os.path.join(beside, file)
+        yield from _statements(text, path if is_beside else file, (*trail, resolved), faults)
 
 
 def _nearest_file(file: str) -> str:
@@ -125,23 +156,61 @@ def _nearest_file(file: str) -> str:
 def _statements(
     text: str, source: str, trail: tuple[str, ...], faults: list[str], flag: str = ""
 ) -> Iterator[Binding]:
-    parser = config_parser.ConfigParser(io.StringIO(text), _Delegate())
-    while True:
-        try:
-            statement = next(parser, None)
-        except (SyntaxError, ValueError, tokenize.TokenError) as error:
-            faults.append(f"{source}: {error}")
-            return
-        if statement is None:
-            return
+    for statement in _parsed(text, source, faults):
         place = flag or f"{source}:{statement.location.line_num}"
         if isinstance(statement, config_parser.IncludeStatement):
             yield from _read_file(statement.filename, trail, place, faults)
         elif isinstance(statement, config_parser.BindingStatement):
-            where = statement.scope, statement.selector, statement.arg_name
-            yield Binding(*where, statement.value, place, trail)
+            binding = Binding(
+                statement.scope, statement.selector, statement.arg_name, statement.value, place, trail
+            )
+            if _depth(statement.value) > _DEEPEST:
+                faults.append(f"{place}: {binding} has more than {_DEEPEST} brackets within each other")
+            else:
+                yield binding
         elif not isinstance(statement, config_parser.BlockDeclaration):
             faults.append(f"{place}: only bindings, macros and includes are allowed in gin files here")
+
+
+def _parsed(text: str, source: str, faults: list[str]) -> Iterator[NamedTuple]:
+    """gin's statements, up to the first that its parser cannot read."""
+    try:
+        parser = config_parser.ConfigParser(io.StringIO(text), _Delegate())
+    except UNREADABLE as error:
+        faults.append(f"{source}: {_spoken(error)}")
+        return
+    while True:
+        try:
+            statement = parser.parse_statement()
+        except StopIteration:
+            faults.append(f"{source}: the text ends within a statement")
+            return
+        except UNREADABLE as error:
+            faults.append(f"{source}: {_spoken(error)}")
+            return
+        if statement is None:
+            return
+        yield statement
+
+
+def _spoken(error: Exception) -> str:
+    if isinstance(error, RecursionError | MemoryError):
+        return "brackets are nested too deeply to be read"
+    message = str(error)
+    return message if len(message) < 400 else f"{message[:200]} … {message[-100:]}"
+
+
+def _depth(value: Any) -> int:
+    """How many containers stand within each other, found without recursion."""
+    depth, level = 0, [value]
+    while level := [item for item in level if isinstance(item, tuple | list | dict)]:
+        depth += 1
+        level = [part for item in level for part in _parts(item)]
+    return depth
+
+
+def _parts(container: tuple | list | dict) -> Iterable[Any]:
+    return (*container, *container.values()) if isinstance(container, dict) else container
 
 
 def _rebound(bindings: list[Binding]) -> list[str]:

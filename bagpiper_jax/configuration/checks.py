@@ -10,6 +10,8 @@ from bagpiper_jax.configuration.bindings import Binding, Reference
 
 Classes = Mapping[str, type]
 
+_LONGEST_CHAIN = 50  # macros that refer to each other
+
 
 def faults(root: type, bindings: list[Binding], classes: Classes, is_whole: bool = True) -> list[str]:
     """Unknown names, values of a wrong type, bindings and macros that nothing uses, parameters without a value.
@@ -18,7 +20,7 @@ def faults(root: type, bindings: list[Binding], classes: Classes, is_whole: bool
         is_whole: False if files could not be read, as what is unused or missing then depends on them.
     """
     effective = {binding.key: binding for binding in bindings}
-    macros = {b.name: b for b in effective.values() if not b.field}
+    macros = {b.scoped_name: b for b in effective.values() if not b.field}
     found = [fault for b in bindings if b.field and (fault := _fault(b, macros, classes))]
     return found + (_of_the_whole(root, effective, macros, classes) if is_whole else [])
 
@@ -62,7 +64,15 @@ def _fault(binding: Binding, macros: Mapping[str, Binding], classes: Classes) ->
     annotation = hints[binding.field]
     if matches(value, annotation, classes):
         return None
-    return f"{binding.place}: {binding} expects {_spell(annotation)}, got {value!r}{_hint(value, annotation)}"
+    return f"{binding.place}: {binding} expects {_spell(annotation)}, got {_shown(value)}{_hint(value, annotation)}"
+
+
+def _shown(value) -> str:
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no integer of more than some thousand digits
+        return f"an int of {value.bit_length()} bits" if isinstance(value, int) else "too large an integer"
+    return text if len(text) < 200 else f"{text[:150]} … {text[-30:]}"
 
 
 def suggest(name: str, known) -> str:
@@ -106,6 +116,8 @@ def _macro(name: str, macros: Mapping[str, Binding], classes: Classes, through: 
         raise _BadReference(
             f"uses the macro %{name}, which is defined by itself: {' → '.join((*through, name))}"
         )
+    if len(through) > _LONGEST_CHAIN:
+        raise _BadReference(f"uses a chain of more than {_LONGEST_CHAIN} macros")
     return _resolved(macros[name].value, macros, classes, (*through, name))
 
 
@@ -208,12 +220,13 @@ class _Used:
         return None
 
     def _follow(self, value, scope: str) -> None:
-        if isinstance(value, Reference) and value.is_macro:
+        while isinstance(value, Reference) and value.is_macro:
             macro = self._macros.get(value.name)
-            if macro and macro.key not in self.keys:
-                self.keys.add(macro.key)
-                self._follow(macro.value, scope)
-        elif isinstance(value, Reference):
+            if not macro or macro.key in self.keys:
+                return
+            self.keys.add(macro.key)
+            value = macro.value
+        if isinstance(value, Reference):
             self.visit(value.name, value.scope or scope)
         elif isinstance(value, Mapping):
             for item in value.values():

@@ -11,7 +11,6 @@ import dataclasses
 import logging
 import sys
 import textwrap
-import tokenize
 import typing
 
 import gin
@@ -53,8 +52,7 @@ def build(root: type, files: list[str], flags: list[str] = ()):
     quoted = [_quote(binding, classes) for binding in flags]
     found, faults = bindings.read(files, quoted)
     _raise_if(faults + checks.faults(root, found, classes, is_whole=not faults))
-    # One text with every include in place: gin's own search for files logs an error for each path it tries.
-    gin.parse_config("\n".join([*(bindings.inlined(file) for file in files), *quoted]))
+    bindings.bind(found)
     try:
         return _registered[root]()
     except (TypeError, ValueError) as error:
@@ -110,7 +108,7 @@ def _quote(binding: str, classes: dict[str, type]) -> str:
     target, _, value = binding.partition("=")
     try:
         bindings.parse_value(value)
-    except (SyntaxError, ValueError, tokenize.TokenError):
+    except bindings.UNREADABLE:
         return f"{target} = {value!r}"
     name, _, field = target.rpartition("/")[2].rpartition(".")
     hints = typing.get_type_hints(classes[name]) if name in classes else {}
