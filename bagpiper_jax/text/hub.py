@@ -27,7 +27,7 @@ def write(directory: Path, source: dict, vocabulary: Vocabulary, max_length: int
         max_length: tokens that the model takes.
 
     Raises:
-        TokenizerError: no BPE, or more text ids than the vocabulary has.
+        TokenizerError: as `shift`.
     """
     shifted = shift(source, vocabulary)
     text = {t["content"]: t["id"] + v.NUM_SPECIALS for t in source.get("added_tokens", [])}
@@ -55,10 +55,11 @@ def write(directory: Path, source: dict, vocabulary: Vocabulary, max_length: int
 def shift(source: dict, vocabulary: Vocabulary) -> dict:
     """A tokenizer.json whose text ids are those of the model, and which knows every other id by its name.
 
-    Its `added_tokens` are empty, as the release's are: transformers takes them from tokenizer_config.json.
+    Its `added_tokens` are empty, as the release's are: transformers takes them from tokenizer_config.json. A
+    post-processor that puts tokens around a text is left out: dialogues of the model have marks of their own.
 
     Raises:
-        TokenizerError: no BPE, or more text ids than the vocabulary has.
+        TokenizerError: no BPE, more text ids than the vocabulary has, or tokens with names of the model's own.
     """
     if source["model"].get("type") != "BPE":
         raise TokenizerError(f"the tokenizer is a {source['model'].get('type')}, the export needs a BPE")
@@ -67,12 +68,22 @@ def shift(source: dict, vocabulary: Vocabulary) -> dict:
         raise TokenizerError(
             f"the tokenizer has ids up to {max(text.values())}, Vocabulary.text_size is {vocabulary.text_size}"
         )
-    shifted = {token: i + v.NUM_SPECIALS for token, i in text.items()}
+    shifted, others = {token: i + v.NUM_SPECIALS for token, i in text.items()}, _others(vocabulary)
+    if taken := sorted(shifted.keys() & others.keys()):
+        raise TokenizerError(
+            f"the tokenizer has tokens that bear names of the model's own, {', '.join(taken[:5])}; rename them there"
+        )
     return {
         **source,
+        **({"post_processor": None} if _adds_tokens(source.get("post_processor") or {}) else {}),
         "added_tokens": [],
-        "model": {**source["model"], "vocab": {**_others(vocabulary), **shifted}},
+        "model": {**source["model"], "vocab": {**others, **shifted}},
     }
+
+
+def _adds_tokens(post_processor: dict) -> bool:
+    kinds = {part.get("type") for part in post_processor.get("processors") or [post_processor]}
+    return bool(kinds & {"TemplateProcessing", "BertProcessing", "RobertaProcessing"})
 
 
 def is_shifted(content: str) -> bool:

@@ -14,7 +14,8 @@ _QWEN = (
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 
-# Both begin a new piece at every space behind a character that is no blank, and nothing composes with a space.
+# Both rules begin a new piece at a space that follows a character other than a blank, and Unicode's composition never
+# joins a space to its neighbour. So the ids of a text that is cut there are the ids of its parts.
 _CUT = re.compile(r"(?<=\S) ")
 
 _LONGEST, _MOST = 40, 200_000  # characters of a piece that is kept, and pieces: some 50 MB
@@ -86,13 +87,13 @@ def _cuts(pre_tokenizer: dict) -> bool:
     if last.get("type") != "ByteLevel" or last.get("add_prefix_space", True):
         return False
     if last.get("use_regex", True):
-        return all(other["type"] == "Digits" for other in others)
+        return all(other.get("type") == "Digits" for other in others)
     return len(others) == 1 and _is_qwen(others[0])
 
 
 def _is_qwen(rule: dict) -> bool:
     return (
-        rule["type"] == "Split"
+        rule.get("type") == "Split"
         and rule.get("pattern") == {"Regex": _QWEN}
         and (rule.get("behavior"), rule.get("invert")) == ("Isolated", False)
     )

@@ -4,14 +4,18 @@ import dataclasses
 import functools
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from bagpiper_jax.text import hub
+from bagpiper_jax import files, strict
+from bagpiper_jax.text import fidelity, hub
 from bagpiper_jax.text.faults import TokenizerError
 from bagpiper_jax.text.pieces import PieceEncoder, cuts_at_spaces
+
+logger = logging.getLogger(__name__)
 
 THINK_TOKENS = ("<think>", "</think>")
 """Kept whole by a learned BPE, since every reasoning text carries them (reference section 1.4)."""
@@ -54,14 +58,30 @@ class JsonTokenizer:
 
     @functools.cached_property
     def content(self) -> str:
-        """JSON of the text tokenizer; ids of the whole model, as vLLM directories have them, are shifted back."""
-        path = Path(self.path)
-        content = path.read_text(encoding="utf-8")
-        if not hub.is_shifted(content):
-            return content
-        config = path.with_name(hub.CONFIG)
-        declared = json.loads(config.read_text(encoding="utf-8")) if config.is_file() else {}
-        return json.dumps(hub.restore(json.loads(content), declared), ensure_ascii=False)
+        """JSON of the text tokenizer, without settings that would cut or fill texts.
+
+        Ids of the whole model, as vLLM directories have them, are shifted back.
+
+        Raises:
+            TokenizerError: the file cannot be read, or is no JSON that means one thing.
+        """
+        try:
+            content = Path(self.path).read_text(encoding="utf-8")
+            parsed = strict.loads(content)
+            text_only = self._text_only(parsed) if hub.is_shifted(content) else parsed
+            usable, settings = fidelity.without_settings(text_only)
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+            raise self._fault("is not a readable tokenizer.json", error) from error
+        for setting in settings:
+            _say_once(
+                logging.INFO, f"{self.path} was saved with {setting}, which is not applied: texts stay whole"
+            )
+        return content if usable is parsed else json.dumps(usable, ensure_ascii=False)
+
+    def _text_only(self, parsed: Any) -> Any:
+        config = Path(self.path).with_name(hub.CONFIG)
+        declared = strict.loads(config.read_text(encoding="utf-8")) if config.is_file() else {}
+        return hub.restore(parsed, declared)
 
     @functools.cached_property
     def _tokenizer(self) -> Any:
@@ -69,12 +89,27 @@ class JsonTokenizer:
 
         try:
             return Tokenizer.from_str(self.content)
-        except Exception as error:  # the library raises bare Exception
-            raise TokenizerError(f"{self.path} is not a readable tokenizer.json: {error}") from error
+        except TokenizerError:
+            raise
+        except BaseException as error:
+            raise self._fault("is not a readable tokenizer.json", error) from error
+
+    def _fault(self, what: str, error: BaseException) -> TokenizerError:
+        """The library raises bare Exception, and where its Rust panics a BaseException. Raises what is none of its."""
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise error
+        return TokenizerError(f"{self.path} {what}: {type(error).__name__}: {str(error)[:300]}")
 
     @functools.cached_property
     def size(self) -> int:
-        return max(self._tokenizer.get_vocab(with_added_tokens=True).values()) + 1
+        return max(self._vocabulary.values()) + 1
+
+    @property
+    def _vocabulary(self) -> dict[str, int]:
+        found = self._tokenizer.get_vocab(with_added_tokens=True)
+        if not found:
+            raise TokenizerError(f"{self.path} is not a readable tokenizer.json: it has no token")
+        return found
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -92,15 +127,41 @@ class JsonTokenizer:
 
     def _encode_whole(self, text: str) -> list[int]:
         # Without offsets, which cost a third; the batch is of one, since threads would fight the workers around it.
-        (encoding,) = self._tokenizer.encode_batch_fast([text], add_special_tokens=False)
+        try:
+            (encoding,) = self._tokenizer.encode_batch_fast([text], add_special_tokens=False)
+        except BaseException as error:
+            raise self._fault(f"cannot encode {text[:40]!r}", error) from error
         return encoding.ids
 
     def decode(self, ids: Sequence[int]) -> str:
         return self._tokenizer.decode([int(i) for i in ids], skip_special_tokens=False)
 
+    def warn(self) -> None:
+        """Logs, once for each file, what the tokenizer loses of texts, and which of its tokens bear names of ours."""
+        added = {token.content for token in self._tokenizer.get_added_tokens_decoder().values()}
+        if losses := fidelity.losses(self._encode_whole, self.decode, added):
+            _say_once(
+                logging.WARNING,
+                f"{self.path} changes texts, and so all that is cached and learned with it: {'; '.join(losses)}",
+            )
+        if names := fidelity.names_of_ours(self._vocabulary):
+            _say_once(
+                logging.WARNING,
+                f"{self.path} has tokens with names of the model's own, {', '.join(names[:5])}: the model cannot be "
+                "exported with it",
+            )
+
+
+@functools.lru_cache(maxsize=1024)
+def _say_once(level: int, message: str) -> None:
+    logger.log(level, message)
+
 
 def load_tokenizer(spec: str) -> TextTokenizer:
     """Opens a tokenizer: "byte", a `tokenizer.json`, or a directory that holds one.
+
+    Settings that were saved in the file and would cut, fill or randomly split texts are not applied, which the log
+    says; it warns of a tokenizer that does not give texts back as they were.
 
     Raises:
         TokenizerError: the file does not exist or cannot be read.
@@ -114,6 +175,7 @@ def load_tokenizer(spec: str) -> TextTokenizer:
         )
     tokenizer = JsonTokenizer(str(path))
     _ = tokenizer.size  # a broken file fails here, not in the middle of a run
+    tokenizer.warn()
     return tokenizer
 
 
@@ -136,7 +198,7 @@ def learn_bpe(texts: Iterable[str], size: int, path: str | os.PathLike) -> JsonT
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
     )
     tokenizer.decoder = decoders.ByteLevel()
-    # Special to the trainer, which then gives them ids, not to the reader: decoding keeps them.
+    # The trainer reserves ids for these two. They are not marked as special, because decoding may skip special tokens.
     think = [AddedToken(token, special=False, normalized=False) for token in THINK_TOKENS]
     trainer = trainers.BpeTrainer(
         vocab_size=size,
@@ -146,7 +208,5 @@ def learn_bpe(texts: Iterable[str], size: int, path: str | os.PathLike) -> JsonT
     )
     tokenizer.train_from_iterator(texts, trainer)
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    temporary = f"{path}.tmp"
-    tokenizer.save(temporary)
-    os.replace(temporary, path)
+    files.replace(path, tokenizer.to_str(pretty=True))
     return JsonTokenizer(str(path))
