@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 from bagpiper_jax.captions import ParsedCaption
@@ -99,15 +99,11 @@ def _words(heard, truth, training) -> Score:
     return Score(*share, note="spoken words that the caption quotes, in order")
 
 
-def common_in_order(a: Sequence, b: Sequence) -> int:
+def common_in_order(a: Sequence[Hashable], b: Sequence[Hashable]) -> int:
     """Length of the longest common subsequence."""
-    row = [0] * (len(b) + 1)
-    for x in a:
-        previous = row
-        row = [0]
-        for j, y in enumerate(b):
-            row.append(previous[j] + 1 if x == y else max(row[-1], previous[j + 1]))
-    return row[-1]
+    from rapidfuzz.distance import LCSseq
+
+    return LCSseq.similarity(a, b)
 
 
 def answer_score(

@@ -93,6 +93,11 @@ def test_a_perfect_caption_scores_one():
 def test_common_in_order_is_the_longest_common_subsequence():
     assert scores.common_in_order("abcd", "acbd") == 3
     assert scores.common_in_order("", "abc") == scores.common_in_order("abc", "") == 0
+    # The example of Wagner and Fischer's algorithm in Cormen et al., Introduction to Algorithms, 15.4.
+    assert scores.common_in_order("ABCBDAB", "BDCABA") == 4
+    # Words count as wholes, however long or strange.
+    assert scores.common_in_order(("a", "ab", "", "été"), ("ab", "a", "été")) == 2
+    assert scores.common_in_order(("a b",), ("a", "b")) == 0
 
 
 def test_answers_are_compared_with_the_most_frequent_answer_to_the_same_question():
