@@ -37,6 +37,10 @@ CORE = [
     "safetensors>=0.6",
     "tensorboardX>=2.6.4",
     "tqdm>=4.66",
+    # Reports and pages of inspection.
+    "jinja2>=3.1.4,<4",
+    # Longest common subsequence of what was heard and what was said.
+    "rapidfuzz>=3.9,<4",
 ]
 DATA = ["seqio>=0.0.20,<0.1", "tensorflow>=2.20,<3", "tensorflow-datasets>=4.9.9,<5", "av>=14"]
 # Of ESPnet's files and of released data sets.
@@ -48,6 +52,8 @@ DEBIAN = ["av>=14", "music21>=9.7", "symusic>=0.5.8,<0.6"]
 CURATION = ["aiohttp>=3.12,<4", "datasketch>=2.0,<3"]
 INTEROP = ["torch>=2.6,<3", "transformers>=5.0,<6"]
 TEST = ["pytest>=8", "pytest-timeout>=2.3", "pytest-xdist>=3.6", "hypothesis>=6.100", "ruff>=0.14,<0.16"]
+# Judges whether pages are valid HTML.
+TEST += ["html5lib>=1.1,<2"]
 # libtpu compiles for TPUs that are not there.
 TEST += ["jax[tpu]>=0.10.2,<0.13"]
 # For the Qwen3 tokenizer files that it carries; their sha256 is checked.
@@ -67,7 +73,8 @@ setup(
             "assets/*.safetensors",
             "corpora/**/*.toml",
             "curation/prompts/*.txt",
-            "evaluation/*.css",
+            "pages/templates/**/*.css",
+            "pages/templates/**/*.j2",
         ]
     },
     install_requires=CORE,

@@ -30,7 +30,8 @@ MOST_FILES, MOST_LINES = 20, 350
 # What a training host has when it has nothing but the numeric core.
 ABSENT_ON_A_BARE_TRAINING_HOST = (
     "tensorflow", "seqio", "gin", "librosa", "grain", "tokenizers", "soundfile", "soxr", "av",
-    "torch", "transformers", "tensorboardX", "tqdm", "safetensors", "array_record",
+    "torch", "transformers", "tensorboardX", "tqdm", "safetensors", "array_record", "jinja2",
+    "markupsafe", "rapidfuzz",
 )  # fmt: skip
 
 
@@ -83,7 +84,9 @@ def test_training_core_imports_with_only_the_numeric_core():
         "models",
         "training",
         "generation",
+        "evaluation",
         "inspection",
+        "pages",
         "planning",
         "parallel",
         "dialogue.py",

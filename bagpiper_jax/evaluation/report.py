@@ -1,19 +1,20 @@
 """The report: one HTML page that needs nothing but itself."""
 
 import dataclasses
-import functools
 import json
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
-from html import escape
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from bagpiper_jax.evaluation.page import write_page
-from bagpiper_jax.evaluation.pictures import figure, line_chart
+from bagpiper_jax.audio import SAMPLE_RATE
 from bagpiper_jax.evaluation.scores import Score
+from bagpiper_jax.pages.charts import LineChart, line_chart
+from bagpiper_jax.pages.pictures import mel_spectrogram
+from bagpiper_jax.pages.players import Recording, recording
+from bagpiper_jax.pages.rendering import write_page
 
 _LOSS_CHART = (
     "loss",
@@ -84,27 +85,27 @@ def write_report(
         dialogues: question or request, reply and truth, as text.
         audible: embed the audio; without it the page shows recordings that may not be passed on.
     """
-    show = functools.partial(figure, audible=audible)
-    body = [
-        f"<header><h1>{escape(title)}</h1>{_facts(runs)}</header>",
-        _tiles(scores),
-        *(_scores(section, table) for section, table in scores.items() if table),
-        *(_curves(run) for run in runs),
-        _codebooks(codebooks),
-        _dialogues(dialogues, show),
-        _exhibits(exhibits, show),
-        *(_settings(run) for run in runs if run.config),
-    ]
-    return write_page(path, title, body)
+    tables = {section: _table(scored) for section, scored in scores.items()}
+    return write_page(
+        path,
+        "report.html.j2",
+        title=title,
+        runs=[_run(run) for run in runs],
+        promised=[score for table in tables.values() for score in table if score.promise],
+        tables=tables,
+        codebooks=codebooks,
+        dialogues=[_dialogue(dialogue, audible) for dialogue in dialogues],
+        exhibits=[_exhibit(exhibit, audible) for exhibit in exhibits],
+    )
 
 
-def _facts(runs: Sequence[Run]) -> str:
-    found = []
-    for run in runs:
-        steps = max((line["step"] for line in run.history), default=None)
-        parts = [f"{steps:,} steps" if steps else "", *_sizes(run.config)]
-        found.append(f"<li><b>{escape(run.name)}</b> {escape(' · '.join(filter(None, parts)))}</li>")
-    return f"<ul>{''.join(found)}</ul>" if found else ""
+def _run(run: Run) -> dict:
+    """A run's name, its facts in a line, its curves and its settings as JSON."""
+    steps = max((line["step"] for line in run.history), default=None)
+    parts = [f"{steps:,} steps" if steps else "", *_sizes(run.config)]
+    settings = json.dumps(run.config, indent=1, sort_keys=True) if run.config else ""
+    facts = " · ".join(filter(None, parts))
+    return {"name": run.name, "facts": facts, "charts": _curves(run), "settings": settings}
 
 
 def _sizes(config: Mapping) -> list[str]:
@@ -117,37 +118,42 @@ def _sizes(config: Mapping) -> list[str]:
     ]
 
 
-def _tiles(scores: Mapping[str, Mapping[str, Score]]) -> str:
-    """The promised numbers, large."""
-    promised = [(n, s) for table in scores.values() for n, s in table.items() if s.target is not None]
-    tiles = [
-        f'<div class="tile {_verdict(score)}"><b>{_number(score, score.value)}</b><span>{_words(name)}</span>'
-        f"<small>target {_number(score, score.target)}"
-        f"{'' if score.baseline is None else f' · baseline {_number(score, score.baseline)}'}</small></div>"
-        for name, score in promised
-    ]
-    return f'<section class="tiles">{"".join(tiles)}</section>' if tiles else ""
+@dataclasses.dataclass(frozen=True)
+class _ScoreLine:
+    """A score as it is printed.
+
+    Attributes:
+        promise: target and baseline in a line; "" where nothing is promised.
+        share, baseline_share: of the bar, in percent; None where there is no bar or no baseline.
+    """
+
+    name: str
+    note: str
+    value: str
+    baseline: str
+    target: str
+    n: int
+    verdict: str
+    promise: str
+    share: float | None
+    baseline_share: float | None
 
 
-def _scores(section: str, table: Mapping[str, Score]) -> str:
-    rows = "".join(
-        f"<tr><th scope=row>{_words(name)}<small>{escape(score.note)}</small></th>"
-        f'<td class="value {_verdict(score)}">{_number(score, score.value)}{_bar(score)}</td>'
-        f"<td>{_number(score, score.baseline)}</td><td>{_number(score, score.target)}</td>"
-        f"<td>{score.n or '–'}</td></tr>"
-        for name, score in table.items()
-    )
-    return (
-        f"<section><h2>{escape(section)}</h2><div class=scroll><table><thead><tr><th></th><th>model</th>"
-        f"<th>baseline</th><th>target</th><th>n</th></tr></thead><tbody>{rows}</tbody></table></div></section>"
-    )
+def _table(scores: Mapping[str, Score]) -> list[_ScoreLine]:
+    return [_score_line(name, score) for name, score in scores.items()]
 
 
-def _bar(score: Score) -> str:
-    if not score.is_share or not math.isfinite(score.value):
-        return ""
-    base = "" if score.baseline is None else f'<u style="left:{100 * score.baseline:.1f}%"></u>'
-    return f'<div class="bar"><i style="width:{100 * score.value:.1f}%"></i>{base}</div>'
+def _score_line(name: str, score: Score) -> _ScoreLine:
+    value, baseline, target = (_number(score, x) for x in (score.value, score.baseline, score.target))
+    promise = "" if score.target is None else f"target {target}"
+    if promise and score.baseline is not None:
+        promise += f" · baseline {baseline}"
+    has_bar = score.is_share and math.isfinite(score.value)
+    return _ScoreLine(
+        name.replace("_", " "), score.note, value, baseline, target, score.n, _verdict(score), promise,
+        share=100 * score.value if has_bar else None,
+        baseline_share=None if score.baseline is None else 100 * score.baseline,
+    )  # fmt: skip
 
 
 def _verdict(score: Score) -> str:
@@ -166,11 +172,7 @@ def _number(score: Score, value: float | None) -> str:
     return f"{100 * value:.1f} %" if score.is_share else f"{value:.3g}"
 
 
-def _words(name: str) -> str:
-    return escape(name.replace("_", " "))
-
-
-def _curves(run: Run) -> str:
+def _curves(run: Run) -> list[LineChart]:
     unigram = run.summary.get("validation", {}).get("unigram_loss")
     reference = {"unigram": unigram} if unigram is not None else {}
     lines = {}
@@ -184,74 +186,51 @@ def _curves(run: Run) -> str:
                         if line.get("kind", "train") == "train" and f"loss_stream{s}" in line]
         for s in range(8)
     }  # fmt: skip
-    charts = line_chart("Loss", lines, reference) + line_chart(
-        "Cross-entropy per stream, training", {name: line for name, line in streams.items() if line}
-    )
-    return (
-        f'<section><h2>Training: {escape(run.name)}</h2><div class="charts">{charts}</div></section>'
-        if charts
-        else ""
-    )
-
-
-def _codebooks(codebooks: Sequence[Mapping[str, float]]) -> str:
-    if not codebooks:
-        return ""
-    columns = "".join(f"<th scope=col>{number}</th>" for number in range(len(codebooks)))
-    used = "".join(f"<td>{100 * book['used']:.0f} %</td>" for book in codebooks)
-    perplexity = "".join(f"<td>{book['perplexity']:.0f}</td>" for book in codebooks)
-    return (
-        '<section><h2>Codec: use of the codebooks</h2><div class=scroll><table class="plain"><thead><tr>'
-        f"<th>codebook</th>{columns}</tr></thead><tbody><tr><th scope=row>codes used</th>{used}</tr>"
-        f"<tr><th scope=row>perplexity</th>{perplexity}</tr></tbody></table></div></section>"
-    )
-
-
-def _exhibits(exhibits: Sequence[Exhibit], show: Callable) -> str:
-    if not exhibits:
-        return ""
-    return f"<section><h2>Held-out clips</h2>{''.join(_exhibit(exhibit, show) for exhibit in exhibits)}</section>"
-
-
-def _exhibit(exhibit: Exhibit, show: Callable) -> str:
-    pairs = [
-        (exhibit.original, "the clip", exhibit.caption, "true caption"),
-        (exhibit.codec_copy, "through the codec", exhibit.heard, "the model's caption of the clip"),
-        (
-            exhibit.generated,
-            "made from the true caption",
-            exhibit.reheard,
-            "the model's caption of what it made",
+    charts = [
+        line_chart("Loss", lines, reference),
+        line_chart(
+            "Cross-entropy per stream, training", {name: line for name, line in streams.items() if line}
         ),
     ]
-    sounds = "".join(show(wave, label) for wave, label, _, _ in pairs if wave is not None)
-    texts = "".join(
-        f"<div><dt>{escape(label)}</dt><dd>{escape(text)}</dd></div>"
-        for _, _, text, label in pairs
-        if text is not None
-    )
-    return f'<article><h3>{escape(exhibit.title)}</h3><div class="players">{sounds}</div><dl>{texts}</dl></article>'
+    return [chart for chart in charts if chart]
 
 
-def _dialogues(dialogues: Sequence[Mapping], show: Callable) -> str:
-    if not dialogues:
-        return ""
-    items = "".join(
-        f"<details><summary>{escape(d.get('question') or d.get('request', ''))} "
-        f"<b>{escape(d.get('answer', ''))}</b></summary>"
-        f"<pre>{escape(d['reply'])}</pre>"
-        + (f"<p>True answer: {escape(d['truth'])}</p>" if "truth" in d else "")
-        + (f"<p>Heard in the generated audio: {escape(d['heard'])}</p>" if "heard" in d else "")
-        + (show(d["audio"], "the reply's audio") if d.get("audio") is not None and len(d["audio"]) else "")
-        + "</details>"
-        for d in dialogues
-    )
-    return f"<section><h2>Dialogues: caption first, then process</h2>{items}</section>"
+def _exhibit(exhibit: Exhibit, audible: bool) -> dict:
+    """What there is to hear of a clip, and what was written of it."""
+    sounds = {
+        "the clip": exhibit.original,
+        "through the codec": exhibit.codec_copy,
+        "made from the true caption": exhibit.generated,
+    }
+    captions = {
+        "true caption": exhibit.caption,
+        "the model's caption of the clip": exhibit.heard,
+        "the model's caption of what it made": exhibit.reheard,
+    }
+    return {
+        "title": exhibit.title,
+        "recordings": [_recording(w, label, audible) for label, w in sounds.items() if w is not None],
+        "captions": [(label, text) for label, text in captions.items() if text is not None],
+    }
 
 
-def _settings(run: Run) -> str:
-    text = json.dumps(run.config, indent=1, sort_keys=True)
-    return f"<details><summary>Settings: {escape(run.name)}</summary><pre>{escape(text)}</pre></details>"
+def _dialogue(dialogue: Mapping, audible: bool) -> dict:
+    """A question with its answer, or a request with what was heard in the reply's audio."""
+    audio = dialogue.get("audio")
+    has_audio = audio is not None and len(audio) > 0
+    return {
+        "asked": dialogue.get("question") or dialogue.get("request", ""),
+        "answer": dialogue.get("answer", ""),
+        "reply": dialogue["reply"],
+        "truth": dialogue.get("truth"),
+        "heard": dialogue.get("heard"),
+        "recording": _recording(audio, "the reply's audio", audible) if has_audio else None,
+    }
+
+
+def _recording(samples: np.ndarray, caption: str, audible: bool) -> Recording:
+    seconds = f"{len(samples) / SAMPLE_RATE:.1f} s"
+    return recording(samples, caption, mel_spectrogram, seconds, audible)
 
 
 def _json(path: Path) -> dict:

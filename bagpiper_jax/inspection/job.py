@@ -98,14 +98,14 @@ class View:
     Attributes:
         title: of the page.
         said: for a terminal.
-        parts: makes the page's parts, given the codec's decoder or None.
+        page: makes its page, given the codec's decoder or None.
         examples: stem of file names → example whose clips can be written.
         violated: a limit is violated.
     """
 
     title: str
     said: str
-    parts: Callable[[sound.Decode | None], list[str]]
+    page: Callable[[sound.Decode | None], page.Page]
     examples: dict[str, Shown] = dataclasses.field(default_factory=dict)
     violated: bool = False
 
@@ -126,7 +126,7 @@ def inspect(config: InspectConfig) -> View:
             p for stem, e in view.examples.items() for p in sound.write_clips(e, directory, stem, decode)
         ]
     if config.html:
-        written.append(page.write(config.html, view.title, _facts(mixture), view.parts(decode)))
+        written.append(page.write(config.html, view.title, _facts(mixture), view.page(decode)))
     return dataclasses.replace(view, said=view.said + "".join(f"\nwrote {path}" for path in written))
 
 
@@ -157,7 +157,7 @@ def _view(config: InspectConfig, mixture: ServedMixture) -> View:
     if config.step >= 0:
         return _row(config, loader, tokenizer)
     found = survey(loader, mixture.steps, mixture.split, sample_rows(loader, mixture.steps))
-    return View(found.mixture, text.describe_survey(found), lambda _: page.survey_parts(found))
+    return View(found.mixture, text.describe_survey(found), lambda _: page.survey_page(found))
 
 
 def _validation(config: InspectConfig, mixture: ServedMixture) -> View:
@@ -169,20 +169,20 @@ def _validation(config: InspectConfig, mixture: ServedMixture) -> View:
         found = dataclasses.replace(found, violations=violations, notes=(*found.notes, *notes))
     vocabulary = mixture.open().vocabulary if found.rows else None
     title = f"Validation of {found.survey.mixture if found.survey else mixture.lock}"
-    parts = functools.partial(page.validation_parts, found, vocabulary)
-    return View(title, text.describe_validation(found), lambda _: parts(), violated=bool(found.violations))
+    shown = functools.partial(page.validation_page, found, vocabulary)
+    return View(title, text.describe_validation(found), lambda _: shown(), violated=bool(found.violations))
 
 
 def _difference(config: InspectConfig, mixture: ServedMixture) -> View:
     found = compare(mixture.lock, config.compare, mixture.split)
     title = f"{Path(mixture.lock).name} and {Path(config.compare).name}"
-    return View(title, text.describe_difference(found), lambda _: page.difference_parts(found))
+    return View(title, text.describe_difference(found), lambda _: page.difference_page(found))
 
 
 def _rejects(config: InspectConfig, loader: Loader) -> View:
     said = "\n".join(text.describe_rejects(cache, config.rejects) for cache in loader.caches)
-    parts = functools.partial(page.reject_parts, loader.task_names, loader.caches, config.rejects)
-    return View(f"Rejects of {loader.lock.mixture}", said, lambda _: parts())
+    shown = functools.partial(page.reject_page, loader.task_names, loader.caches, config.rejects)
+    return View(f"Rejects of {loader.lock.mixture}", said, lambda _: shown())
 
 
 def _clip(config: InspectConfig, mixture: ServedMixture, loader: Loader, tokenizer: TextTokenizer) -> View:
@@ -200,11 +200,7 @@ def _clip(config: InspectConfig, mixture: ServedMixture, loader: Loader, tokeniz
         "\n".join(
             [*said, *map(text.describe_absence, absent), *([text.describe_origin(source)] if source else [])]
         ),
-        lambda decode: [
-            *page.absence_parts(absent),
-            *page.example_parts(list(shown.values()), loader.vocabulary, decode),
-            *page.origin_parts(source),
-        ],
+        lambda decode: page.example_page(list(shown.values()), loader.vocabulary, decode, absent, source),
         shown,
     )
 
@@ -217,7 +213,7 @@ def _example(config: InspectConfig, mixture: ServedMixture, loader: Loader, toke
     return View(
         f"{config.task}, record {config.index}",
         "\n".join(map(text.describe_example, shown.values())),
-        lambda decode: page.example_parts(list(shown.values()), loader.vocabulary, decode),
+        lambda decode: page.example_page(list(shown.values()), loader.vocabulary, decode),
         shown,
     )
 
@@ -241,6 +237,6 @@ def _row(config: InspectConfig, loader: Loader, tokenizer: TextTokenizer) -> Vie
     return View(
         title.capitalize(),
         text.describe_row(row),
-        lambda decode: page.row_parts(row, loader.vocabulary, decode),
+        lambda decode: page.row_page(row, loader.vocabulary, decode),
         {f"{stem}_{place:02d}_{e.task}": e for place, e in enumerate(row.examples)},
     )

@@ -6,8 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int32, UInt8
 
 from bagpiper_jax import vocabulary as v
-from bagpiper_jax.audio import HOP
-from bagpiper_jax.evaluation.pictures import heat_palette, png
+from bagpiper_jax.pages.pictures import heat_palette, png
 from bagpiper_jax.vocabulary import Vocabulary
 
 KINDS = {
@@ -22,8 +21,6 @@ KINDS = {
 
 _NAMES = list(KINDS)
 _FIRST_CODE = 16
-_FFT = 512
-_FLOOR_DB = 70.0
 _FAINT_BLUE, _FULL_BLUE = (176, 205, 240), (20, 80, 160)
 
 
@@ -89,13 +86,3 @@ def mel_picture(mel: Float32[np.ndarray, "F M"]) -> bytes:
 def codes_picture(codes: np.ndarray, codebook_size: int) -> bytes:
     """Codes [N, S] as PNG: a column per frame of 20 ms, a line per stream."""
     return png((np.asarray(codes, np.int64) * 255 // max(1, codebook_size - 1)).astype(np.uint8).T)
-
-
-def spectrogram(samples: Float32[np.ndarray, "samples"]) -> bytes:
-    """Power over linear frequency, 0 to 8 kHz, of a 16 kHz waveform, 10 ms per pixel, 70 dB from dark to bright."""
-    padded = np.pad(np.asarray(samples, np.float32), _FFT // 2)
-    frames = np.lib.stride_tricks.sliding_window_view(padded, _FFT)[::HOP]
-    power = np.abs(np.fft.rfft(frames * np.hanning(_FFT).astype(np.float32))) ** 2
-    decibels = 10 * np.log10(np.maximum(power, 1e-12))
-    level = (decibels - max(decibels.max(), -60.0)) / _FLOOR_DB + 1
-    return png((255 * np.clip(level, 0, 1)).astype(np.uint8).T[::-1])

@@ -1,35 +1,58 @@
-"""One HTML page that needs nothing but itself."""
+"""Pages from the templates of this folder: what enters them is escaped, and nothing is fetched.
 
+A template lays out, Python measures and names. Templates are found in the package, extend `page.html.j2` and take their
+pieces from `parts.html.j2`.
+"""
+
+import functools
 import os
-from collections.abc import Iterable
-from html import escape
 from pathlib import Path
+from typing import Any
 
 from bagpiper_jax import files
 
-_STYLE = Path(__file__).with_name("report.css")
+_UNSEEN = {code: 0x2400 + code for code in range(32) if chr(code) not in "\t\n\r"} | {0x7F: 0x2421}
+"""Control characters, which HTML forbids, to the pictures that Unicode has of them."""
 
 
-def write_page(
-    path: str | os.PathLike, title: str, body: Iterable[str], more_style: str | os.PathLike | None = None
-) -> Path:
-    """Writes a page in the house's style, whole or not at all; returns its path.
+@functools.cache
+def environment():
+    """The one Jinja environment. Jinja is loaded with the first page: a host that trains can do without it."""
+    import jinja2
 
-    Args:
-        title: of the window; plain text.
-        body: HTML.
-        more_style: a CSS file that is added to the house's.
-    """
-    styles = [_STYLE] + ([Path(more_style)] if more_style else [])
-    style = "".join(sheet.read_text(encoding="utf-8") for sheet in styles)
-    page = (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        '<meta name="color-scheme" content="light dark">'
-        f"<title>{escape(title)}</title><style>{style}</style></head>"
-        f"<body><main>{''.join(body)}</main></body></html>\n"
+    return jinja2.Environment(
+        loader=jinja2.PackageLoader("bagpiper_jax.pages"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        finalize=_writable,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
+
+
+def _writable(value: Any) -> Any:
+    """Text in which everything can be written and seen; other values as they are."""
+    if not isinstance(value, str) or value.isprintable():
+        return value
+    # A file name that is not UTF-8 is held with lone surrogates.
+    found = value.translate(_UNSEEN)
+    return type(found)(found.encode("utf-8", "backslashreplace").decode("utf-8"))
+
+
+def render(template: str, **content: Any) -> str:
+    """A template of `templates/` filled in.
+
+    Raises:
+        jinja2.UndefinedError: the template names something that `content` lacks.
+    """
+    return environment().get_template(template).render(content)
+
+
+def write_page(path: str | os.PathLike, template: str, **content: Any) -> Path:
+    """Renders a page and writes it, whole or not at all; returns its path."""
     path = Path(path)
+    page = render(template, **content)
     path.parent.mkdir(parents=True, exist_ok=True)
     files.replace(path, page)
     return path

@@ -1,13 +1,10 @@
-"""The page stands alone, escapes what models write, and its pictures are valid files."""
+"""The report stands alone, escapes what models write, and says of every score what it means."""
 
-import io
 import re
-from xml.etree import ElementTree
 
 import numpy as np
 from html_balance import Balance
 
-from bagpiper_jax.evaluation import pictures
 from bagpiper_jax.evaluation.report import Exhibit, Run, write_report
 from bagpiper_jax.evaluation.scores import Score
 
@@ -64,30 +61,3 @@ def test_a_target_that_the_baseline_reaches_too_is_not_good(tmp_path):
 def test_an_empty_report_is_a_page(tmp_path):
     page = page_of(tmp_path, scores={}, runs=[], exhibits=[], codebooks=[], dialogues=[])
     assert "<h1>A &lt;title&gt;</h1>" in page
-
-
-def test_spectrogram_is_a_png_with_the_tone_at_its_place():
-    from PIL import Image
-
-    tone = np.sin(2 * np.pi * 1000 * np.arange(16000) / 16000).astype(np.float32)
-    image = Image.open(io.BytesIO(pictures.spectrogram(tone)))
-    image.load()
-    assert image.size == (100, 128)
-    brightest = 127 - np.asarray(image)[:, 50].argmax()
-    # 1 kHz is 15 of 45.25 mels on the slaney scale, of which 128 filters share 8 kHz.
-    assert abs(brightest - 15 / 45.245 * 129) < 2.5
-
-
-def test_chart_is_well_formed_and_skips_what_is_not_finite():
-    points = [(s, float("inf") if s == 3 else 1.0 / (s + 1)) for s in range(2000)]
-    chart = pictures.line_chart("A & B", {"<x>": points}, {"base": 1.5})
-    figure = ElementTree.fromstring(chart)
-    line = figure.find(".//polyline").get("points").split()
-    assert len(line) == 400 and "inf" not in chart and "nan" not in chart
-    assert pictures.line_chart("empty", {"x": []}) == ""
-
-
-def test_chart_of_a_constant_line_has_a_height():
-    figure = ElementTree.fromstring(pictures.line_chart("flat", {"x": [(0, 2.0), (5, 2.0)]}))
-    heights = {point.split(",")[1] for point in figure.find(".//polyline").get("points").split()}
-    assert len(heights) == 1 and 12 <= float(heights.pop()) <= 234

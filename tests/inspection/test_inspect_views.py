@@ -20,9 +20,11 @@ from bagpiper_jax.inspection.articles import row_map
 from bagpiper_jax.inspection.comparison import compare, compare_caches
 from bagpiper_jax.inspection.served import ServedMixture
 from bagpiper_jax.inspection.shown import show_record, show_row
-from bagpiper_jax.inspection.strips import mel_picture, spectrogram, streams_picture, weights_picture
+from bagpiper_jax.inspection.strips import mel_picture, streams_picture, weights_picture
 from bagpiper_jax.jobs import inspect_data
 from bagpiper_jax.manifest import Clip, write_manifest
+from bagpiper_jax.pages import rendering
+from bagpiper_jax.pages.pictures import spectrogram
 from bagpiper_jax.text import ByteTokenizer
 from bagpiper_jax.vocabulary import Vocabulary
 
@@ -191,7 +193,8 @@ def test_mel_shown_is_what_the_batch_holds(mixed):
 def test_the_map_has_a_place_for_every_slot_and_chunk(mixed):
     loader = ServedMixture(str(mixed[0]), shape=SHAPE).open()
     row = show_row(loader, loader.plan.row(0), "", ByteTokenizer())
-    drawn = row_map(row, LAYOUT)
+    parts = rendering.environment().get_template("inspection/parts.html.j2").module
+    drawn = str(parts.row_map(row_map(row, LAYOUT)))
     segments, chunks = drawn.split("</svg>")[0], drawn.split("</svg>")[1]
     widths = [int(w) for w in re.findall(r'x="\d+" width="(\d+)"', segments)]
     assert widths == [len(e) for e in row.examples] and sum(widths) == row.slots[0]
