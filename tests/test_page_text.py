@@ -9,8 +9,7 @@ import pytest
 from synthetic_cache import CODES, STREAMS
 
 from bagpiper_jax import audio
-from bagpiper_jax.data.batch import BatchShape
-from bagpiper_jax.data.placing import empty_batch
+from bagpiper_jax.batch import BatchShape, empty_batch
 from bagpiper_jax.evaluation.report import Exhibit, Run, write_report
 from bagpiper_jax.evaluation.scores import Score
 from bagpiper_jax.inspection import page
