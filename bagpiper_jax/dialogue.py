@@ -8,7 +8,7 @@ tokens, delay-interleaved: N frames become N+S-1 rows (section 2.4).
 
 import dataclasses
 import math
-from collections.abc import Sequence as Seq
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float32, Int32
@@ -36,30 +36,14 @@ class DialogueError(Explained, ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Message:
-    """One authored message: `content` is the text itself, or a clip id or audio path."""
-
-    role: str
-    modality: str
-    content: str
-
-    def __post_init__(self):
-        if self.role not in ROLES:
-            raise DialogueError(f"unknown role {self.role!r}; known: {', '.join(ROLES)}")
-        if self.modality not in MODALITIES:
-            raise DialogueError(f"unknown modality {self.modality!r}; known: {', '.join(MODALITIES)}")
-
-
-Dialogue = tuple[Message, ...]
-
-
-@dataclasses.dataclass(frozen=True)
-class EncodedMessage:
-    """One message in numbers.
+    """One message of a dialogue, first as somebody wrote it, then in numbers.
 
     Attributes:
-        role, modality: names as in `Message`.
-        content: text → int tokenizer ids [n]; assistant audio → codes [N, S];
-            user or system audio → float32 mono waveform [samples] at 16 kHz.
+        role: system, user or assistant.
+        modality: text or audio.
+        content: as written, the text itself, or of audio a clip's id, a path or a 16 kHz waveform. In numbers, which
+            is what `render` takes, text → int tokenizer ids [n]; assistant audio → codes [N, S]; user or system
+            audio → float32 mono waveform [samples] at 16 kHz.
         weight: multiplies the loss weights of the message.
         tail: codes [S-1, S] of the padded silence after the clip, which the release trains on in place of
             stream pads for all but the longest clip of a batch (section 2.4). None gives true pads.
@@ -67,9 +51,15 @@ class EncodedMessage:
 
     role: str
     modality: str
-    content: np.ndarray
+    content: str | np.ndarray
     weight: float = 1.0
     tail: np.ndarray | None = None
+
+    def __post_init__(self):
+        if self.role not in ROLES:
+            raise DialogueError(f"unknown role {self.role!r}; known: {', '.join(ROLES)}")
+        if self.modality not in MODALITIES:
+            raise DialogueError(f"unknown modality {self.modality!r}; known: {', '.join(MODALITIES)}")
 
     @property
     def is_codec(self) -> bool:
@@ -93,7 +83,7 @@ class AudioSpan:
 
 
 @dataclasses.dataclass(frozen=True)
-class Sequence:
+class Rendered:
     """One rendered example: T token rows, their loss weights and the audio they listen to.
 
     `loss_weights[t]` is the weight of *predicting* row t from row t-1, codec class weight included.
@@ -129,7 +119,7 @@ class RenderConfig:
             raise ValueError(f"loss_region must be 'assistant' or 'all', got {self.loss_region!r}")
 
 
-def content_length(message: EncodedMessage, num_streams: int = 8) -> int:
+def content_length(message: Message, num_streams: int = 8) -> int:
     """Rows that a message's content occupies."""
     if message.is_codec:
         return len(message.content) + num_streams - 1
@@ -138,14 +128,14 @@ def content_length(message: EncodedMessage, num_streams: int = 8) -> int:
     return len(message.content)
 
 
-def rendered_length(messages: Seq[EncodedMessage], num_streams: int = 8) -> int:
+def rendered_length(messages: Sequence[Message], num_streams: int = 8) -> int:
     """Rows of the rendered dialogue: 1 + Σ (3 + content)."""
     return 1 + sum(_FRAME_TOKENS + content_length(m, num_streams) for m in messages)
 
 
 def render(
-    messages: Seq[EncodedMessage], vocabulary: Vocabulary, config: RenderConfig = RenderConfig()
-) -> Sequence:
+    messages: Sequence[Message], vocabulary: Vocabulary, config: RenderConfig = RenderConfig()
+) -> Rendered:
     """Renders a dialogue to token rows, loss weights and audio spans (reference sections 2.2 to 2.4).
 
     Raises:
@@ -180,10 +170,10 @@ def render(
             audio.append(AudioSpan(body, np.asarray(message.content, np.float32)))
         spans.append((start, end + 1))
         start = end + 1
-    return Sequence(tokens, weights, tuple(audio), tuple(spans))
+    return Rendered(tokens, weights, tuple(audio), tuple(spans))
 
 
-def render_prompt(messages: Seq[EncodedMessage], vocabulary: Vocabulary) -> Sequence:
+def render_prompt(messages: Sequence[Message], vocabulary: Vocabulary) -> Rendered:
     """Renders what precedes the first assistant message: the prompt of generation."""
     prompt = []
     for message in messages:
@@ -193,7 +183,7 @@ def render_prompt(messages: Seq[EncodedMessage], vocabulary: Vocabulary) -> Sequ
     return render(prompt, vocabulary, RenderConfig(stream_weights=(1.0,) * vocabulary.num_streams))
 
 
-def _content(message: EncodedMessage, vocabulary: Vocabulary, config: RenderConfig):
+def _content(message: Message, vocabulary: Vocabulary, config: RenderConfig):
     """Token rows [n, S] and their loss weights [n, S] for one message's content."""
     if not (math.isfinite(message.weight) and message.weight >= 0):
         raise ValueError(f"weight {message.weight} is no finite number from 0")
@@ -238,20 +228,20 @@ def undelay(rows: Int32[np.ndarray, "R S"]) -> Int32[np.ndarray, "R-S+1 S"]:
     return np.stack([rows[s : s + frames, s] for s in range(streams)], axis=1)
 
 
-def drop_condition(sequence: Sequence, keep: int) -> Sequence:
+def drop_condition(rendered: Rendered, keep: int) -> Rendered:
     """Classifier-free-guidance dropout: all but message `keep` becomes zero tokens of the same length.
 
     The kept message is an assistant's codec audio, chosen by the caller; its role and modality tokens and its
     terminator stay. Continuous audio is dropped as well. Unlike the release, codes of other generated audio in
     the dialogue stay dropped (reference section 2.5).
     """
-    start, end = sequence.spans[keep]
-    kept = np.zeros((len(sequence), 1), bool)
+    start, end = rendered.spans[keep]
+    kept = np.zeros((len(rendered), 1), bool)
     kept[start:end] = True
     return dataclasses.replace(
-        sequence,
-        tokens=np.where(kept, sequence.tokens, 0).astype(np.int32),
-        loss_weights=np.where(kept, sequence.loss_weights, 0).astype(np.float32),
+        rendered,
+        tokens=np.where(kept, rendered.tokens, 0).astype(np.int32),
+        loss_weights=np.where(kept, rendered.loss_weights, 0).astype(np.float32),
         audio=(),
     )
 

@@ -228,7 +228,11 @@ def _messages(dialogue: list | Variants) -> list[tuple[int, Message]]:
     if len(variants) > 1 and not all(variants):
         raise DialogueError("a variant has no messages")
     try:
-        return [(v, Message(*message)) for v, messages in enumerate(variants) for message in messages]
+        return [
+            (variant, Message(role, modality, content))
+            for variant, messages in enumerate(variants)
+            for role, modality, content in messages
+        ]
     except (TypeError, ValueError) as error:
         raise DialogueError(f"not a list of [role, modality, content]: {error}") from error
 

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from bagpiper_jax import vocabulary as v
 from bagpiper_jax.dialogue import (
     DialogueError,
-    EncodedMessage,
     Message,
     RenderConfig,
     delay,
@@ -25,17 +24,17 @@ LAYOUT = Vocabulary(text_size=50, codebook_size=16)
 T0 = LAYOUT.text_start
 
 
-def text(role, *ids) -> EncodedMessage:
-    return EncodedMessage(role, "text", np.asarray(ids, np.int32))
+def text(role, *ids) -> Message:
+    return Message(role, "text", np.asarray(ids, np.int32))
 
 
-def codes(frames, seed=0) -> EncodedMessage:
+def codes(frames, seed=0) -> Message:
     content = np.random.default_rng(seed).integers(0, 16, (frames, 8))
-    return EncodedMessage("assistant", "audio", content.astype(np.int32))
+    return Message("assistant", "audio", content.astype(np.int32))
 
 
-def wave(samples, role="user") -> EncodedMessage:
-    return EncodedMessage(role, "audio", np.linspace(-1, 1, samples, dtype=np.float32))
+def wave(samples, role="user") -> Message:
+    return Message(role, "audio", np.linspace(-1, 1, samples, dtype=np.float32))
 
 
 def test_captioning_example_row_by_row():
@@ -79,7 +78,7 @@ def test_codec_rows_weigh_an_eighth_pads_included():
 
 def test_stream_and_message_weights_multiply():
     config = RenderConfig(stream_weights=(1.0, 0.5, *[0.0] * 6))
-    half = EncodedMessage("assistant", "audio", np.zeros((1, 8), np.int32), weight=0.5)
+    half = Message("assistant", "audio", np.zeros((1, 8), np.int32), weight=0.5)
     rendered = render([text("user", 1), half], LAYOUT, config)
     start, _ = rendered.spans[1]
     assert rendered.loss_weights[start + 2].tolist() == [0.0625, 0.03125, *[0.0] * 6]
@@ -105,7 +104,7 @@ def test_bang_is_a_token_by_default_and_lost_by_the_releases_name():
 def test_silence_tail_fills_what_would_be_pads():
     clip = codes(2)
     tail = np.full((7, 8), 9, np.int32)
-    message = EncodedMessage("assistant", "audio", clip.content, tail=tail)
+    message = Message("assistant", "audio", clip.content, tail=tail)
     rows = render([text("user", 1), message], LAYOUT).tokens[7:16]
     plain = render([text("user", 1), clip], LAYOUT).tokens[7:16]
     np.testing.assert_array_equal(undelay(rows), undelay(plain))
@@ -146,7 +145,7 @@ def test_faults_name_the_message():
     with pytest.raises(DialogueError, match=r"message 0 \(assistant text\): text id 50 is outside"):
         render([text("assistant", 50)], LAYOUT)
     with pytest.raises(DialogueError, match=r"message 0 \(assistant audio\): codes must be"):
-        render([EncodedMessage("assistant", "audio", np.zeros((4, 3), np.int32))], LAYOUT)
+        render([Message("assistant", "audio", np.zeros((4, 3), np.int32))], LAYOUT)
     with pytest.raises(DialogueError, match="at least one message"):
         render([], LAYOUT)
 

@@ -20,6 +20,7 @@ from bagpiper_jax.data import cache
 from bagpiper_jax.data.cache import TaskCache
 from bagpiper_jax.data.lock import Lock, LockedTask, write_lock
 from bagpiper_jax.data.rates import Mixing, TaskSize
+from bagpiper_jax.dialogue import DIRECTIONS
 
 _log = logging.getLogger(__name__)
 
@@ -204,7 +205,7 @@ def _locked(task, rate: float, split: str, directory: Path, config: CacheConfig)
         path=str(directory.relative_to(config.cache_dir)),
         manifest_sha256=made.manifest_sha256,
         records=len(made),
-        direction=dialogue.DIRECTIONS[int(np.bincount(made.index["direction"]).argmax())],
+        direction=DIRECTIONS[int(np.bincount(made.index["direction"]).argmax())],
     )
 
 

@@ -1,27 +1,27 @@
 """Prompts of different lengths as one batch of fixed shape."""
 
 import dataclasses
-from collections.abc import Sequence as Seq
+from collections.abc import Sequence
 
 import numpy as np
 
 from bagpiper_jax.audio import CHUNK_FRAMES, log_mel, mel_frames
 from bagpiper_jax.batch import Batch, BatchShape, empty_batch
 from bagpiper_jax.data.placing import RowWriter
-from bagpiper_jax.dialogue import AudioSpan, Sequence
+from bagpiper_jax.dialogue import AudioSpan, Rendered
 from bagpiper_jax.models.configs import BagpiperConfig
 
 _SLOT_STEP, _CHUNK_STEP = 64, 2
 
 
-def fitting_shape(prompts: Seq[Sequence], rows: int, mel_bins: int = 128) -> BatchShape:
+def fitting_shape(prompts: Sequence[Rendered], rows: int, mel_bins: int = 128) -> BatchShape:
     """The smallest shape that holds every prompt, rounded up so that few shapes are ever compiled."""
     slots = max(len(prompt) for prompt in prompts)
     chunks = max(sum(map(_num_chunks, prompt.audio)) for prompt in prompts)
     return BatchShape(rows, _rounded(slots, _SLOT_STEP), _rounded(chunks, _CHUNK_STEP), mel_bins)
 
 
-def collate(prompts: Seq[Sequence], shape: BatchShape, config: BagpiperConfig) -> Batch:
+def collate(prompts: Sequence[Rendered], shape: BatchShape, config: BagpiperConfig) -> Batch:
     """One prompt per row, starting at slot 0; missing rows repeat the last prompt, so nothing new compiles.
 
     Raises:

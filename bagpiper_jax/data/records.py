@@ -15,7 +15,7 @@ import numpy as np
 
 from bagpiper_jax import dialogue
 from bagpiper_jax.audio import CHUNK_FRAMES, FFT_SIZE, AudioError, decode_flac, mel_frames
-from bagpiper_jax.dialogue import EncodedMessage
+from bagpiper_jax.dialogue import Message
 from bagpiper_jax.errors import Explained
 
 FEATURE_KEYS = (
@@ -99,19 +99,19 @@ class Record:
             variant=table["variant"],
         )
 
-    def skeleton(self, variant: int | None = 0) -> list[EncodedMessage]:
+    def skeleton(self, variant: int | None = 0) -> list[Message]:
         """A variant's messages, or those of all, with ranges of the right length in place of contents.
 
         Lengths are computed from it.
         """
         columns = (self.role, self.modality, self.length, self.variant)
         return [
-            EncodedMessage(_ROLE_NAMES[r], _MODALITY_NAMES[m], range(n))
+            Message(_ROLE_NAMES[r], _MODALITY_NAMES[m], range(n))
             for r, m, n, v in zip(*(column.tolist() for column in columns), strict=True)
             if variant is None or v == variant
         ]
 
-    def messages(self, decode_audio: bool = True, variant: int = 0) -> list[EncodedMessage]:
+    def messages(self, decode_audio: bool = True, variant: int = 0) -> list[Message]:
         """The messages of a variant with their contents; waveforms are zeros unless decoded.
 
         Raises:
@@ -137,7 +137,7 @@ class Record:
                 content = source[start : start + length]
                 if len(content) != length:
                     raise RecordError("audio_too_short", f"{len(source)} of {start + length}")
-            found.append(EncodedMessage(role, modality, content, weight))
+            found.append(Message(role, modality, content, weight))
         return found
 
 
@@ -173,7 +173,7 @@ def measure(record: Record, num_streams: int = 8) -> Measure:
     variants = tuple((dialogue.rendered_length(m, num_streams), _chunks(m)) for m in said)
     return Measure(
         *variants[0],
-        direction=DIRECTIONS.index(direction(said[0])),
+        direction=dialogue.DIRECTIONS.index(direction(said[0])),
         n_text=len(record.text),
         n_frames=len(record.codes),
         n_audio=max(sum(len(m.content) for m in messages if m.is_continuous) for messages in said),
@@ -181,11 +181,11 @@ def measure(record: Record, num_streams: int = 8) -> Measure:
     )
 
 
-def _chunks(messages: list[EncodedMessage]) -> int:
+def _chunks(messages: list[Message]) -> int:
     return sum(num_chunks(len(m.content)) for m in messages if m.is_continuous)
 
 
-def direction(messages: list[EncodedMessage]) -> str:
+def direction(messages: list[Message]) -> str:
     """Which of `DIRECTIONS` a dialogue trains, read off who says what."""
     said = {("assistant" if m.role == "assistant" else "asked", m.modality) for m in messages}
     if ("assistant", "audio") in said:
@@ -232,7 +232,7 @@ def validate(record: Record, text_size: int, codebook_size: int, num_streams: in
         raise RecordError("no_loss", "no assistant message with a weight")
 
 
-def _validate_spans(record: Record, messages: list[EncodedMessage]) -> None:
+def _validate_spans(record: Record, messages: list[Message]) -> None:
     for message, start in zip(messages, record.start.tolist(), strict=True):
         end = start + len(message.content)
         if len(message.content) == 0:

@@ -9,6 +9,7 @@ import numpy as np
 from bagpiper_jax.captions import AudioAnnotation, ParsedCaption, parse_caption
 from bagpiper_jax.corpora import questions
 from bagpiper_jax.corpora.questions import QuestionError
+from bagpiper_jax.dialogue import Message
 from bagpiper_jax.evaluation.acoustics import codebook_use, mel_distance, reconstruct, stoi
 from bagpiper_jax.evaluation.held_out import Corpus, HeldOut
 from bagpiper_jax.evaluation.scores import Score, answer_score, caption_scores, final_answer
@@ -21,7 +22,7 @@ _SILENCE = np.zeros(1600, np.float32)
 
 def captions(generator: Generator, waveforms: Sequence[np.ndarray], loop: LoopConfig, rows: int) -> list[str]:
     """The model's caption of each waveform."""
-    asked = [[("user", "audio", waveform)] for waveform in waveforms]
+    asked = [[Message("user", "audio", waveform)] for waveform in waveforms]
     return [reply.text for reply in generator.reply(asked, _only(loop, "text"), rows)]
 
 
@@ -35,7 +36,7 @@ def sounding(
     generator: Generator, corpus: Corpus, loop: LoopConfig, rows: int
 ) -> tuple[Scores, list[Reply], list[str]]:
     """Caption → audio, and back: does the model hear in its own audio what the caption asked for?"""
-    asked = [[("user", "text", example.clip.caption)] for example in corpus.held_out]
+    asked = [[Message("user", "text", example.clip.caption)] for example in corpus.held_out]
     sounded = generator.reply(asked, _only(loop, "audio"), rows)
     heard = captions(generator, [_audible(reply) for reply in sounded], loop, rows)
     scores = caption_scores(_parsed(heard), corpus.truth, corpus.training_truth, "cycle_")
@@ -90,7 +91,8 @@ def understanding(
     """Audio and question → caption, reasoning, answer (reference section 1.4)."""
     asked = list(_dialogues(corpus.held_out, seed, questions.understanding_dialogue))
     prompts = [
-        [("user", "audio", example.waveform), ("user", "text", dialogue[1][2])] for example, dialogue in asked
+        [Message("user", "audio", example.waveform), Message("user", "text", dialogue[1][2])]
+        for example, dialogue in asked
     ]
     if not prompts:
         return {}, []
@@ -126,7 +128,7 @@ def requests(
     asked = list(_dialogues(corpus.held_out, seed, make))
     if not asked:
         return {}, []
-    prompts = [[tuple(m) for m in dialogue if m[0] != "assistant"] for _, dialogue in asked]
+    prompts = [[Message(*m) for m in dialogue if m[0] != "assistant"] for _, dialogue in asked]
     both = dataclasses.replace(loop, modalities=("text", "audio"), max_segments=2)
     replies = generator.reply(prompts, both, rows)
     planned = [final_answer(reply.text) for reply in replies]
@@ -137,7 +139,7 @@ def requests(
     return scores, [
         {
             "id": example.clip.id,
-            "request": prompt[-1][2],
+            "request": prompt[-1].content,
             "reply": reply.text,
             "heard": said,
             "audio": reply.audio,

@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Sequence as Seq
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -10,7 +10,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Float32
 
-from bagpiper_jax.dialogue import EncodedMessage, render_prompt
+from bagpiper_jax.dialogue import Message, render_prompt
 from bagpiper_jax.errors import Explained
 from bagpiper_jax.generation.loop import LoopConfig, Segment, generate
 from bagpiper_jax.models.bagpiper import Bagpiper
@@ -23,8 +23,6 @@ from bagpiper_jax.training.checkpoints import restore_parameters
 from bagpiper_jax.training.state import initial_parameters, model_definition, unflatten
 
 _DECODED_AT_ONCE = 8
-Message = tuple[str, str, str | np.ndarray]
-"""Role, modality, and the text or the 16 kHz waveform."""
 
 
 class GeneratorError(Explained, ValueError):
@@ -65,11 +63,13 @@ class Generator:
         """What opened the generation dialogues that the model was tuned on; "" if nothing did."""
         return self.extras.get("system_prompt") or ""
 
-    def reply(self, dialogues: Seq[Seq[Message]], config: LoopConfig, rows: int | None = None) -> list[Reply]:
+    def reply(
+        self, dialogues: Sequence[Sequence[Message]], config: LoopConfig, rows: int | None = None
+    ) -> list[Reply]:
         """Answers each dialogue; messages from the first of the assistant on are left out.
 
         Args:
-            dialogues: messages per dialogue.
+            dialogues: messages as written; audio is a 16 kHz waveform.
             config: how to sample.
             rows: dialogues decoded at once.
 
@@ -84,16 +84,16 @@ class Generator:
         ]
         return self._decode(generate(self.model, prompts, config, rows))
 
-    def _encode(self, dialogue: Seq[Message]) -> list[EncodedMessage]:
+    def _encode(self, dialogue: Sequence[Message]) -> list[Message]:
         return [
-            EncodedMessage(
-                role, modality, np.array(self.tokenizer.encode(content)) if modality == "text" else content
-            )
-            for role, modality, content in dialogue
-            if role != "assistant"
+            dataclasses.replace(message, content=np.array(self.tokenizer.encode(message.content)))
+            if message.modality == "text"
+            else message
+            for message in dialogue
+            if message.role != "assistant"
         ]
 
-    def _decode(self, answers: Seq[Seq[Segment]]) -> list[Reply]:
+    def _decode(self, answers: Sequence[Sequence[Segment]]) -> list[Reply]:
         vocabulary = self.model.config.vocabulary
         codes = {
             row: [s.codes(vocabulary) for s in segments if s.modality == "audio"][-1]
@@ -117,7 +117,7 @@ class Generator:
 
 
 def decode_clips(
-    codes: Seq[np.ndarray], parameters: functional.Parameters, config: CodecConfig
+    codes: Sequence[np.ndarray], parameters: functional.Parameters, config: CodecConfig
 ) -> list[Float32[np.ndarray, " samples"]]:
     """Waveforms in [-1, 1] of clips of codes [N, S], all at one shape, so that one program is compiled."""
     frames = functional.bucket(max((len(clip) for clip in codes), default=0))

@@ -178,7 +178,7 @@ def _plain(loader: Loader) -> dialogue.RenderConfig:
 
 
 def _said(
-    messages: Sequence[dialogue.EncodedMessage], rendered: dialogue.Sequence, tokens: np.ndarray, tokenizer
+    messages: Sequence[dialogue.Message], rendered: dialogue.Rendered, tokens: np.ndarray, tokenizer
 ) -> tuple[Said, ...]:
     """Messages of an example; those whose role token is missing from `tokens` were dropped."""
     found = []

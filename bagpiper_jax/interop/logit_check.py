@@ -13,7 +13,7 @@ from jaxtyping import Float
 
 from bagpiper_jax import audio
 from bagpiper_jax.data.prompts import collate, fitting_shape
-from bagpiper_jax.dialogue import EncodedMessage, RenderConfig, Sequence, render
+from bagpiper_jax.dialogue import Message, RenderConfig, Rendered, render
 from bagpiper_jax.interop import espnet, hub_config, qwen3
 from bagpiper_jax.interop.names import InterchangeError
 from bagpiper_jax.interop.tensors import Tensor, open_tensors
@@ -121,7 +121,7 @@ def _log_softmax(x: np.ndarray) -> np.ndarray:
     return x - np.log(np.exp(x).sum(-1, keepdims=True))
 
 
-def _sequence(config: LogitCheckConfig, model: BagpiperConfig, extras: dict, tensors: Mapping) -> Sequence:
+def _sequence(config: LogitCheckConfig, model: BagpiperConfig, extras: dict, tensors: Mapping) -> Rendered:
     vocabulary = model.vocabulary
     spec = config.tokenizer or extras.get("tokenizer") or "byte"
     beside = Path(config.checkpoint) / spec
@@ -130,19 +130,19 @@ def _sequence(config: LogitCheckConfig, model: BagpiperConfig, extras: dict, ten
     if tensors[qwen3.EMBEDDING].shape[0] < vocabulary.size:
         rows = np.zeros((len(text), vocabulary.num_streams), np.int32)
         rows[:, 0] = vocabulary.text_to_ids(text)
-        return Sequence(rows, np.zeros(rows.shape, np.float32), (), ())
+        return Rendered(rows, np.zeros(rows.shape, np.float32), (), ())
     whole = STREAM_EMBEDDING in tensors
-    clip = [EncodedMessage("user", "audio", audio.read(config.audio))] if config.audio and whole else []
+    clip = [Message("user", "audio", audio.read(config.audio))] if config.audio and whole else []
     codes = np.random.default_rng(0).integers(
         0, vocabulary.codebook_size, (_CODEC_FRAMES, vocabulary.num_streams)
     )
-    answer = [EncodedMessage("assistant", "audio", codes)] if whole else []
+    answer = [Message("assistant", "audio", codes)] if whole else []
     weights = RenderConfig(stream_weights=(1.0,) * vocabulary.num_streams)
-    return render([*clip, EncodedMessage("user", "text", text), *answer], vocabulary, weights)
+    return render([*clip, Message("user", "text", text), *answer], vocabulary, weights)
 
 
 def our_logits(
-    checkpoint: str | os.PathLike, config: BagpiperConfig, sequence: Sequence
+    checkpoint: str | os.PathLike, config: BagpiperConfig, sequence: Rendered
 ) -> dict[str, np.ndarray]:
     """Float32 logits [T, V] of stream 0 and [T, codec ids] of the others, by name."""
     sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
@@ -162,7 +162,7 @@ def our_logits(
 
 
 def their_logits(
-    tensors: Mapping[str, Tensor], config: BagpiperConfig, sequence: Sequence
+    tensors: Mapping[str, Tensor], config: BagpiperConfig, sequence: Rendered
 ) -> dict[str, np.ndarray]:
     """The same through transformers' Qwen3 and Qwen3-Omni tower (reference sections 3.2, 3.5 and 3.6)."""
     import torch
@@ -171,7 +171,7 @@ def their_logits(
         return _their_logits(torch, tensors, config, sequence)
 
 
-def _their_logits(torch, tensors, config: BagpiperConfig, sequence: Sequence) -> dict[str, np.ndarray]:
+def _their_logits(torch, tensors, config: BagpiperConfig, sequence: Rendered) -> dict[str, np.ndarray]:
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
     rows = tensors[qwen3.EMBEDDING].shape[0]

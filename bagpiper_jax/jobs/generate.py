@@ -9,6 +9,7 @@ import argparse
 import dataclasses
 
 from bagpiper_jax import audio, configuration
+from bagpiper_jax.dialogue import Message
 from bagpiper_jax.generation.loop import LoopConfig
 from bagpiper_jax.generation.replies import Generator, GeneratorError, load_generator
 
@@ -65,12 +66,12 @@ def _system_prompt(config: GenerateConfig, generator: Generator) -> str:
     return generator.system_prompt if config.system_prompt is None else config.system_prompt
 
 
-def _dialogue(flags, system_prompt: str, sounds: bool) -> list:
+def _dialogue(flags, system_prompt: str, sounds: bool) -> list[Message]:
     if sounds:
-        system = [("system", "text", system_prompt)] if system_prompt else []
-        return [*system, ("user", "text", flags.text)]
-    messages = [("user", "audio", audio.read(flags.audio))]
-    return [*messages, ("user", "text", flags.question)] if flags.question else messages
+        system = [Message("system", "text", system_prompt)] if system_prompt else []
+        return [*system, Message("user", "text", flags.text)]
+    messages = [Message("user", "audio", audio.read(flags.audio))]
+    return [*messages, Message("user", "text", flags.question)] if flags.question else messages
 
 
 def _parse(argv) -> tuple[argparse.Namespace, list[str]]:

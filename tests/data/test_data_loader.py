@@ -91,7 +91,7 @@ def test_packed_equals_alone(lock):
     assert seen == set(DIRECTIONS)
 
 
-def check_audio(batch: Batch, row: int, first_slot: int, alone: dialogue.Sequence) -> None:
+def check_audio(batch: Batch, row: int, first_slot: int, alone: dialogue.Rendered) -> None:
     """Slot → (chunk, offset) finds the very mel frames of the clip, in order, and nothing else has audio."""
     slots = batch.audio_slot[row, first_slot : first_slot + len(alone)]
     expected = np.full(len(alone), -1)

@@ -32,8 +32,8 @@ def test_dialogues_of_wrong_arrays():
         faulty = fuzzing.array(content[kind], rng) if number % 4 else content[kind]
         weight = pick(rng, [1.0, 1.0, 0.5, np.nan, -1.0, np.inf])
         messages = [
-            dialogue.EncodedMessage("user", "text", content["text"]),
-            dialogue.EncodedMessage("assistant", kind, faulty, weight),
+            dialogue.Message("user", "text", content["text"]),
+            dialogue.Message("assistant", kind, faulty, weight),
         ]
         try:
             rendered = dialogue.render(messages, VOCABULARY)

@@ -12,7 +12,7 @@ from bagpiper_jax import vocabulary as v
 from bagpiper_jax.data import records
 from bagpiper_jax.data.cache import TaskCache
 from bagpiper_jax.data.rows import RowMaker
-from bagpiper_jax.dialogue import EncodedMessage, RenderConfig, delay, undelay
+from bagpiper_jax.dialogue import Message, RenderConfig, delay, undelay
 from bagpiper_jax.vocabulary import Vocabulary
 
 texts = st.tuples(
@@ -134,7 +134,7 @@ def test_a_tail_fills_the_last_pads_and_changes_no_code(layout, frames, seed):
 def test_every_clip_of_a_dialogue_can_be_read_back(lengths, seed):
     rng = np.random.default_rng(seed)
     said = [rng.integers(0, CODES, (n, STREAMS)).astype(np.int32) for n in lengths]
-    rendered = dialogue.render([EncodedMessage("assistant", "audio", codes) for codes in said], VOCABULARY)
+    rendered = dialogue.render([Message("assistant", "audio", codes) for codes in said], VOCABULARY)
     found = dialogue.parse(rendered.tokens, VOCABULARY)
     assert len(found) == len(said) and rendered.tokens[0, 0] == v.BOS
     for codes, (_, _, again) in zip(said, found, strict=True):

@@ -11,6 +11,7 @@ from flax import nnx
 from bagpiper_jax import audio
 from bagpiper_jax.captions import AudioAnnotation, Music, SoundEvent, Speaker, Turn, describe, parse_caption
 from bagpiper_jax.captions.parsing import facts
+from bagpiper_jax.dialogue import Message
 from bagpiper_jax.evaluation import acoustics, job, scores
 from bagpiper_jax.evaluation.held_out import EvaluationError, read_corpus
 from bagpiper_jax.evaluation.job import EvaluateConfig, evaluate
@@ -224,7 +225,7 @@ def test_evaluation_names_what_is_missing(corpus, tmp_path):
 def test_a_model_without_codec_refuses_audio():
     generator = Generator(Bagpiper(CONFIG, rngs=nnx.Rngs(0)), ByteTokenizer())
     with pytest.raises(GeneratorError, match="needs a codec"):
-        generator.reply([[("user", "text", "rain")]], LoopConfig(modalities=("audio",)))
+        generator.reply([[Message("user", "text", "rain")]], LoopConfig(modalities=("audio",)))
 
 
 def test_model_configuration_survives_json(tmp_path):

@@ -13,7 +13,7 @@ from bagpiper_jax import vocabulary as v
 from bagpiper_jax.batch import BatchShape
 from bagpiper_jax.data.loader import Loader
 from bagpiper_jax.data.prompts import collate
-from bagpiper_jax.dialogue import EncodedMessage, render_prompt
+from bagpiper_jax.dialogue import Message, render_prompt
 from bagpiper_jax.generation import sampling
 from bagpiper_jax.generation.loop import LoopConfig, generate
 from bagpiper_jax.generation.sampling import SamplingConfig
@@ -40,10 +40,10 @@ def model():
 def prompts():
     rng = np.random.default_rng(0)
     texts = [rng.integers(0, 20, n) for n in (3, 11, 1)]
-    found = [render_prompt([EncodedMessage("user", "text", text)], CONFIG.vocabulary) for text in texts]
+    found = [render_prompt([Message("user", "text", text)], CONFIG.vocabulary) for text in texts]
     for seconds in (0.4, 1.3):
         wave = rng.normal(size=int(16000 * seconds)).astype(np.float32)
-        spoken = [EncodedMessage("user", "audio", wave), EncodedMessage("user", "text", texts[0])]
+        spoken = [Message("user", "audio", wave), Message("user", "text", texts[0])]
         found.append(render_prompt(spoken, CONFIG.vocabulary))
     return found
 

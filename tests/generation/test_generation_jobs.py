@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from bagpiper_jax import configuration
+from bagpiper_jax.dialogue import Message
 from bagpiper_jax.errors import Explained
 from bagpiper_jax.evaluation.job import EvaluateConfig
 from bagpiper_jax.generation.replies import Generator, Reply
@@ -53,8 +54,8 @@ def test_a_request_opens_as_the_run_was_tuned(tmp_path, configured, used):
     flags = argparse.Namespace(audio=None, text="rain", question=None, output=str(tmp_path / "a.wav"))
     generator = Recorded(None, ByteTokenizer(), None, {"system_prompt": "Compose with care."})
     generate.answer(generator, flags, generate.GenerateConfig("run", system_prompt=configured))
-    system = [("system", "text", used)] if used else []
-    assert asked == [[*system, ("user", "text", "rain")]]
+    system = [Message("system", "text", used)] if used else []
+    assert asked == [[*system, Message("user", "text", "rain")]]
 
 
 @pytest.mark.parametrize("flags", [[], ["--audio=a", "--text=b"], ["--text=a", "--question=b"]])

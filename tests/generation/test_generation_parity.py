@@ -9,7 +9,7 @@ import pytest
 import tiny_models
 
 from bagpiper_jax import vocabulary as v
-from bagpiper_jax.dialogue import EncodedMessage, render_prompt
+from bagpiper_jax.dialogue import Message, render_prompt
 from bagpiper_jax.generation.loop import LoopConfig, generate
 from bagpiper_jax.generation.sampling import SamplingConfig
 from bagpiper_jax.models.configs import AudioTowerConfig, BagpiperConfig
@@ -28,9 +28,9 @@ STREAMS = VOCABULARY.num_streams
 
 def prompts() -> list:
     random = np.random.default_rng(0)
-    text = [EncodedMessage("user", "text", random.integers(0, 40, 5))]
+    text = [Message("user", "text", random.integers(0, 40, 5))]
     wave = (0.1 * random.normal(size=21_000)).astype(np.float32)
-    return [render_prompt(m, VOCABULARY) for m in (text, [EncodedMessage("user", "audio", wave), *text])]
+    return [render_prompt(m, VOCABULARY) for m in (text, [Message("user", "audio", wave), *text])]
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import transformers
 from transformers.models.qwen3_omni_moe.configuration_qwen3_omni_moe import Qwen3OmniMoeAudioEncoderConfig
 from transformers.models.qwen3_omni_moe.modeling_qwen3_omni_moe import Qwen3OmniMoeAudioEncoder
 
-from bagpiper_jax.dialogue import Sequence
+from bagpiper_jax.dialogue import Rendered
 from bagpiper_jax.interop import qwen3, tower
 from bagpiper_jax.models.configs import AudioTowerConfig, BagpiperConfig, DecoderConfig
 
@@ -56,7 +56,7 @@ class TorchBagpiper:
         counts = (tokens != 0) | (torch.arange(tokens.shape[1]) == 0)
         return (rows * counts[..., None]).sum(1)[None]
 
-    def inputs(self, sequence: Sequence) -> torch.Tensor:
+    def inputs(self, sequence: Rendered) -> torch.Tensor:
         """Embeddings of a document, overwritten where it listens."""
         x = self.embed(sequence.tokens)
         for span in sequence.audio:

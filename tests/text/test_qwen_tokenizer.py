@@ -10,7 +10,7 @@ import pytest
 
 from bagpiper_jax import vocabulary as v
 from bagpiper_jax.corpora.embedded.build import EmbeddedCorpusConfig, build_embedded_corpus
-from bagpiper_jax.dialogue import EncodedMessage, RenderConfig, render
+from bagpiper_jax.dialogue import Message, RenderConfig, render
 from bagpiper_jax.interop import vllm
 from bagpiper_jax.manifest import read_manifest
 from bagpiper_jax.models.configs import BagpiperConfig, DecoderConfig
@@ -120,7 +120,7 @@ def test_a_bang_is_an_ordinary_token_unless_the_release_is_asked_for(ours, relea
     ids = np.asarray(ours.encode(text), np.int32)
     assert (ids == 0).sum() == 2
     sequence = render(
-        [EncodedMessage("assistant", "text", ids)], RELEASE, RenderConfig(released_bang_is_pad=released)
+        [Message("assistant", "text", ids)], RELEASE, RenderConfig(released_bang_is_pad=released)
     )
     content, weights = sequence.tokens[3:-1, 0], sequence.loss_weights[3:-1, 0]
     assert (content[ids == 0] == (v.PAD if released else 256)).all()

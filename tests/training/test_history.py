@@ -10,7 +10,7 @@ from training_helpers import CONFIG, VOCABULARY, make_batch, with_
 from bagpiper_jax import parallel
 from bagpiper_jax.batch import BatchShape, empty_batch
 from bagpiper_jax.data.placing import RowWriter
-from bagpiper_jax.dialogue import EncodedMessage, RenderConfig, render
+from bagpiper_jax.dialogue import Message, RenderConfig, render
 from bagpiper_jax.parallel import MeshConfig
 from bagpiper_jax.training import history
 from bagpiper_jax.training.state import create_state
@@ -27,9 +27,9 @@ def batch():
     for row in range(ROWS):
         writer = RowWriter(batch, row)
         for frames in (30, 40):
-            caption = EncodedMessage("user", "text", rng.integers(0, VOCABULARY.text_size, 9))
+            caption = Message("user", "text", rng.integers(0, VOCABULARY.text_size, 9))
             size = (frames, VOCABULARY.num_streams)
-            audio = EncodedMessage("assistant", "audio", rng.integers(0, VOCABULARY.codebook_size, size))
+            audio = Message("assistant", "audio", rng.integers(0, VOCABULARY.codebook_size, size))
             example = render([caption, audio], VOCABULARY, RenderConfig())
             writer.place(example, len(example), 0, [])
     return batch

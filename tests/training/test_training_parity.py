@@ -14,7 +14,7 @@ from training_helpers import CONFIG
 from bagpiper_jax.audio import log_mel
 from bagpiper_jax.batch import BatchShape, empty_batch
 from bagpiper_jax.data.placing import RowWriter
-from bagpiper_jax.dialogue import EncodedMessage, RenderConfig, drop_condition, render
+from bagpiper_jax.dialogue import Message, RenderConfig, drop_condition, render
 from bagpiper_jax.interop import qwen3
 from bagpiper_jax.interop import tower as tower_names
 from bagpiper_jax.interop.names import to_theirs
@@ -42,11 +42,11 @@ def documents(seed: int, released: bool) -> list:
         return np.append(random.integers(0, 40, count), 0)
 
     wave = (0.1 * random.normal(size=19_000)).astype(np.float32)
-    hears = [EncodedMessage("user", "audio", wave), EncodedMessage("user", "text", text(4))]
+    hears = [Message("user", "audio", wave), Message("user", "text", text(4))]
     codes, more = random.integers(0, 16, (9, 8)), random.integers(0, 16, (5, 8))
-    says = [EncodedMessage("assistant", "text", text(6)), EncodedMessage("assistant", "audio", codes)]
+    says = [Message("assistant", "text", text(6)), Message("assistant", "audio", codes)]
     tail = random.integers(0, 16, (7, 8)) if released else None
-    answers = [EncodedMessage("user", "text", text(3)), EncodedMessage("assistant", "audio", more, 1.0, tail)]
+    answers = [Message("user", "text", text(3)), Message("assistant", "audio", more, 1.0, tail)]
     config = RenderConfig(stream_weights=(1.0,) * 7 + (0.0,), released_bang_is_pad=released)
     understanding, generation, speech, document = (
         render(messages, VOCABULARY, config)
