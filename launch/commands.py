@@ -2,11 +2,13 @@
 
 import argparse
 import shlex
+import shutil
 import subprocess
 import sys
 import time
 
 from gcloud import PodError
+from preflight import Reader, check_gin_files, module_and_flags
 from relay import say
 
 EXIT_FAULT = 2
@@ -24,14 +26,30 @@ PAUSES = (5, 15, 60)
 
 
 def parse_with_job(parser: argparse.ArgumentParser) -> argparse.Namespace:
-    """This process's flags, and as `job` what stands after `--`, which `up` must have."""
+    """This process's flags, and as `job` the module and flags that stand after `--`, which `up` must have.
+
+    Raises:
+        PodError: there is no such job.
+    """
     arguments = sys.argv[1:]
     cut = arguments.index("--") if "--" in arguments else len(arguments)
     flags = parser.parse_args(arguments[:cut])
     flags.job = arguments[cut + 1 :]
     if flags.action == "up" and not flags.job:
-        parser.error("give a job after --, e.g. -- bagpiper_jax train --gin_file=gin/runs/…")
+        parser.error("give a job after --, e.g. -- train --gin_file=runs/…")
+    if flags.action == "up":
+        flags.job = module_and_flags(flags.job)
     return flags
+
+
+def check_files(job: list[str], read: Reader, where: str, dry_run: bool) -> None:
+    """As `check_gin_files`; a dry run, which costs nothing, says what is missing and goes on."""
+    try:
+        check_gin_files(job, read, where)
+    except PodError as error:
+        if not dry_run:
+            raise
+        say(str(error))
 
 
 class Commands:
@@ -48,16 +66,20 @@ class Commands:
     def show(self, command: list[str]) -> None:
         print(shlex.join(command), flush=True)
 
+    def require(self, *tools: str) -> None:
+        """Raises PodError: one of the tools is not installed."""
+        for tool in tools:
+            if not self.dry_run and not shutil.which(tool):
+                raise PodError(f"{tool} is not installed; see docs/running.md")
+
     def run(self, command: list[str], doing: str) -> str:
         """Output of a command; "" in a dry run. Raises PodError with what the command said."""
         if self.dry_run:
             self.show(command)
             return ""
         for pause in (*self._pauses, None):
-            try:
-                done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
-            except FileNotFoundError:
-                raise PodError(f"{command[0]} is not installed; see docs/running.md") from None
+            self.require(command[0])
+            done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
             if done.returncode == 0:
                 return done.stdout
             if pause is None or not any(word in done.stderr for word in TRANSIENT):

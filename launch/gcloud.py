@@ -109,9 +109,14 @@ def remote(pod: Pod, command: str, node: str = "all", worker: str = "all") -> li
     )
 
 
-def install(pod: Pod) -> list[str]:
-    unpack = f"mkdir -p {DIRECTORY} && tar -xzf {BUNDLE} -C {DIRECTORY} && bash {DIRECTORY}/launch/host_setup.sh tpu"
-    return remote(pod, unpack)
+def install(pod: Pod, commit: str) -> list[str]:
+    """On every host, unless another commit's job runs there."""
+    keeper = f"{DIRECTORY}/launch/on_host.py"
+    unpack = f"mkdir -p {DIRECTORY} && tar -xzf {BUNDLE} -C {DIRECTORY} launch/on_host.py"
+    return remote(
+        pod,
+        f"{unpack} && {shlex.join(['python3', keeper, 'install', f'--name={pod.name}', f'--commit={commit}'])}",
+    )
 
 
 def start(pod: Pod, job: list[str], attempt: str, coordinator: str, hosts: list[int]) -> list[list[str]]:

@@ -1,8 +1,10 @@
 """Starts a command on a pod's host, or comes back to it: the command outlives the connection that started it.
 
+    python3 on_host.py install --name=NAME --commit=ID              the bundle beside this directory
     python3 on_host.py run --name=NAME --attempt=ID -- COMMAND …    its output, its exit code
     python3 on_host.py stop --name=NAME                             SIGTERM, and SIGKILL after two minutes
 
+`install` never changes code under a job that runs: one of the same commit is left alone, one of another is a fault.
 `run` starts the command unless it runs; then, and when this attempt has ended unseen, it comes back to it.
 
 Standard library of Python 3.8 and newer only: it runs before anything is installed. A different command under the
@@ -19,6 +21,7 @@ import time
 from pathlib import Path
 
 ROOT = Path.home() / "bagpiper_runs"
+DIRECTORY = Path(__file__).resolve().parent.parent
 STOP_SECONDS = 120
 EXIT_FAULT = 2
 EXIT_OCCUPIED = 69  # EX_UNAVAILABLE
@@ -26,9 +29,10 @@ EXIT_OCCUPIED = 69  # EX_UNAVAILABLE
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("action", choices=("run", "stop"))
+    parser.add_argument("action", choices=("install", "run", "stop"))
     parser.add_argument("--name", required=True)
     parser.add_argument("--attempt", default="")
+    parser.add_argument("--commit", default="")
     arguments = sys.argv[1:]
     cut = arguments.index("--") if "--" in arguments else len(arguments)
     flags, command = parser.parse_args(arguments[:cut]), arguments[cut + 1 :]
@@ -37,6 +41,8 @@ def main():
     if flags.action == "stop":
         return stop(place)
     state = read(place)
+    if flags.action == "install":
+        return install(state, flags.commit)
     if alive(state) and state["command"] != command:
         print(
             f"{flags.name} runs something else here, process {state['pid']}; stop it first", file=sys.stderr
@@ -48,6 +54,34 @@ def main():
         start(place, command, flags.attempt)
         return follow(place, 0)
     return follow(place, max(0, (place / "log").stat().st_size - 2000))
+
+
+def install(state, commit):
+    """Puts the bundle's files in the place of those that an earlier bundle brought, and prepares the host."""
+    mark, listed = DIRECTORY / ".installed_commit", DIRECTORY / ".installed_files"
+    here = mark.read_text() if mark.exists() else "unknown"
+    if alive(state) and here == commit:
+        return 0
+    if alive(state):
+        print(
+            f"a job runs with the code of commit {here[:12]}, and {commit[:12]} is to be installed: `stop` ends the "
+            f"job; `up` from {here[:12]} comes back to it",
+            file=sys.stderr,
+        )
+        return EXIT_OCCUPIED
+    if mark.exists():
+        mark.unlink()  # an installation that is killed is none
+    for name in listed.read_text().splitlines() if listed.exists() else ():
+        if not name.endswith("/") and (DIRECTORY / name).exists():
+            (DIRECTORY / name).unlink()
+    bundle = DIRECTORY.with_name(DIRECTORY.name + ".tar.gz")
+    names = subprocess.run(["tar", "-tzf", str(bundle)], check=True, stdout=subprocess.PIPE).stdout
+    listed.write_bytes(names)
+    subprocess.run(["tar", "-xzf", str(bundle), "-C", str(DIRECTORY)], check=True)
+    code = subprocess.run(["bash", str(DIRECTORY / "launch" / "host_setup.sh"), "tpu"]).returncode
+    if code == 0:
+        replace(mark, commit)
+    return code
 
 
 def start(place, command, attempt):

@@ -1,6 +1,6 @@
 """A pod of TPU VMs: creates it, runs a job on all its hosts, watches, starts it again, deletes it.
 
-    python launch/tpu_pod.py up --name=NAME --project=P --zone=Z --type=v5p-128 -- bagpiper_jax train --gin_file=…
+    python launch/tpu_pod.py up --name=NAME --project=P --zone=Z --type=v5p-128 -- train --gin_file=…
     python launch/tpu_pod.py status|stop|delete --name=NAME --project=P --zone=Z --type=v5p-128
 
 `up` does whatever is still to be done, so it may be run again at any time, from any machine: it creates the queued
@@ -17,7 +17,8 @@ import time
 from pathlib import Path
 
 import gcloud
-from commands import EXIT_FAULT, EXIT_TRY_AGAIN, Commands, parse_with_job
+import preflight
+from commands import EXIT_FAULT, EXIT_TRY_AGAIN, Commands, check_files, parse_with_job
 from gcloud import Pod, PodError
 from relay import Relay, say
 
@@ -32,8 +33,8 @@ QUICK_SECONDS, QUICK_LIMIT = 300, 3
 
 
 def main() -> int:
-    flags = _flags()
     try:
+        flags = _flags()
         pod = Pod(flags.name, flags.project, flags.zone, flags.type, flags.slices, flags.spot, flags.reserved,
                   flags.runtime)  # fmt: skip
         launcher = Launcher(pod, Commands(flags.dry_run), flags.poll_seconds)
@@ -58,12 +59,15 @@ class Launcher:
         self._logs = LOGS / pod.name
 
     def up(self, job: list[str], restarts: int) -> int:
+        self._commands.require("gcloud", "git")
+        commit = self._commit()
+        check_files(job, preflight.of_commit(commit), "the last commit", self._commands.dry_run)
         quick = 0
         for attempt in range(restarts + 1):
             code, began, name = LOST, time.monotonic(), f"{time.time():.3f}"
             while code == LOST:
                 nodes = self._wait_until_active()
-                self._install_once()
+                self._install_once(commit)
                 code = self._run(job, name, nodes)
             if code != EXIT_TRY_AGAIN:
                 return code
@@ -131,27 +135,35 @@ class Launcher:
                 shown = state
             time.sleep(self._poll_seconds)
 
-    def _install_once(self) -> None:
-        """Puts the last commit on every host of a pod that has not got it."""
-        archive = ["git", "archive", "--format=tar.gz", f"--output={gcloud.BUNDLE}", "HEAD"]
+    def _commit(self) -> str:
+        """The last commit now, which all attempts of this launcher run, whatever is committed meanwhile."""
         if self._commands.dry_run:
-            for command in (archive, gcloud.upload(self._pod), gcloud.install(self._pod)):
+            return "HEAD"
+        commit = self._commands.run(["git", "rev-parse", "HEAD"], "asking git for the last commit").strip()
+        changed = self._commands.run(["git", "status", "--porcelain", "--untracked-files=no"], "asking git")
+        if names := [line[3:] for line in changed.splitlines()]:
+            shown = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
+            say(f"{len(names)} changed files are not committed, and so not installed on the pod: {shown}")
+        return commit
+
+    def _install_once(self, commit: str) -> None:
+        """Puts a commit on every host of a pod that has not got it."""
+        archive = ["git", "archive", "--format=tar.gz", f"--output={gcloud.BUNDLE}", commit]
+        commands = archive, gcloud.upload(self._pod), gcloud.install(self._pod, commit)
+        if self._commands.dry_run:
+            for command in commands:
                 self._commands.show(command)
             return
-        mark, created = self._logs / "installed", self._describe().get("createTime", "")
-        if mark.exists() and mark.read_text() == created:
+        mark, wanted = self._logs / "installed", f"{self._describe().get('createTime', '')} {commit}"
+        if mark.exists() and mark.read_text() == wanted:
             return
-        changed = self._commands.run(["git", "status", "--porcelain", "--untracked-files=no"], "asking git")
-        if changed:
-            say(
-                f"{len(changed.splitlines())} changed files are not committed, and so not installed on the pod"
-            )
-        self._commands.run(archive, "packing the repository")
-        say(f"installing on all hosts of {self._pod.name}")
-        self._commands.run(gcloud.upload(self._pod), "copying to the hosts")
-        self._commands.run(gcloud.install(self._pod), "installing on the hosts")
+        mark.unlink(missing_ok=True)
+        say(f"installing commit {commit[:12]} on all hosts of {self._pod.name}")
+        doing = "packing the repository", "copying to the hosts", "installing on the hosts"
+        for command, what in zip(commands, doing, strict=True):
+            self._commands.run(command, what)
         self._logs.mkdir(parents=True, exist_ok=True)
-        mark.write_text(created)
+        mark.write_text(wanted)
 
     def _run(self, job: list[str], attempt: str, nodes: list[str]) -> int:
         """Runs the job to its end on every host: 0, 75 to be started again, 255 to come back, or a failure's code."""

@@ -1,6 +1,6 @@
 """A job on a GKE cluster with TPU slices, through XPK (JobSet and Kueue).
 
-    python launch/xpk_pod.py up --name=JOB --cluster=C --project=P --zone=Z --type=v5p-128 -- bagpiper_jax train …
+    python launch/xpk_pod.py up --name=JOB --cluster=C --project=P --zone=Z --type=v5p-128 -- train …
     python launch/xpk_pod.py status|logs|delete --name=JOB --cluster=C --project=P --zone=Z
     python launch/xpk_pod.py create_cluster|delete_cluster --cluster=C --project=P --zone=Z --type=v5p-128
 
@@ -14,7 +14,8 @@ import shlex
 import subprocess
 import sys
 
-from commands import EXIT_FAULT, EXIT_TRY_AGAIN, Commands, parse_with_job
+import preflight
+from commands import EXIT_FAULT, EXIT_TRY_AGAIN, Commands, check_files, parse_with_job
 from gcloud import Pod, PodError
 from relay import say
 
@@ -95,10 +96,14 @@ def delete(work: Workload) -> list[str]:
 
 
 def main() -> int:
-    flags = _flags()
     try:
+        flags = _flags()
         pod = Pod(flags.name, flags.project, flags.zone, flags.type, flags.slices, flags.spot)
         work = Workload(pod, flags.cluster, flags.image, flags.whole)
+        if flags.action == "up" and not work.whole:
+            check_files(
+                flags.job, preflight.of_folder, "this folder, which is copied to the pod", flags.dry_run
+            )
         command = (
             up(work, flags.job, flags.restarts) if flags.action == "up" else globals()[flags.action](work)
         )
