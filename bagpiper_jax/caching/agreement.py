@@ -18,7 +18,7 @@ from bagpiper_jax.caching import shards
 from bagpiper_jax.caching.task_shards import configure_tasks
 from bagpiper_jax.data import records
 from bagpiper_jax.data.cache import TaskCache
-from bagpiper_jax.data.loader import Loader, lock_path
+from bagpiper_jax.data.loader import Loader, LoaderConfig, lock_path
 from bagpiper_jax.data.lock import open_caches, read_lock
 from bagpiper_jax.data.placing import RowWriter
 from bagpiper_jax.data.records import Record, RecordError
@@ -168,7 +168,9 @@ def compare_rows(
     Returns:
         "row 3: mel" for each row and array of the batch that differ.
     """
-    loader = Loader(lock, shape, vocabulary, render, cfg_dropout=0.0, split=split, finite=True)
+    loader = Loader(
+        lock, shape, vocabulary, LoaderConfig(render=render, cfg_dropout=0.0, split=split, finite=True)
+    )
     given = []
     for name, cache in zip(loader.task_names, loader.caches, strict=True):
         count = len(cache.manifest["shards"])

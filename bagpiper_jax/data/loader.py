@@ -11,10 +11,11 @@ from bagpiper_jax.audio import MEL_BINS
 from bagpiper_jax.batch import Batch, BatchShape, empty_batch
 from bagpiper_jax.data.cache import CacheError
 from bagpiper_jax.data.codes import codec_fingerprint
-from bagpiper_jax.data.migration import ResumeError, migrate, refuse_change, require_locks
+from bagpiper_jax.data.migration import PlanSettings, migrate, refuse_change, require_locks
 from bagpiper_jax.data.mixture import Mixture
 from bagpiper_jax.data.placing import WINDOW_CHUNKS
 from bagpiper_jax.data.planner import PLAN_VERSION, WINDOW, FinitePlan, Plan, PlanError
+from bagpiper_jax.data.position import Era, Position, ResumeError
 from bagpiper_jax.data.rows import RowMaker
 from bagpiper_jax.data.shuffle import short_hash
 from bagpiper_jax.dialogue import RenderConfig
@@ -26,6 +27,40 @@ _log = logging.getLogger(__name__)
 __all__ = ["Loader", "ResumeError", "fingerprints", "lock_path"]
 
 
+@dataclasses.dataclass(frozen=True)
+class LoaderConfig:
+    """How a mixture is served.
+
+    Attributes:
+        render: template settings.
+        seed: of shuffling and of dropout.
+        cfg_dropout: probability of dropping the condition of an example; use 0 to validate (docs/reference.md,
+            Classifier-free guidance).
+        split: of the mixture.
+        finite: each example once, in order, the last batch padded with rows of zero weight.
+        tokenizer, codec: fingerprints that this run uses; None skips the check.
+        window: examples planned together, at most.
+        max_excluded: largest share of a task's examples that may exceed a row.
+        feature_cache_mb: MiB of mel features kept between epochs; pays where cores are scarce and data small.
+        window_chunks: chunks per attention window of the model's audio tower.
+        migrate_from: locks that this run was trained with before, oldest first: lets `Loader.check` accept that the
+            data changed, see `data.migration`.
+    """
+
+    render: RenderConfig = RenderConfig()
+    seed: int = 0
+    cfg_dropout: float = 0.05
+    split: str = "train"
+    finite: bool = False
+    tokenizer: str | None = None
+    codec: str | None = None
+    window: int = WINDOW
+    max_excluded: float = 0.05
+    feature_cache_mb: int = 0
+    window_chunks: int = WINDOW_CHUNKS
+    migrate_from: tuple[str, ...] = ()
+
+
 class Loader:
     """Packed batches of a cached mixture.
 
@@ -35,19 +70,8 @@ class Loader:
         lock_path: `<mixture>.lock.json` of the cache job, or a mixture opened already (`caching.live`).
         shape: global sizes of a batch; `shape.rows` must divide by `process_count`.
         vocabulary: of the model; its codec sizes must be those of the cache.
-        render: template settings.
-        seed: of shuffling and of dropout.
-        cfg_dropout: probability of dropping the condition of an example; use 0 to validate (section 2.5).
+        config: how the mixture is served.
         process_index, process_count: whose rows `batch` gives.
-        split: of the mixture.
-        finite: each example once, in order, the last batch padded with rows of zero weight.
-        tokenizer, codec: fingerprints that this run uses; None skips the check.
-        window: examples planned together, at most.
-        max_excluded: largest share of a task's examples that may exceed a row.
-        feature_cache_mb: MiB of mel features kept between epochs; pays where cores are scarce and data small.
-        window_chunks: chunks per attention window of the model's audio tower.
-        migrate_from: locks that this run was trained with before, oldest first: lets `check` accept that the data
-            changed, see `data.migration`.
 
     Raises:
         CacheError: the lock or a cache is missing, damaged or made with another tokenizer or codec, or too many
@@ -60,21 +84,9 @@ class Loader:
         lock_path: str | os.PathLike | Mixture,
         shape: BatchShape,
         vocabulary: Vocabulary,
-        render: RenderConfig = RenderConfig(),
-        seed: int = 0,
-        cfg_dropout: float = 0.05,
+        config: LoaderConfig = LoaderConfig(),
         process_index: int = 0,
         process_count: int = 1,
-        *,
-        split: str = "train",
-        finite: bool = False,
-        tokenizer: str | None = None,
-        codec: str | None = None,
-        window: int = WINDOW,
-        max_excluded: float = 0.05,
-        feature_cache_mb: int = 0,
-        window_chunks: int = WINDOW_CHUNKS,
-        migrate_from: Sequence[str] = (),
     ):
         if shape.mel_bins != MEL_BINS:
             raise ValueError(f"features have {MEL_BINS} mel bins, the batch is made for {shape.mel_bins}")
@@ -82,46 +94,46 @@ class Loader:
             raise PlanError(
                 f"{shape.rows} rows do not divide among {process_count} processes; set BatchShape.rows"
             )
-        self.shape, self.vocabulary = shape, vocabulary
+        self.shape, self.vocabulary, self.config = shape, vocabulary, config
         is_open = isinstance(lock_path, Mixture)
-        self._mixture = lock_path if is_open else Mixture.open(lock_path, split)
+        self._mixture = lock_path if is_open else Mixture.open(lock_path, config.split)
         self.lock = self._mixture.lock
-        self.lock.require(tokenizer, codec)
+        self.lock.require(config.tokenizer, config.codec)
         _require_sizes(self.lock, vocabulary, self.lock.mixture if is_open else lock_path)
         lengths = self._mixture.lengths()
-        if finite:
-            self.plan = FinitePlan(lengths, shape.slots, shape.chunks, window)
+        if config.finite:
+            self.plan = FinitePlan(lengths, shape.slots, shape.chunks, config.window)
         else:
-            self.plan = Plan(lengths, shape.slots, shape.chunks, seed, self.lock.rate_unit, window)
-        _require_few_excluded(self.plan.excluded, max_excluded)
+            unit = self.lock.rate_unit
+            self.plan = Plan(lengths, shape.slots, shape.chunks, config.seed, unit, config.window)
+        _require_few_excluded(self.plan.excluded, config.max_excluded)
         self._make_rows = functools.partial(
             RowMaker,
             vocabulary=vocabulary,
-            render=render,
-            seed=seed,
-            cfg_dropout=cfg_dropout,
-            feature_cache_mb=feature_cache_mb,
-            window_chunks=window_chunks,
+            render=config.render,
+            seed=config.seed,
+            cfg_dropout=config.cfg_dropout,
+            feature_cache_mb=config.feature_cache_mb,
+            window_chunks=config.window_chunks,
         )
         self._serve([self._mixture])
         self._local = range(*_share(shape.rows, process_index, process_count))
-        self._finite = finite
         self._origin = (0, 0)  # a step and its first row
-        self._migrate_from, self._eras = tuple(migrate_from), []
+        self._eras: tuple[Era, ...] = ()
         self._identity = {
             **self._mixture.identity(),
-            "seed": seed,
-            "cfg_dropout": cfg_dropout,
+            "seed": config.seed,
+            "cfg_dropout": config.cfg_dropout,
             "row": [shape.slots, shape.chunks],
             "plan": PLAN_VERSION,
-            "window": window,
-            "render": short_hash([repr(render), repr(vocabulary)]),
+            "window": config.window,
+            "render": short_hash([repr(config.render), repr(vocabulary)]),
         }
 
     @property
     def num_steps(self) -> int:
         """Batches of a finite loader."""
-        if not self._finite:
+        if not self.config.finite:
             raise TypeError("only a finite loader has a number of steps")
         return -(-len(self.plan) // self.shape.rows)
 
@@ -151,7 +163,7 @@ class Loader:
         """Batches from `start_step` on, prepared ahead by Grain's threads, in the order of steps."""
         import grain
 
-        end = self.num_steps if self._finite else start_step + 2**40
+        end = self.num_steps if self.config.finite else start_step + 2**40
         dataset = grain.MapDataset.source(_Steps(self, start_step, end))
         options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=prefetch)
         return iter(dataset.to_iter_dataset(options))
@@ -159,10 +171,8 @@ class Loader:
     def state(self, step: int) -> dict:
         """The position before `step`, for a checkpoint: JSON-able, below 1 kB, the same in every process."""
         row = self.first_row(step)
-        first, window = (0, 0) if self._finite else self.plan.locate(row)
-        position = {"step": step, "row": row, "first_row": first, "window": window}
-        eras = {"eras": self._eras} if self._eras else {}
-        return position | eras | {"identity": dict(self._identity)}
+        first, window = (0, 0) if self.config.finite else self.plan.locate(row)
+        return Position(step, row, first, window, dict(self._identity), self._eras).to_json()
 
     def check(self, state: dict) -> int:
         """Accepts a position of an equal loader, in however many processes, and returns its step.
@@ -170,33 +180,28 @@ class Loader:
         With other rows per step the run goes on at the row where it stood.
 
         Raises:
-            ResumeError: caches, rates, seed or shapes changed; each is named.
+            ResumeError: caches, rates, seed or shapes changed; each is named. Or `state` is no position.
         """
-        saved, eras = state.get("identity", {}), list(state.get("eras", ()))
-        changed = [name for name, value in self._identity.items() if saved.get(name) != value]
+        saved, now = Position.from_json(state), self._identity
+        eras = saved.eras
+        changed = [name for name, value in now.items() if saved.identity.get(name) != value]
         if changed:
-            refuse_change(changed, saved, self._identity, self._migrate_from)
-            eras.append({"identity": saved})
+            refuse_change(changed, saved.identity, now, self.config.migrate_from)
+            eras = (*eras, Era(saved.identity))
         if eras:
-            self._migrate(eras, state)
-        if not self._finite:
-            self.plan.resume_at(state["first_row"], state["window"])
-        self._origin = (state["step"], state["row"])
-        return state["step"]
+            self._migrate(eras, saved)
+        if not self.config.finite:
+            self.plan.resume_at(saved.first_row, saved.window)
+        self._origin = (saved.step, saved.row)
+        return saved.step
 
-    def _migrate(self, eras: list[dict], state: dict) -> None:
-        require_locks(self._migrate_from, eras)
-        split, (slots, chunks) = self._mixture.split, self._identity["row"]
-        past = [Mixture.open(path, split) for path in self._migrate_from]
-        settings = {
-            "slots": slots,
-            "max_chunks": chunks,
-            "seed": self._identity["seed"],
-            "window": self._identity["window"],
-        }
-        self.plan, self._eras = migrate(self._mixture, past, eras, state, settings)
+    def _migrate(self, eras: tuple[Era, ...], saved: Position) -> None:
+        require_locks(self.config.migrate_from, eras)
+        past = [Mixture.open(path, self._mixture.split) for path in self.config.migrate_from]
+        settings = PlanSettings(self.shape.slots, self.shape.chunks, self.config.seed, self.config.window)
+        self.plan, self._eras = migrate(self._mixture, past, eras, saved, settings)
         self._serve([*past, self._mixture])
-        _log.info("migrated: the present mixture begins at row %d", self._eras[-1]["row"])
+        _log.info("migrated: the present mixture begins at row %d", self._eras[-1].row)
 
     def _serve(self, mixtures: Sequence[Mixture]) -> None:
         """Reads from the caches of these mixtures, whose tasks the plan numbers through."""
@@ -243,12 +248,12 @@ def _require_few_excluded(excluded, limit: float) -> None:
     if worst and worst.share > limit:
         raise CacheError(
             f"{worst.share:.1%} of the examples of {worst.task} exceed a row (the limit is {limit:.1%}); raise "
-            "BatchShape.slots or BatchShape.chunks, or Loader's max_excluded"
+            "BatchShape.slots or BatchShape.chunks, or LoaderConfig.max_excluded"
         )
 
 
 def fingerprints(tokenizer: str | None, codec: str | None) -> dict[str, str | None]:
-    """`Loader`'s arguments tokenizer and codec, from the files that a run names; None stays None."""
+    """`LoaderConfig`'s tokenizer and codec, from the files that a run names; None stays None."""
     return {
         "tokenizer": load_tokenizer(tokenizer).fingerprint if tokenizer else None,
         "codec": codec_fingerprint(codec) if codec else None,

@@ -12,14 +12,20 @@ from collections.abc import Sequence
 from bagpiper_jax.data.lengths import usable_records
 from bagpiper_jax.data.mixture import Mixture
 from bagpiper_jax.data.planner import Plan, Planned
-from bagpiper_jax.errors import Explained
+from bagpiper_jax.data.position import Era, Position, ResumeError
 
 MIGRATABLE = ("mixture", "caches", "rates", "window")
 """What a run may change between two windows. Of all else some rows of the window would be made anew, differently."""
 
 
-class ResumeError(Explained, ValueError):
-    """The data of a checkpoint and of this run differ; the message names what."""
+@dataclasses.dataclass(frozen=True)
+class PlanSettings:
+    """What a plan is made with besides its mixture; see `planner.Plan`."""
+
+    slots: int
+    max_chunks: int
+    seed: int
+    window: int
 
 
 def refuse_change(changed: Sequence[str], saved: dict, now: dict, migrate_from: Sequence[str]) -> None:
@@ -38,7 +44,7 @@ def refuse_change(changed: Sequence[str], saved: dict, now: dict, migrate_from: 
         )
 
 
-def require_locks(migrate_from: Sequence[str], eras: Sequence[dict]) -> None:
+def require_locks(migrate_from: Sequence[str], eras: Sequence[Era]) -> None:
     """Raises ResumeError unless there is a lock for each era before the present one."""
     if len(migrate_from) != len(eras):
         raise ResumeError(
@@ -63,15 +69,16 @@ class Cursor:
 
 
 def migrate(
-    present: Mixture, past: Sequence[Mixture], eras: Sequence[dict], state: dict, settings: dict
-) -> tuple["ChainedPlan", list[dict]]:
+    present: Mixture, past: Sequence[Mixture], eras: Sequence[Era], position: Position, settings: PlanSettings
+) -> tuple["ChainedPlan", tuple[Era, ...]]:
     """The plan of a run whose data changed, and the eras before the present one with their ends.
 
     Args:
+        present: the mixture from now on.
         past: the mixtures of those eras, oldest first.
-        eras: for each {"identity": …} and, if it ended before this resumption, {"row", "window"}: where.
-        state: the position to resume at.
-        settings: slots, max_chunks, seed and window of the present plan.
+        eras: those before the present one; the last may not have ended yet.
+        position: where to resume.
+        settings: of the present plan.
 
     Raises:
         ResumeError: a past mixture is not the one that its era had.
@@ -79,13 +86,14 @@ def migrate(
     cursors: dict[str, Cursor] = {}
     plans, ended, begin = [], [], (0, 0)
     for mixture, era in zip(past, eras, strict=True):
-        _require_same(mixture, era["identity"])
-        plan = _plan(mixture, settings | {"window": era["identity"]["window"]}, begin, cursors)
-        begin = (era["row"], era["window"]) if "row" in era else _end_of_window(plan, state)
+        _require_same(mixture, era.identity)
+        then = dataclasses.replace(settings, window=era.identity["window"])
+        plan = _plan(mixture, then, begin, cursors)
+        begin = _end_of_window(plan, position) if era.row is None else (era.row, era.window)
         cursors |= _cursors(plan, mixture, begin[1])
         plans.append(plan)
-        ended.append({"row": begin[0], "window": begin[1], "identity": era["identity"]})
-    return ChainedPlan([*plans, _plan(present, settings, begin, cursors)]), ended
+        ended.append(Era(era.identity, *begin))
+    return ChainedPlan([*plans, _plan(present, settings, begin, cursors)]), tuple(ended)
 
 
 def _require_same(mixture: Mixture, identity: dict) -> None:
@@ -97,17 +105,17 @@ def _require_same(mixture: Mixture, identity: dict) -> None:
         )
 
 
-def _plan(mixture: Mixture, settings: dict, begin: tuple[int, int], cursors: dict[str, Cursor]) -> Plan:
-    tasks, slots, chunks = mixture.lengths(), settings["slots"], settings["max_chunks"]
+def _plan(
+    mixture: Mixture, settings: PlanSettings, begin: tuple[int, int], cursors: dict[str, Cursor]
+) -> Plan:
+    tasks, slots, chunks = mixture.lengths(), settings.slots, settings.max_chunks
     usable, _ = usable_records(tasks, slots, chunks)
     known = {
         task.name: cursors[task.name].within(len(records), cache.manifest_sha256)
         for task, records, cache in zip(tasks, usable, mixture.caches, strict=True)
         if task.name in cursors
     }
-    return Plan(
-        tasks, slots, chunks, settings["seed"], mixture.lock.rate_unit, settings["window"], begin, known
-    )
+    return Plan(tasks, slots, chunks, settings.seed, mixture.lock.rate_unit, settings.window, begin, known)
 
 
 def _cursors(plan: Plan, mixture: Mixture, window: int) -> dict[str, Cursor]:
@@ -118,11 +126,11 @@ def _cursors(plan: Plan, mixture: Mixture, window: int) -> dict[str, Cursor]:
     }
 
 
-def _end_of_window(plan: Plan, state: dict) -> tuple[int, int]:
+def _end_of_window(plan: Plan, position: Position) -> tuple[int, int]:
     """(row, window) where the next window begins, or this one if it was not begun yet."""
-    first, window = state["first_row"], state["window"]
+    first, window = position.first_row, position.window
     plan.resume_at(first, window)
-    return (first, window) if state["row"] == first else (first + len(plan.window(window)), window + 1)
+    return (first, window) if position.row == first else (first + len(plan.window(window)), window + 1)
 
 
 class ChainedPlan:

@@ -6,7 +6,7 @@ from typing import Any
 from bagpiper_jax.batch import BatchShape
 from bagpiper_jax.data.cache import CacheError, TaskCache
 from bagpiper_jax.data.codes import CodeStoreError, codec_fingerprint
-from bagpiper_jax.data.loader import Loader
+from bagpiper_jax.data.loader import Loader, LoaderConfig
 from bagpiper_jax.data.lock import Lock, read_lock
 from bagpiper_jax.data.placing import WINDOW_CHUNKS
 from bagpiper_jax.dialogue import RenderConfig
@@ -94,12 +94,14 @@ class ServedMixture:
             self.lock,
             self.shape,
             self.vocabulary or Vocabulary(text_size, lock.codebook_size, lock.num_streams),
-            self.rendering(),
-            seed=self.seed,
-            cfg_dropout=self.cfg_dropout,
-            split=self.split,
-            max_excluded=1.0,
-            window_chunks=self.window_chunks,
+            LoaderConfig(
+                render=self.rendering(),
+                seed=self.seed,
+                cfg_dropout=self.cfg_dropout,
+                split=self.split,
+                max_excluded=1.0,
+                window_chunks=self.window_chunks,
+            ),
         )
 
 

@@ -17,7 +17,7 @@ import numpy as np  # noqa: E402
 from bagpiper_jax import configuration, parallel  # noqa: E402
 from bagpiper_jax.batch import Batch  # noqa: E402
 from bagpiper_jax.data.codes import codec_fingerprint  # noqa: E402
-from bagpiper_jax.data.loader import Loader  # noqa: E402
+from bagpiper_jax.data.loader import Loader, LoaderConfig  # noqa: E402
 from bagpiper_jax.pods.joining import join_pod  # noqa: E402
 from bagpiper_jax.runs import faults  # noqa: E402
 from bagpiper_jax.runs.faults import EXIT_TRY_AGAIN  # noqa: E402
@@ -64,13 +64,15 @@ def open_loader(config: TrainConfig, lock: str, **settings) -> Loader:
         lock,
         config.batch,
         config.model.vocabulary,
-        config.render,
+        LoaderConfig(
+            render=config.render,
+            window_chunks=config.model.tower.window_chunks,
+            tokenizer=load_tokenizer(config.tokenizer).fingerprint if config.tokenizer else None,
+            codec=codec_fingerprint(config.codec) if config.codec else None,
+            **settings,
+        ),
         process_index=share,
         process_count=shares,
-        window_chunks=config.model.tower.window_chunks,
-        tokenizer=load_tokenizer(config.tokenizer).fingerprint if config.tokenizer else None,
-        codec=codec_fingerprint(config.codec) if config.codec else None,
-        **settings,
     )
 
 

@@ -19,7 +19,7 @@ from bagpiper_jax.caching.joining import finish
 from bagpiper_jax.caching.shards import ExportError
 from bagpiper_jax.data import cache
 from bagpiper_jax.data.cache import CacheError, TaskCache
-from bagpiper_jax.data.loader import Loader
+from bagpiper_jax.data.loader import Loader, LoaderConfig
 from bagpiper_jax.data.lock import Lock, read_lock
 from bagpiper_jax.data.records import RecordError
 from bagpiper_jax.dialogue import DIRECTIONS
@@ -244,7 +244,9 @@ def test_audio_stands_in_files_of_its_own_and_only_where_there_is_some(tmp_path)
 def test_serving_reads_audio_only_to_hear_it(tmp_path):
     """Where features are in memory, and where nothing is heard, the audio may as well be gone."""
     lock = write_mixture(tmp_path, {"caption_to_audio": (6, 1.0), "audio_to_caption": (4, 1.0)})
-    loader = Loader(lock, BatchShape(2, 512, 64), VOCABULARY, cfg_dropout=0.0, feature_cache_mb=64)
+    loader = Loader(
+        lock, BatchShape(2, 512, 64), VOCABULARY, LoaderConfig(cfg_dropout=0.0, feature_cache_mb=64)
+    )
     heard = [loader.batch(step) for step in range(4)]
     for path in tmp_path.rglob("audio.array_record*"):
         path.write_bytes(bytes(path.stat().st_size))  # the same file, which readers have open
@@ -253,7 +255,7 @@ def test_serving_reads_audio_only_to_hear_it(tmp_path):
         for field in dataclasses.fields(one):
             np.testing.assert_array_equal(getattr(one, field.name), getattr(two, field.name))
     assert not loader.rows.damaged
-    forgetful = Loader(lock, BatchShape(2, 512, 64), VOCABULARY, cfg_dropout=0.0)
+    forgetful = Loader(lock, BatchShape(2, 512, 64), VOCABULARY, LoaderConfig(cfg_dropout=0.0))
     assert forgetful.batch(0) is not None and forgetful.rows.damaged, "without memory it is missed"
 
 

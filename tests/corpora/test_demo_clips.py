@@ -11,7 +11,7 @@ from bagpiper_jax.caching.export import CacheConfig, cache_mixtures
 from bagpiper_jax.caching.tokenization import TokenizeConfig, tokenize
 from bagpiper_jax.corpora import user
 from bagpiper_jax.data.codes import CodeStore, codec_fingerprint
-from bagpiper_jax.data.loader import Loader
+from bagpiper_jax.data.loader import Loader, LoaderConfig
 from bagpiper_jax.manifest import read_manifest
 from bagpiper_jax.models.codec import functional
 from bagpiper_jax.models.codec.storage import NANO, load_codec
@@ -46,7 +46,10 @@ def path(demo_clips, tmp_path_factory):
 def messages_of(root):
     """Every message of every document of every row, in serving order, with the row's features."""
     loader = Loader(
-        root / "cache" / "user_pretraining.lock.json", SHAPE, VOCABULARY, cfg_dropout=0.0, finite=True
+        root / "cache" / "user_pretraining.lock.json",
+        SHAPE,
+        VOCABULARY,
+        LoaderConfig(cfg_dropout=0.0, finite=True),
     )
     for step in range(loader.num_steps):
         batch = loader.batch(step)

@@ -9,7 +9,7 @@ from training_helpers import TINY_FLAGS
 
 from bagpiper_jax.batch import BatchShape
 from bagpiper_jax.data.cache import CacheError
-from bagpiper_jax.data.loader import Loader
+from bagpiper_jax.data.loader import Loader, LoaderConfig
 from bagpiper_jax.data.records import RecordError
 from bagpiper_jax.dialogue import CORRUPT
 from bagpiper_jax.jobs import train as job
@@ -20,10 +20,10 @@ SHAPE = BatchShape(rows=8, slots=256, chunks=8)
 def test_it_costs_its_slots_and_a_counter(tmp_path, caplog):
     lock = write_mixture(tmp_path, {"text_only": (12, 1.0)})
     settings = {"finite": True, "cfg_dropout": 0.0}
-    intact = Loader(lock, BatchShape(1, 512, 1), VOCABULARY, **settings).batch(0)
-    loader = Loader(lock, BatchShape(1, 512, 1), VOCABULARY, **settings)
+    intact = Loader(lock, BatchShape(1, 512, 1), VOCABULARY, LoaderConfig(**settings)).batch(0)
+    loader = Loader(lock, BatchShape(1, 512, 1), VOCABULARY, LoaderConfig(**settings))
     victim = damage(loader.caches[0], 7)
-    loader = Loader(lock, BatchShape(1, 512, 1), VOCABULARY, **settings)
+    loader = Loader(lock, BatchShape(1, 512, 1), VOCABULARY, LoaderConfig(**settings))
     batch = loader.batch(0)
     changed = np.any(batch.tokens != intact.tokens, axis=(0, 2))
     segment = int(intact.segment_ids[0][changed].max())

@@ -13,7 +13,7 @@ from bagpiper_jax import dialogue
 from bagpiper_jax.audio import log_mel
 from bagpiper_jax.batch import Batch, BatchShape, empty_batch
 from bagpiper_jax.data.cache import CacheError
-from bagpiper_jax.data.loader import Loader, ResumeError
+from bagpiper_jax.data.loader import Loader, LoaderConfig, ResumeError
 from bagpiper_jax.data.planner import PlanError, Planned
 from bagpiper_jax.data.rows import RowMaker
 from bagpiper_jax.dialogue import DIRECTIONS
@@ -34,8 +34,9 @@ def lock(tmp_path_factory):
     return write_mixture(tmp_path_factory.mktemp("mixture"), MIXTURE)
 
 
-def make(lock, **settings) -> Loader:
-    return Loader(lock, SHAPE, VOCABULARY, **{"seed": 3, "window": 64, **settings})
+def make(lock, process_index: int = 0, process_count: int = 1, **settings) -> Loader:
+    config = LoaderConfig(**{"seed": 3, "window": 64, **settings})
+    return Loader(lock, SHAPE, VOCABULARY, config, process_index, process_count)
 
 
 def equal(one: Batch, other: Batch) -> bool:
@@ -248,8 +249,8 @@ def test_examples_longer_than_a_row_are_named_or_refused(lock):
     with pytest.raises(CacheError, match="exceed a row .*max_excluded"):
         Loader(lock, BatchShape(4, 64, 8), VOCABULARY)
     with pytest.raises(PlanError, match="no example of"):
-        Loader(lock, BatchShape(4, 8, 8), VOCABULARY, max_excluded=1.0)
-    loader = Loader(lock, BatchShape(4, 64, 8), VOCABULARY, max_excluded=1.0)
+        Loader(lock, BatchShape(4, 8, 8), VOCABULARY, LoaderConfig(max_excluded=1.0))
+    loader = Loader(lock, BatchShape(4, 64, 8), VOCABULARY, LoaderConfig(max_excluded=1.0))
     assert {e.task for e in loader.plan.excluded} >= {"generation"}
     loader.batch(0)
 

@@ -9,7 +9,7 @@ from data_job import checksums
 from synthetic_cache import VOCABULARY, write_mixture
 
 from bagpiper_jax.batch import BatchShape
-from bagpiper_jax.data.loader import Loader, ResumeError
+from bagpiper_jax.data.loader import Loader, LoaderConfig, ResumeError
 from bagpiper_jax.data.mixture import Mixture
 
 SHAPE = BatchShape(rows=2, slots=256, chunks=8)
@@ -25,8 +25,9 @@ def locks(tmp_path_factory):
     return [write_mixture(root / name, tasks) for name, tasks in (("a", BEFORE), ("b", AFTER), ("c", third))]
 
 
-def make(lock, **settings) -> Loader:
-    return Loader(lock, SHAPE, VOCABULARY, **{"seed": 3, "window": 64, **settings})
+def make(lock, process_index: int = 0, process_count: int = 1, **settings) -> Loader:
+    config = LoaderConfig(**{"seed": 3, "window": 64, **settings})
+    return Loader(lock, SHAPE, VOCABULARY, config, process_index, process_count)
 
 
 def stored(state: dict) -> dict:

@@ -13,7 +13,7 @@ from bagpiper_jax import dialogue
 from bagpiper_jax.audio import log_mel
 from bagpiper_jax.batch import BatchShape
 from bagpiper_jax.data.lengths import TaskLengths
-from bagpiper_jax.data.loader import Loader
+from bagpiper_jax.data.loader import Loader, LoaderConfig
 from bagpiper_jax.data.planner import FinitePlan, Plan
 
 SLOTS, CHUNKS = 256, 6
@@ -128,7 +128,7 @@ def loader(tmp_path_factory):
         turns += [("assistant", "text", "y" * int(rng.integers(1, 30))), ("assistant", "audio", codes)]
         made.append(example(turns, f"e{number}"))
     lock = write_mixture_of(tmp_path_factory.mktemp("clips"), made)
-    return Loader(lock, BatchShape(2, 512, 24), VOCABULARY, cfg_dropout=0.0, window=64)
+    return Loader(lock, BatchShape(2, 512, 24), VOCABULARY, LoaderConfig(cfg_dropout=0.0, window=64))
 
 
 @QUICK
@@ -136,7 +136,9 @@ def loader(tmp_path_factory):
 def test_positions_survive_json_and_other_rows_per_step(loader, step, rows):
     state = json.loads(json.dumps(loader.state(step)))
     assert len(json.dumps(state)) < 1000
-    other = Loader(loader._mixture, BatchShape(rows, 512, 24), VOCABULARY, cfg_dropout=0.0, window=64)
+    other = Loader(
+        loader._mixture, BatchShape(rows, 512, 24), VOCABULARY, LoaderConfig(cfg_dropout=0.0, window=64)
+    )
     assert other.check(state) == step
     assert other.state(step) == state
     assert other.first_row(step + 1) == loader.first_row(step) + rows

@@ -13,7 +13,7 @@ from places import HELPERS, REPOSITORY
 from synthetic_cache import VOCABULARY, write_mixture
 
 from bagpiper_jax.batch import BatchShape
-from bagpiper_jax.data.loader import Loader
+from bagpiper_jax.data.loader import Loader, LoaderConfig
 
 MIXTURE = {"caption_to_audio": (30, 1.0), "audio_to_caption": (40, 2.0), "generation": (10, 0.5)}
 # Processes, threads, rows per step; each but the last is killed.
@@ -64,7 +64,7 @@ def test_a_run_killed_on_other_topologies_sees_the_same_rows(tmp_path, lock, see
 
     found = noted(tmp_path)
     assert sorted(found) == list(range(len(found))), "rows without gaps"
-    whole = Loader(lock, BatchShape(1, 256, 8), VOCABULARY, window=64)
+    whole = Loader(lock, BatchShape(1, 256, 8), VOCABULARY, LoaderConfig(window=64))
     assert len(found) > 100
     for row, seen in found.items():
         assert seen == set(checksums(whole.batch(row))), f"row {row}"

@@ -10,7 +10,7 @@ from bagpiper_jax import dialogue
 from bagpiper_jax.batch import BatchShape
 from bagpiper_jax.caching import shards
 from bagpiper_jax.data import records
-from bagpiper_jax.data.loader import Loader
+from bagpiper_jax.data.loader import Loader, LoaderConfig
 from bagpiper_jax.data.records import Record, RecordError
 from bagpiper_jax.jobs import inspect_data
 
@@ -92,7 +92,7 @@ def test_shards_of_different_variants_join(tmp_path):
 
 
 def test_each_epoch_serves_a_variant_that_the_plan_chose(lock):
-    loader = Loader(lock, SHAPE, VOCABULARY, cfg_dropout=0.0, window=64)
+    loader = Loader(lock, SHAPE, VOCABULARY, LoaderConfig(cfg_dropout=0.0, window=64))
     seen: dict[int, set[int]] = {}
     for step in range(30):
         batch = loader.batch(step)
@@ -111,7 +111,9 @@ def test_each_epoch_serves_a_variant_that_the_plan_chose(lock):
 
 
 def test_kept_features_are_those_of_the_variant(lock):
-    keeping, plain = (Loader(lock, SHAPE, VOCABULARY, feature_cache_mb=mb, window=64) for mb in (16, 0))
+    keeping, plain = (
+        Loader(lock, SHAPE, VOCABULARY, LoaderConfig(feature_cache_mb=mb, window=64)) for mb in (16, 0)
+    )
     for step in range(12):
         one, other = keeping.batch(step), plain.batch(step)
         for field in dataclasses.fields(one):
@@ -119,7 +121,7 @@ def test_kept_features_are_those_of_the_variant(lock):
 
 
 def test_validation_holds_each_record_once_in_one_variant(lock):
-    loader = Loader(lock, SHAPE, VOCABULARY, finite=True, cfg_dropout=0.0)
+    loader = Loader(lock, SHAPE, VOCABULARY, LoaderConfig(finite=True, cfg_dropout=0.0))
     batches = list(loader.iterate())
     assert sum(int(batch.segment_ids.max(axis=1).sum()) for batch in batches) == 20
     assert not loader.rows.damaged

@@ -10,7 +10,7 @@ from synthetic_cache import VOCABULARY, dialogue_of, example, write_mixture_of
 
 from bagpiper_jax.batch import Batch, BatchShape
 from bagpiper_jax.data.cache import CacheError, TaskCache
-from bagpiper_jax.data.loader import Loader
+from bagpiper_jax.data.loader import Loader, LoaderConfig
 from bagpiper_jax.data.planner import PlanError
 from bagpiper_jax.data.records import RecordError
 from bagpiper_jax.dialogue import DIRECTIONS
@@ -31,7 +31,7 @@ def whole(tmp_path_factory):
 
 
 def open_loader(lock) -> Loader:
-    return Loader(lock, SHAPE, VOCABULARY, cfg_dropout=0.0, max_excluded=1.0)
+    return Loader(lock, SHAPE, VOCABULARY, LoaderConfig(cfg_dropout=0.0, max_excluded=1.0))
 
 
 def same_record(one, two) -> bool:

@@ -11,7 +11,7 @@ from synthetic_cache import VOCABULARY, example, write_mixture_of
 
 from bagpiper_jax import vocabulary as v
 from bagpiper_jax.batch import BatchShape
-from bagpiper_jax.data.loader import Loader
+from bagpiper_jax.data.loader import Loader, LoaderConfig
 from bagpiper_jax.data.prompts import collate
 from bagpiper_jax.dialogue import Message, render_prompt
 from bagpiper_jax.generation import sampling
@@ -211,7 +211,7 @@ def test_prompts_are_laid_out_as_training_rows_are(tmp_path):
     wave = (0.1 * np.random.default_rng(0).normal(size=16000 * 6)).astype(np.float32)
     lock = write_mixture_of(tmp_path, [example([("user", "audio", wave), ("assistant", "text", "two")])])
     shape = BatchShape(rows=1, slots=128, chunks=8)
-    loader = Loader(lock, shape, VOCABULARY, cfg_dropout=0.0, finite=True, window_chunks=4)
+    loader = Loader(lock, shape, VOCABULARY, LoaderConfig(cfg_dropout=0.0, finite=True, window_chunks=4))
     trained = loader.batch(0)
     messages = loader.caches[0].read(0).messages()
     tower = dataclasses.replace(CONFIG.tower, window_chunks=4)

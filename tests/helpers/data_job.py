@@ -19,14 +19,19 @@ def main(lock: str, output: str, rows: int, steps: int, threads: int, kill_at: i
 
     from bagpiper_jax import parallel
     from bagpiper_jax.batch import BatchShape
-    from bagpiper_jax.data.loader import Loader
+    from bagpiper_jax.data.loader import Loader, LoaderConfig
     from bagpiper_jax.parallel import MeshConfig
     from bagpiper_jax.pods.joining import join_pod
 
     join_pod()
     share, shares = parallel.process_share(parallel.make_mesh(MeshConfig()))
     loader = Loader(
-        lock, BatchShape(rows, 256, 8), VOCABULARY, process_index=share, process_count=shares, window=64
+        lock,
+        BatchShape(rows, 256, 8),
+        VOCABULARY,
+        LoaderConfig(window=64),
+        process_index=share,
+        process_count=shares,
     )
     manager = ocp.CheckpointManager(
         Path(output) / "checkpoints", options=ocp.CheckpointManagerOptions(max_to_keep=2)

@@ -10,7 +10,7 @@ from bagpiper_jax.batch import BatchShape
 from bagpiper_jax.caching.export import cache_mixtures
 from bagpiper_jax.caching.shards import ExportError
 from bagpiper_jax.captions import AudioAnnotation, SoundEvent
-from bagpiper_jax.data.loader import Loader
+from bagpiper_jax.data.loader import Loader, LoaderConfig
 from bagpiper_jax.data.lock import read_lock
 from bagpiper_jax.manifest import Clip, write_manifest
 from bagpiper_jax.text import ByteTokenizer
@@ -65,7 +65,9 @@ def test_codes_reach_the_batch(tmp_path):
     path = cache_mixture(config(tmp_path, **settings, codec="nano-codec"))
     (cache,) = caches(path).values()
     assert cache.manifest["counts"] == {"ok": 3, "rejected no_codes": 1}
-    loader = Loader(path, BatchShape(1, 256, 1), LAYOUT, finite=True, codec="nano-codec", cfg_dropout=0.0)
+    loader = Loader(
+        path, BatchShape(1, 256, 1), LAYOUT, LoaderConfig(finite=True, codec="nano-codec", cfg_dropout=0.0)
+    )
     found = dialogue.parse(loader.batch(0).tokens[0], LAYOUT)
     pairs = {
         ByteTokenizer().decode(caption[2]): made_into[2]

@@ -11,7 +11,7 @@ from task_helpers import LAYOUT, cache_mixture, caches, clip, config
 from bagpiper_jax import dialogue
 from bagpiper_jax.batch import BatchShape
 from bagpiper_jax.caching.shards import ExportError
-from bagpiper_jax.data.loader import Loader
+from bagpiper_jax.data.loader import Loader, LoaderConfig
 from bagpiper_jax.jobs import inspect_data
 from bagpiper_jax.manifest import Clip, write_manifest
 from bagpiper_jax.text import ByteTokenizer
@@ -94,7 +94,9 @@ def test_records_read_back_to_captions_and_audio(root, lock_path):
 
 
 def test_the_lock_serves(lock_path):
-    loader = Loader(lock_path, BatchShape(2, 256, 8), LAYOUT, tokenizer="byte", max_excluded=0.1)
+    loader = Loader(
+        lock_path, BatchShape(2, 256, 8), LAYOUT, LoaderConfig(tokenizer="byte", max_excluded=0.1)
+    )
     batch = loader.batch(0)
     captions = {
         ByteTokenizer().decode(content)
@@ -103,7 +105,9 @@ def test_the_lock_serves(lock_path):
         if modality == "text"
     }
     assert captions <= {f"This is {n}!" for n in [f"good{i}" for i in range(8)] + [*FAULTY]} | {"Only text."}
-    validation = Loader(lock_path, BatchShape(2, 256, 8), LAYOUT, split="validation", finite=True)
+    validation = Loader(
+        lock_path, BatchShape(2, 256, 8), LAYOUT, LoaderConfig(split="validation", finite=True)
+    )
     assert len(validation.plan.tasks) == 2 and validation.num_steps == 1
 
 
