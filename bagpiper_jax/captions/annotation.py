@@ -7,6 +7,7 @@ import types
 import typing
 
 from bagpiper_jax import strict
+from bagpiper_jax.captions.markup import control_token_in
 from bagpiper_jax.errors import Explained
 
 LEVELS = ("loud", "medium", "soft")
@@ -173,6 +174,8 @@ def _load(kind, value, where: str):
         raise AnnotationError(f"{where} must be {names}, got {value!r}")
     if isinstance(value, str) and (bad := strict.unusable(value)):
         raise AnnotationError(f"{where} holds the character {bad}; remove control characters")
+    if isinstance(value, str) and (token := control_token_in(value)):
+        raise AnnotationError(f"{where} holds {token!r}; take the marks of a recogniser or chat template out")
     return value
 
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterable
 
 from bagpiper_jax import strict
+from bagpiper_jax.captions.markup import markup_in
 
 _WORD = re.compile(r"\w+(?:['’-]\w+)*")
 _NGRAM = 5
@@ -21,9 +22,11 @@ def count_words(text: str) -> int:
 class CaptionFilter:
     """Thresholds, inclusive; the defaults are the published ones. `reason` applies them.
 
+    Whatever the thresholds, a caption holds words, and neither control characters nor markup of chat templates.
+
     Attributes:
-        min_tokens, max_tokens: by the caller's tokenizer.
-        max_seconds: of the clip, which must also be longer than 0.
+        min_tokens, max_tokens: the least and most tokens of a caption, by the caller's tokenizer.
+        max_seconds: the longest clip; every clip must also be longer than 0.
         max_repeated_chars, max_repeated_words: the longest run of one character or word.
         max_ngram_repetition: share of 5-grams that occurred before.
         min_unique_words: distinct words over words.
@@ -51,6 +54,8 @@ class CaptionFilter:
             return "blank"
         if strict.unusable(caption):
             return "unusable_characters"
+        if markup_in(caption):
+            return "markup"
         if not 0 < seconds <= self.max_seconds:
             return "duration"
         tokens = count_tokens(caption)

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from bagpiper_jax import strict
+from bagpiper_jax.captions.markup import control_token_in, markup_in
 from bagpiper_jax.corpora.assembly import RecordError, digest
 from bagpiper_jax.dialogue import DialogueError, Message
 from bagpiper_jax.manifest import DOMAINS, SPLITS
@@ -89,9 +90,11 @@ def parse(value: Mapping, line: int, max_chars: int) -> UserRecord:
 
     Raises:
         RecordError: `wrong_type`, `blank_caption`, `bad_text`, `too_long_text`, `bad_id`, `bad_split`,
-            `bad_domain`, `bad_language`, `unknown_role`, `bad_dialogue` or `no_content`.
+            `bad_domain`, `bad_language`, `unknown_role`, `bad_dialogue`, `markup` or `no_content`.
     """
     strings = {name: _string(value, name, max_chars) for name in _STRINGS}
+    if mark := markup_in(strings["caption"]):
+        raise RecordError("markup", f"the caption holds {mark!r}", "take the markup of other tools out of it")
     for name in ("caption", "text"):
         if value.get(name) is not None and not strings[name]:
             raise RecordError(
@@ -168,6 +171,9 @@ def _message(index: int, item: object, max_chars: int) -> tuple[str, str, str]:
         raise RecordError(reason, f"message {index}: {error}", "use one of the known names") from error
     if not content:
         raise RecordError("bad_dialogue", f"message {index} is empty or only spaces", "write its content")
+    if modality == "text" and (token := control_token_in(content)):
+        remedy = "write the message without its chat template; role and end are told apart from it"
+        raise RecordError("markup", f"message {index} holds {token!r}", remedy)
     return role, modality, content
 
 
