@@ -20,7 +20,6 @@ import numpy as np
 
 from bagpiper_jax.curation import deciding, measuring, selection
 from bagpiper_jax.curation.endpoint import Client, Endpoint, text_question
-from bagpiper_jax.curation.journal import Journal
 from bagpiper_jax.curation.near_duplicates import NearDuplicates
 from bagpiper_jax.curation.selection import SelectConfig, select
 from bagpiper_jax.manifest import Clip, write_manifest
@@ -145,16 +144,16 @@ async def asking(path: Path, count: int, concurrency: int) -> dict[str, float]:
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
-    journal = Journal(path)
+    answers = Answers(path)
     questions = [text_question("benchmark", f"c{i}", "prompt " * 300, 0.0, 512) for i in range(count)]
-    async with Client(Endpoint(url, "m", concurrency=concurrency), journal, os.environ) as client:
+    async with Client(Endpoint(url, "m", concurrency=concurrency), answers, os.environ) as client:
         start, cpu = time.perf_counter(), time.process_time()
         await asyncio.gather(*map(client.ask, questions))
         live, cpu = time.perf_counter() - start, time.process_time() - cpu
         start = time.perf_counter()
         await asyncio.gather(*map(client.ask, questions))
         replay = time.perf_counter() - start
-    journal.close()
+    answers.close()
     await runner.cleanup()
     return {
         "requests_per_second": round(count / live),

@@ -10,8 +10,10 @@ from bagpiper_jax.captions import describe
 from bagpiper_jax.corpora.assembly import RecordError
 from bagpiper_jax.corpora.questions import CAPTION_LEAD, UNDERSTANDING_HEADS
 from bagpiper_jax.curation import judging
-from bagpiper_jax.curation.asking import Outcome, unreadable
+from bagpiper_jax.curation.asking import attempted
+from bagpiper_jax.curation.derived import Outcome
 from bagpiper_jax.curation.endpoint import Client
+from bagpiper_jax.curation.replies import unreadable
 from bagpiper_jax.curation.stages import SimulateConfig, Stages, annotation_of, require_captioned
 from bagpiper_jax.manifest import Clip
 
@@ -28,10 +30,8 @@ class Answering(Stages):
     async def outcomes(self, client: Client, clip: Clip) -> list[Outcome]:
         """One."""
         id = f"{clip.id}.understanding"
-        try:
-            return [await self._dialogue(client, clip, id)]
-        except RecordError as error:
-            return [(id, error)]
+        made = await attempted(self._dialogue(client, clip, id))
+        return [(id, made) if isinstance(made, RecordError) else made]
 
     async def _dialogue(self, client: Client, clip: Clip, id: str) -> Clip:
         require_captioned(clip)

@@ -5,36 +5,46 @@ import collections
 import dataclasses
 import importlib.resources
 import itertools
-import json
 import logging
 import string
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from pathlib import Path
+from typing import TypeVar
 
-from bagpiper_jax import strict
 from bagpiper_jax.corpora import assembly
-from bagpiper_jax.corpora.assembly import CorpusError, RecordError, Reject
-from bagpiper_jax.curation.derived import Derivation, Entry, Met, read_entries
-from bagpiper_jax.curation.endpoint import Answer, Client, Endpoint
-from bagpiper_jax.curation.journal import Journal
+from bagpiper_jax.corpora.assembly import CorpusError, RecordError
+from bagpiper_jax.curation.answers import Answers
+from bagpiper_jax.curation.derived import (
+    Derivation,
+    Outcome,
+    SeenIds,
+    SourceClip,
+    fault_of,
+    read_source_clips,
+)
+from bagpiper_jax.curation.endpoint import Client, Endpoint
+from bagpiper_jax.curation.failures import EndpointError
 from bagpiper_jax.manifest import Clip
 
 ANSWERS = "answers.jsonl"
-_AHEAD = 16  # clips begun per request under way, so that a slow one holds no other up
+_BEGUN_PER_REQUEST = 16
+"""Clips begun for each request under way, so that a slow one holds no other up."""
 _log = logging.getLogger(__name__)
+_T = TypeVar("_T")
 
 
 @dataclasses.dataclass(frozen=True)
-class Job:
-    """Corpora in, a corpus out, and the endpoint between.
+class AskingConfig:
+    """What the jobs that ask an endpoint have in common: corpora in, a corpus out, and the endpoint between.
 
     Attributes:
-        corpora: manifest directories.
-        output: directory of the new corpus and of `answers.jsonl`, which holds every response.
-        endpoint: see there.
-        prompts: directory of files that stand in for the package's of the same name.
-        shard, num_shards: takes every `num_shards`-th clip from the `shard`-th on; one output per shard.
-        max_reject_frac: a larger share of dropped records fails the job, answers kept.
+        corpora: the manifest directories to read.
+        output: the directory of the new corpus and of `answers.jsonl`, which holds every answer.
+        endpoint: the endpoint to ask, and how.
+        prompts: a directory of files that stand in for the package's of the same name; "" has none.
+        shard, num_shards: which part of the clips to take: every `num_shards`-th from the `shard`-th on. Each shard has
+            an output of its own.
+        max_reject_frac: the largest share of dropped records with which the job succeeds; answers are kept.
     """
 
     corpora: tuple[str, ...]
@@ -50,16 +60,16 @@ class Job:
             raise ValueError("shard must lie in [0, num_shards)")
 
     def prompt(self, name: str) -> string.Template:
-        """The prompt of that name. Raises CorpusError: one's own is missing or has a mark that nothing fills."""
-        ours = _template(importlib.resources.files(__package__) / "prompts" / f"{name}.txt")
+        """The prompt of that name. Raises CorpusError: the user's is missing or has a mark that nothing fills."""
+        standard = _template(importlib.resources.files(__package__) / "prompts" / f"{name}.txt")
         if not self.prompts:
-            return ours
+            return standard
         path = Path(self.prompts) / f"{name}.txt"
         try:
             own = _template(path)
         except OSError as error:
             raise CorpusError(f"{path} cannot be read: {error.strerror}") from error
-        marks = set(ours.get_identifiers())
+        marks = set(standard.get_identifiers())
         if not own.is_valid() or not set(own.get_identifiers()) <= marks:
             raise CorpusError(
                 f"{path} may use ${', $'.join(sorted(marks)) or 'no marks'}; a dollar sign is written $$"
@@ -71,30 +81,28 @@ def _template(path) -> string.Template:
     return string.Template(path.read_text(encoding="utf-8").strip())
 
 
-Outcome = Clip | tuple[str, RecordError]
-"""A clip of the output, or the id of a record and why it is none."""
-
-Work = Callable[[Client, Entry], Awaitable[list[Outcome]]]
+Work = Callable[[Client, SourceClip], Awaitable[list[Outcome]]]
 
 
-def run(job: Job, kind: str, work: Work, facts: dict) -> Path:
+def run(config: AskingConfig, kind: str, work: Work, facts: dict) -> Path:
     """Does `work` for every clip and writes what comes of it, in the order of the input.
 
     Raises:
-        CorpusError: too many drops, an endpoint that is down or refuses, an output that may not be replaced.
+        CorpusError: too many drops, or an output that may not be replaced.
+        EndpointError: the endpoint is down or refuses everything.
+        JournalError: another process writes the answers, or the disk takes no more.
         ManifestError: an input is missing or damaged.
     """
-    derivation = Derivation(job.output, job.corpora, kind)
-    journal = Journal(derivation.directory / ANSWERS)
+    derivation = Derivation(config.output, config.corpora, kind)
+    answers = Answers(derivation.directory / ANSWERS)
     try:
-        _log.info("%d answers of before in %s", len(journal), derivation.directory / ANSWERS)
-        records = asyncio.run(_run(job, derivation, journal, work))
-        spent = {"requests": journal.requests, "tokens": journal.tokens}
+        _log.info("%d answers of before in %s", len(answers), derivation.directory / ANSWERS)
+        asyncio.run(_run(config, derivation, answers, work))
+        spent = {"requests": answers.requests, "tokens": answers.tokens}
     finally:
-        journal.close()
-    assert records == derivation.kept + derivation.dropped
-    settings = {"settings": dataclasses.asdict(job)}
-    directory = derivation.finish({**facts, "records": records, **settings}, job.max_reject_frac)
+        answers.close()
+    records, settings = derivation.kept + derivation.dropped, dataclasses.asdict(config)
+    directory = derivation.finish({**facts, "records": records, "settings": settings}, config.max_reject_frac)
     _log.info(
         "%s: %s; paid so far: %s",
         directory,
@@ -104,42 +112,48 @@ def run(job: Job, kind: str, work: Work, facts: dict) -> Path:
     return directory
 
 
-async def _run(job: Job, derivation: Derivation, journal: Journal, work: Work) -> int:
-    entries = itertools.islice(read_entries(job.corpora, job.output), job.shard, None, job.num_shards)
-    met, records = Met(), 0
+async def _run(config: AskingConfig, derivation: Derivation, answers: Answers, work: Work) -> None:
+    sources = read_source_clips(config.corpora, config.output)
+    sources = itertools.islice(sources, config.shard, None, config.num_shards)
+    seen = SeenIds()
 
-    async def once(entry: Entry) -> list[Outcome]:
-        try:
-            met.require_new(entry.clip.id)
-        except RecordError as error:
-            return [(entry.clip.id, error)]
-        return await work(client, entry)
+    async def outcomes_of(source: SourceClip) -> list[Outcome]:
+        made = await attempted(work_once(source))
+        return [(source.clip.id, made)] if isinstance(made, RecordError) else made
 
-    async with Client(job.endpoint, journal) as client:
-        window = job.endpoint.concurrency * _AHEAD
-        async for entry, outcomes in _in_order(once, entries, window):
+    async def work_once(source: SourceClip) -> list[Outcome]:
+        seen.require_new(source.clip.id)
+        return await work(client, source)
+
+    async with Client(config.endpoint, answers) as client:
+        window = config.endpoint.concurrency * _BEGUN_PER_REQUEST
+        async for source, outcomes in _in_order(outcomes_of, sources, window):
             for outcome in outcomes:
-                records += 1
-                _write(derivation, entry, outcome)
-    return records
+                derivation.write(source, outcome)
 
 
-def _write(derivation: Derivation, entry: Entry, outcome: Outcome) -> None:
-    if isinstance(outcome, Clip):
-        derivation.keep(outcome)
-    else:
-        id, error = outcome
-        derivation.drop(Reject(entry.file, entry.line, id, error.reason, error.detail, error.remedy))
+async def attempted(making: Awaitable[_T]) -> _T | RecordError:
+    """What is being made of a record, or why there is none: no error that one record causes ends a job.
+
+    Raises:
+        EndpointError, JournalError, CorpusError: what is the fault of the endpoint, of the disk or of the settings.
+    """
+    try:
+        return await making
+    except EndpointError:
+        raise
+    except Exception as error:
+        return fault_of(error)
 
 
 async def _in_order(
-    work: Callable[[Entry], Awaitable], entries: Iterable[Entry], window: int
-) -> AsyncIterator[tuple[Entry, list[Outcome]]]:
-    """(entry, outcomes) in the order of the entries, up to `window` of them begun."""
+    work: Callable[[SourceClip], Awaitable], sources: Iterable[SourceClip], window: int
+) -> AsyncIterator[tuple[SourceClip, list[Outcome]]]:
+    """(clip, outcomes) in the order of the clips, up to `window` of them begun."""
     begun = collections.deque()
     try:
-        for entry in entries:
-            begun.append((entry, asyncio.ensure_future(work(entry))))
+        for source in sources:
+            begun.append((source, asyncio.ensure_future(work(source))))
             if len(begun) >= window:
                 first, task = begun.popleft()
                 yield first, await task
@@ -152,36 +166,10 @@ async def _in_order(
         await asyncio.gather(*(task for _, task in begun), return_exceptions=True)
 
 
-def one(work: Callable[[Client, Entry], Awaitable[Clip]]) -> Work:
+def clip_by_clip(work: Callable[[Client, SourceClip], Awaitable[Clip]]) -> Work:
     """Work that makes one clip of one clip, as work that gives outcomes."""
 
-    async def outcomes(client: Client, entry: Entry) -> list[Outcome]:
-        try:
-            return [await work(client, entry)]
-        except RecordError as error:
-            return [(entry.clip.id, error)]
+    async def outcomes(client: Client, source: SourceClip) -> list[Outcome]:
+        return [await work(client, source)]
 
     return outcomes
-
-
-def whole(answer: Answer, stage: str) -> str:
-    """The text of an answer that was not cut off. Raises RecordError `cut_<stage>` or `unprintable_<stage>`."""
-    if not answer.finished:
-        raise RecordError(f"cut_{stage}", f"…{answer.text[-80:]!r}", "raise its max_tokens")
-    if character := strict.unusable(answer.text):
-        raise RecordError(f"unprintable_{stage}", f"{character} in {answer.text[:80]!r}", "ask another model")
-    return answer.text.strip()
-
-
-def read_object(answer: Answer, stage: str) -> dict:
-    """The first JSON object in an answer, whatever stands around it. Raises RecordError `unreadable_<stage>`."""
-    text = whole(answer, stage)
-    try:
-        value, _ = json.JSONDecoder().raw_decode(text, text.index("{"))
-    except (ValueError, RecursionError) as error:
-        raise unreadable(stage, f"{error}: {text[:200]!r}") from error
-    return value
-
-
-def unreadable(stage: str, detail: str) -> RecordError:
-    return RecordError(f"unreadable_{stage}", detail, "ask another model, or change the prompt")

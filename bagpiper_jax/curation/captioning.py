@@ -12,10 +12,11 @@ from bagpiper_jax import audio
 from bagpiper_jax.captions import CaptionFilter
 from bagpiper_jax.captions.filters import count_words
 from bagpiper_jax.corpora.assembly import RecordError
-from bagpiper_jax.curation.asking import Job, one, run, whole
-from bagpiper_jax.curation.derived import Entry
+from bagpiper_jax.curation.asking import AskingConfig, clip_by_clip, run
+from bagpiper_jax.curation.derived import SourceClip
 from bagpiper_jax.curation.endpoint import Client, Question
 from bagpiper_jax.curation.measuring import check_caption
+from bagpiper_jax.curation.replies import read_text
 from bagpiper_jax.manifest import Clip
 from bagpiper_jax.text import load_tokenizer
 
@@ -23,15 +24,15 @@ _TOKENS_PER_SECOND = 50  # of audio, for the budget; Qwen3-Omni makes 13
 
 
 @dataclasses.dataclass(frozen=True)
-class CaptionConfig(Job):
+class CaptionConfig(AskingConfig):
     """Which corpora to caption. Clips without audio pass. The new caption replaces an old one and its metrics.
 
     Attributes:
         instruct: False sends audio alone, as captioners that take no prompt want it (Qwen3-Omni-Captioner).
-        temperature, max_tokens: of the caption.
+        temperature, max_tokens: the sampling temperature, and the most tokens of a caption.
         caption_filter: the basic filters, or None.
-        tokenizer: counts the filter's tokens: "byte" or a tokenizer.json; "" counts words.
-        max_seconds: longer clips are not sent.
+        tokenizer: what counts the tokens for the filters: "byte" or a tokenizer.json; "" counts words.
+        max_seconds: the length of the longest clip that is sent.
     """
 
     instruct: bool = True
@@ -51,16 +52,16 @@ def caption(config: CaptionConfig) -> Path:
     )
     prompt = config.prompt("caption").template if config.instruct else ""
 
-    async def work(client: Client, entry: Entry) -> Clip:
-        clip = entry.clip
+    async def work(client: Client, source: SourceClip) -> Clip:
+        clip = source.clip
         if clip.audio is None:
             return clip
         answer = await client.ask(_question(config, clip, prompt))
-        text = whole(answer, "caption")
+        text = read_text(answer, "caption")
         check_caption(text, clip.duration, config.caption_filter, count)
         return dataclasses.replace(clip, caption=text, metrics=None)
 
-    return run(config, "captioning", one(work), {"model": config.endpoint.model})
+    return run(config, "captioning", clip_by_clip(work), {"model": config.endpoint.model})
 
 
 def _question(config: CaptionConfig, clip: Clip, prompt: str) -> Question:

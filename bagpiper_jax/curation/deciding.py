@@ -22,10 +22,15 @@ class Columns:
     """What is known of every clip, and its verdict so far: an index of `reasons`.
 
     Attributes:
-        id: hashes of ids. domain: indices of `manifest.DOMAINS`. held_out: not of the split selected from.
-        factor: how often the clip is to occur.
-        quotes: (row, hash of another clip's id) of every clip that a dialogue plays.
-        sources: every source's name.
+        id: the hashes of the clips' ids.
+        domain: the clips' domains as indices of `manifest.DOMAINS`.
+        score: the clips' scores.
+        factor: how often each clip is to occur.
+        held_out: whether a clip belongs to another split than the one selected from.
+        verdict: the verdicts so far as indices of `reasons`.
+        quotes: (row, hash of another clip's id) for every clip that a dialogue plays.
+        reasons: the names of verdicts.
+        sources: the name of every source.
     """
 
     id: UInt64[np.ndarray, " n"]
@@ -40,7 +45,7 @@ class Columns:
 
     @classmethod
     def load(cls, files: Sequence[str]) -> "Columns":
-        """One on top of the other; clips whose id occurred before are marked."""
+        """The columns of all files, in order; clips whose id occurred before are marked."""
         names = ("id", "domain", "score", "factor", "held_out")
         parts = {name: [] for name in (*names, "verdict", "quotes")}
         reasons, sources, rows = [CANDIDATE, UNTOUCHED], set(), 0
@@ -60,18 +65,22 @@ class Columns:
         return len(self.id)
 
     def mark(self, rows: Int64[np.ndarray, " k"], reason: str) -> None:
+        """Gives rows a verdict."""
         if reason not in self.reasons:
             self.reasons.append(reason)
         self.verdict[rows] = self.reasons.index(reason)
 
     def is_any(self, *reasons: str) -> Bool[np.ndarray, " n"]:
+        """Which rows have one of some verdicts."""
         return np.isin(self.verdict, [self.reasons.index(reason) for reason in reasons])
 
     @property
     def kept(self) -> Bool[np.ndarray, " n"]:
+        """Which rows are not dropped so far."""
         return self.verdict < 2  # CANDIDATE, UNTOUCHED
 
     def reason(self, row: int) -> str:
+        """The verdict of a row."""
         return self.reasons[self.verdict[row]]
 
     def tally(self) -> dict[str, int]:
@@ -125,8 +134,8 @@ def resample(columns: Columns, seed: int) -> Int64[np.ndarray, " n"]:
     """How often each clip occurs: whole parts of its factor surely, the rest by chance; none is a drop."""
     copies = np.ones(len(columns), np.int64)
     rows = np.flatnonzero(columns.is_any(CANDIDATE))
-    whole = np.floor(columns.factor[rows]).astype(np.int64)
-    copies[rows] = whole + (uniforms(columns.id[rows], seed, "resampling") < columns.factor[rows] - whole)
+    least = np.floor(columns.factor[rows]).astype(np.int64)
+    copies[rows] = least + (uniforms(columns.id[rows], seed, "resampling") < columns.factor[rows] - least)
     columns.mark(rows[copies[rows] == 0], RESAMPLED)
     return copies
 

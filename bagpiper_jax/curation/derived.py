@@ -5,6 +5,7 @@ import dataclasses
 import difflib
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,13 +13,30 @@ from pathlib import Path
 from bagpiper_jax import strict
 from bagpiper_jax.corpora import assembly
 from bagpiper_jax.corpora.assembly import CorpusError, RecordError, Reject
+from bagpiper_jax.journal import JournalError
 from bagpiper_jax.manifest import MANIFEST, REJECTS, Clip, ManifestError, clip_line
 
 _COUNTED = ("domain", "split", "language", "licence", "source")
+_log = logging.getLogger(__name__)
+
+
+def fault_of(error: Exception) -> RecordError:
+    """What a record is rejected with whose reading or making ended in an error, whatever it is.
+
+    Raises:
+        CorpusError, JournalError: the error, where it is the whole job's fault.
+    """
+    if isinstance(error, RecordError):
+        return error
+    if isinstance(error, CorpusError | JournalError):
+        raise error
+    _log.debug("a record is rejected for an error", exc_info=error)
+    remedy = "mend the record, or what reads it; the log has the traceback at debug level"
+    return RecordError(f"error_{type(error).__name__}", str(error)[:1000] or "no message", remedy)
 
 
 @dataclasses.dataclass(frozen=True)
-class Entry:
+class SourceClip:
     """A clip of an input manifest, its paths leading from the derived corpus, and the line where it stands."""
 
     file: str
@@ -26,15 +44,20 @@ class Entry:
     clip: Clip
 
     def reject(self, error: RecordError) -> Reject:
+        """The rejection of the clip."""
         return Reject(self.file, self.line, self.clip.id, error.reason, error.detail, error.remedy)
 
 
-def read_entries(corpora: Sequence[str], output: str | os.PathLike) -> Iterator[Entry]:
+Outcome = Clip | tuple[str, RecordError]
+"""A clip of the output, or the id of a record and why it is none."""
+
+
+def read_source_clips(corpora: Sequence[str], output: str | os.PathLike) -> Iterator[SourceClip]:
     """The clips of several corpora in order. Raises ManifestError."""
     for directory in corpora:
         file = str(Path(directory) / MANIFEST)
         for number, clip in enumerate(read_clips(directory), 1):
-            yield Entry(file, number, rebased(clip, directory, output))
+            yield SourceClip(file, number, with_moved_paths(clip, directory, output))
 
 
 def read_clips(corpus: str | os.PathLike, start: int = 0, end: int | None = None) -> Iterator[Clip]:
@@ -65,11 +88,12 @@ def manifest_of(corpus: str | os.PathLike) -> Path:
 
 
 def id_hash(id: str) -> int:
+    """64 bits that stand for an id."""
     return int.from_bytes(hashlib.blake2b(id.encode("utf-8"), digest_size=8).digest(), "little")
 
 
-class Met:
-    """Ids met so far, as hashes."""
+class SeenIds:
+    """The ids of the clips read so far, as hashes."""
 
     def __init__(self):
         self._hashes = set()
@@ -83,33 +107,33 @@ class Met:
 
 
 def audio_messages(clip: Clip) -> list[str]:
-    """What a dialogue plays: ids of clips and paths. Messages that are none are left to those who use them."""
-    return [message[2] for message in clip.dialogue or () if _plays(message)]
+    """What a dialogue plays: ids of clips and paths. Malformed messages are left to those who use them."""
+    return [message[2] for message in clip.dialogue or () if _is_audio(message)]
 
 
-def _plays(message: object) -> bool:
+def _is_audio(message: object) -> bool:
     well_formed = isinstance(message, list | tuple) and len(message) == 3 and isinstance(message[2], str)
     return well_formed and message[1] == "audio"
 
 
-def rebased(clip: Clip, source: str | os.PathLike, target: str | os.PathLike) -> Clip:
+def with_moved_paths(clip: Clip, source: str | os.PathLike, target: str | os.PathLike) -> Clip:
     """The clip with its paths, relative to `source`, made relative to `target`: audio is never copied."""
     changes = {}
     if clip.audio:
-        changes["audio"] = _rebased(clip.audio, source, target)
+        changes["audio"] = _moved(clip.audio, source, target)
     if clip.dialogue:
-        changes["dialogue"] = [_rebased_message(message, source, target) for message in clip.dialogue]
+        changes["dialogue"] = [_with_moved_path(message, source, target) for message in clip.dialogue]
     return dataclasses.replace(clip, **changes) if changes else clip
 
 
-def _rebased_message(message, source, target):
+def _with_moved_path(message, source, target):
     # Ids hold no slash; a path without one is a file beside the manifest.
-    if _plays(message) and ("/" in message[2] or (Path(source) / message[2]).is_file()):
-        return [*message[:2], _rebased(message[2], source, target)]
+    if _is_audio(message) and ("/" in message[2] or (Path(source) / message[2]).is_file()):
+        return [*message[:2], _moved(message[2], source, target)]
     return message
 
 
-def _rebased(path: str, source, target) -> str:
+def _moved(path: str, source, target) -> str:
     return os.path.normpath(os.path.join(os.path.relpath(source, target), path))
 
 
@@ -128,27 +152,42 @@ class Derivation:
         self._facts = {"corpus": kind, "inputs": list(map(str, corpora))}
         self._tables = {field: collections.Counter() for field in _COUNTED}
         self._minutes, self._reasons = collections.Counter(), collections.Counter()
-        self._clips = open(self._temporary(MANIFEST), "w", encoding="utf-8")
-        # A lone surrogate out of a damaged line is written as its escape.
-        self._rejects = open(self._temporary(REJECTS), "w", encoding="utf-8", errors="backslashreplace")
+        self._clips = open(self._temporary(MANIFEST), "wb")
+        self._rejects = open(self._temporary(REJECTS), "wb")
         self.kept = 0
 
     def _temporary(self, name: str) -> Path:
         return self.directory / f"{name}.tmp"
 
+    def write(self, source: SourceClip, outcome: Outcome) -> None:
+        """Keeps or drops what was made of a clip of the input; what no manifest can hold is dropped."""
+        try:
+            if isinstance(outcome, Clip):
+                self.keep(outcome)
+                return
+            id, fault = outcome
+        except (ManifestError, UnicodeEncodeError) as error:
+            remedy = "the clip's metrics or texts hold what JSON in UTF-8 cannot; mend what makes them"
+            id, fault = outcome.id, RecordError("unwritable", str(error)[:300], remedy)
+        self.drop(Reject(source.file, source.line, id, fault.reason, fault.detail, fault.remedy))
+
     def keep(self, clip: Clip) -> None:
-        self._clips.write(clip_line(clip))
+        """Writes a clip. Raises ManifestError or UnicodeEncodeError: no manifest can hold it."""
+        self._clips.write(clip_line(clip).encode("utf-8"))
         self.kept += 1
         self._minutes[clip.domain] += clip.duration / 60
         for field, table in self._tables.items():
             table[getattr(clip, field)] += 1
 
     def drop(self, reject: Reject) -> None:
-        self._rejects.write(json.dumps(dataclasses.asdict(reject), ensure_ascii=False) + "\n")
+        """Writes a rejection. Half a surrogate pair, out of a damaged line, is written as its escape."""
+        line = json.dumps(dataclasses.asdict(reject), ensure_ascii=False) + "\n"
+        self._rejects.write(line.encode("utf-8", "backslashreplace"))
         self._reasons[reject.reason] += 1
 
     @property
     def dropped(self) -> int:
+        """The number of rejections written."""
         return self._reasons.total()
 
     @property

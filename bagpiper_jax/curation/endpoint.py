@@ -11,20 +11,19 @@ import hashlib
 import json
 import os
 import random
+import urllib.parse
 from collections.abc import Callable, Mapping
+from typing import Literal
 
-from bagpiper_jax.corpora.assembly import CorpusError, RecordError
-from bagpiper_jax.curation.journal import Journal
-from bagpiper_jax.curation.responses import FATAL, Failure, checked, content_of, tokens_of
+from bagpiper_jax.corpora.assembly import RecordError
+from bagpiper_jax.curation.answers import Answers
+from bagpiper_jax.curation.credentials import ApiKey
+from bagpiper_jax.curation.failures import Declined, EndpointError, Failure
+from bagpiper_jax.curation.patience import Patience, remedy_of
+from bagpiper_jax.curation.responses import checked, content_of, is_cut, require_told, tokens_of
 
-_PATIENCE = 16
-"""Requests given up in a row after which the endpoint counts as down."""
 _TURNS = 10
 """Attempts answered with `Retry-After` that count as one."""
-
-
-class EndpointError(CorpusError):
-    """An endpoint that no request can succeed with; everything answered so far is kept."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,22 +31,25 @@ class Endpoint:
     """Where to ask, how patiently, and how much at most.
 
     Attributes:
-        url: up to and including `/v1`.
-        model: as the endpoint names it.
-        key_variable: environment variable that holds the API key; unset or "" sends none. The key itself is never
+        url: the address that the API's paths begin with, up to and including `/v1`.
+        model: the model's name at the endpoint.
+        key_variable: the environment variable that holds the API key; unset or "" sends none. The key itself is never
             a setting, logged or stored.
-        concurrency: requests under way at once.
-        attempts: of one request, the first included.
-        seconds: of one attempt altogether, however slowly an answer trickles.
-        first_wait, longest_wait: seconds before the second attempt, doubled each time with jitter, and at most.
-            `Retry-After` is kept by all requests, up to the longest wait.
-        request_budget, token_budget: of all runs with this journal together; None is without limit. An attempt that
-            timed out or was cut counts the most tokens it may have cost.
+        max_tokens_name: the name under which the endpoint takes the limit of an answer's tokens. Newer OpenAI models
+            refuse `max_tokens`.
+        concurrency: the number of requests under way at once.
+        attempts: the number of attempts at one request, the first included.
+        seconds: the time that one attempt may take altogether, however slowly an answer trickles.
+        first_wait, longest_wait: the seconds to wait before the second attempt, and before any. Waits double, with
+            jitter. `Retry-After` holds back all requests, up to the longest wait.
+        request_budget, token_budget: the most requests and tokens of all runs with the same answers.jsonl together;
+            None is without limit. An attempt that timed out or was cut counts the most tokens it may have cost.
     """
 
     url: str = "http://localhost:8000/v1"
     model: str = ""
     key_variable: str = "OPENAI_API_KEY"
+    max_tokens_name: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     concurrency: int = 64
     attempts: int = 6
     seconds: float = 300.0
@@ -59,6 +61,11 @@ class Endpoint:
     def __post_init__(self):
         if not self.url.startswith(("http://", "https://")):
             raise ValueError(f"url {self.url!r} must begin with http:// or https://")
+        parts = urllib.parse.urlsplit(self.url)
+        if "@" in parts.netloc or parts.query or parts.fragment:
+            raise ValueError(
+                "url must hold no user, password or query; the key comes from `key_variable` alone"
+            )
         if (
             min(self.concurrency, self.attempts) < 1
             or min(self.seconds, self.first_wait, self.longest_wait) <= 0
@@ -71,10 +78,11 @@ class Question:
     """One request.
 
     Attributes:
-        stage, clip: what it is for.
+        stage, clip: the stage of a job and the id of the clip that the request is for.
         identity: everything that `messages` is made of, JSON-able; the same identity is not asked twice.
         messages: makes the chat messages; called only when the request is sent.
-        size: upper bound of the tokens in `messages`.
+        size: an upper bound of the tokens in `messages`.
+        temperature, max_tokens: the sampling temperature, and the most tokens of the answer.
     """
 
     stage: str
@@ -92,7 +100,7 @@ class Question:
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-    """`finished` is False where the length limit cut it off."""
+    """What a model answered; `finished` is False where the length limit cut it off."""
 
     text: str
     finished: bool
@@ -108,11 +116,13 @@ def text_question(stage: str, clip: str, prompt: str, temperature: float, max_to
 class Client:
     """Asks; use as `async with`. One per job: it keeps the budget and everyone's waits."""
 
-    def __init__(self, endpoint: Endpoint, journal: Journal, environment: Mapping[str, str] = os.environ):
-        self._endpoint, self._journal = endpoint, journal
-        self._key = environment.get(endpoint.key_variable, "") if endpoint.key_variable else ""
+    def __init__(self, endpoint: Endpoint, answers: Answers, environment: Mapping[str, str] = os.environ):
+        """Raises EndpointError: the key cannot be sent."""
+        self._endpoint, self._answers = endpoint, answers
+        self._key = ApiKey(endpoint.key_variable, environment)
         self._slots = asyncio.Semaphore(endpoint.concurrency)
-        self._sent, self._reserved, self._given_up, self._not_before = journal.requests, 0, 0, 0.0
+        self._sent, self._reserved, self._not_before = answers.requests, 0, 0.0
+        self._patience = Patience(self._key.redact(endpoint.url))
         self._fault: EndpointError | None = None
 
     async def __aenter__(self) -> "Client":
@@ -128,7 +138,7 @@ class Client:
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=self._endpoint.concurrency),
             timeout=aiohttp.ClientTimeout(total=self._endpoint.seconds),
-            headers={"Authorization": f"Bearer {self._key}"} if self._key else {},
+            headers=self._key.headers,
         )
         return self
 
@@ -141,34 +151,45 @@ class Client:
         Raises:
             RecordError: `endpoint_<reason>` after all attempts, `budget_spent`.
             EndpointError: no request can succeed.
+            JournalError: an answer cannot be written.
         """
         key = question.key(self._endpoint.model)
-        if (answer := self._journal.get(key)) is None:
-            async with self._slots:
-                answer = await self._retried(question, key)
-        choice = answer["choices"][0]
-        return Answer(choice["message"]["content"], choice.get("finish_reason") != "length")
+        try:
+            if (answer := self._answers.get(key)) is None:
+                async with self._slots:
+                    answer = await self._retried(question, key)
+            require_told(answer)
+        except Failure as failed:
+            detail = f"{question.stage}: {failed}"
+            raise RecordError(f"endpoint_{failed.reason}", detail, remedy_of(failed)) from failed
+        return Answer(answer["choices"][0]["message"]["content"], not is_cut(answer))
 
     async def _retried(self, question: Question, key: str) -> dict:
+        """The answer of the first attempt that gives one. Raises Failure: none did; EndpointError: none can."""
         failures = asked_to_wait = 0
         while True:
             await self._wait_for_turn()
             try:
                 answer = await self._attempt(question, key)
             except Failure as failed:
+                self._end_if(self._patience.fault_in(failed))
                 # At a rate limit a request may have to wait its turn many times.
                 asked_to_wait += failed.wait is not None
                 failures += failed.wait is None
                 spent = max(failures, asked_to_wait / _TURNS) >= self._endpoint.attempts
                 if spent or not failed.again:
-                    self._give_up(failed)
-                    remedy = "run the same command again: what was answered is kept"
-                    detail = f"{question.stage}: {failed}"
-                    raise RecordError(f"endpoint_{failed.reason}", detail, remedy) from failed
+                    self._end_if(self._patience.fault_after(failed))
+                    raise
                 await self._back_off(failures, failed)
             else:
-                self._given_up = 0
+                self._patience.answered()
                 return answer
+
+    def _end_if(self, fault: EndpointError | None) -> None:
+        """Raises the fault, here and in every other request, if there is one."""
+        if fault:
+            self._fault = fault
+            raise fault
 
     async def _wait_for_turn(self) -> None:
         while (wait := self._not_before - asyncio.get_running_loop().time()) > 0 and not self._fault:
@@ -178,27 +199,18 @@ class Client:
 
     async def _back_off(self, failures: int, failed: Failure) -> None:
         longest = self._endpoint.longest_wait
-        if failed.wait is not None:  # the endpoint speaks to all
+        if failed.wait is not None:  # a rate limit counts the requests of all, so all wait
             until = asyncio.get_running_loop().time() + min(failed.wait, longest)
             self._not_before = max(self._not_before, until)
         else:
             wait = min(self._endpoint.first_wait * 2 ** (failures - 1), longest)
             await asyncio.sleep(wait * random.uniform(0.5, 1))
 
-    def _give_up(self, last: Failure) -> None:
-        self._given_up += last.again
-        if self._given_up >= _PATIENCE:
-            self._fault = EndpointError(
-                f"{self._endpoint.url} is down: {self._given_up} requests in a row failed, the last with {last}; "
-                "run the same command again when it is up, what was answered is kept"
-            )
-            raise self._fault
-
     @contextlib.contextmanager
     def _within_budget(self, question: Question):
         """Reserves what the attempt may cost. Raises RecordError `budget_spent`."""
         most, endpoint = question.size + question.max_tokens, self._endpoint
-        tokens = self._journal.tokens + self._reserved + most
+        tokens = self._answers.tokens + self._reserved + most
         for name, needed, budget in (
             ("request_budget", self._sent + 1, endpoint.request_budget),
             ("token_budget", tokens, endpoint.token_budget),
@@ -219,30 +231,28 @@ class Client:
         body = await asyncio.to_thread(self._body, question)
         with self._within_budget(question) as most:
             try:
-                answer = checked(*await self._post(body, key, most), most)
+                answer = checked(*await self._post(body, key, most), most, self._key.redact)
+            except Declined as declined:
+                tokens = tokens_of(declined.answer, most)
+                await self._answers.add(key, tokens, **entry, answer=declined.answer)
+                raise
             except Failure as failed:
-                failed.detail = self._without_key(failed.detail)
-                await self._journal.add(
+                failed.detail = self._key.redact(failed.detail)
+                await self._answers.add(
                     key, failed.tokens, **entry, error=failed.reason, detail=failed.detail
                 )
-                if failed.reason in FATAL:
-                    self._fault = EndpointError(f"{self._endpoint.url}: {FATAL[failed.reason]}: {failed}")
-                    raise self._fault from failed
                 raise
-            tokens = tokens_of(answer, most)
-            answer = json.loads(self._without_key(json.dumps(answer)))
-            await self._journal.add(key, tokens, **entry, answer=answer)
+            await self._answers.add(key, tokens_of(answer, most), **entry, answer=answer)
             return answer
 
     def _body(self, question: Question) -> bytes:
-        settings = {"temperature": question.temperature, "max_tokens": question.max_tokens}
+        settings = {
+            "temperature": question.temperature,
+            self._endpoint.max_tokens_name: question.max_tokens,
+        }
         return json.dumps(
             {"model": self._endpoint.model, "messages": question.messages(), **settings}
         ).encode()
-
-    def _without_key(self, text: str) -> str:
-        """Endpoints quote a wrong key in their errors."""
-        return text.replace(self._key, "…") if self._key else text
 
     async def _post(self, body: bytes, key: str, most: int) -> tuple[int, Mapping, bytes]:
         """Status, headers and content. Raises Failure: nothing, or not everything, came back in time."""

@@ -12,7 +12,7 @@ from jaxtyping import Float64, UInt64
 from bagpiper_jax.captions import CaptionFilter
 from bagpiper_jax.captions.filters import count_words
 from bagpiper_jax.corpora.assembly import RecordError
-from bagpiper_jax.curation.derived import audio_messages, id_hash, manifest_of, read_clips
+from bagpiper_jax.curation.derived import audio_messages, fault_of, id_hash, manifest_of, read_clips
 from bagpiper_jax.curation.near_duplicates import NearDuplicates
 from bagpiper_jax.curation.quality import CaptionScore
 from bagpiper_jax.manifest import DOMAINS, Clip
@@ -28,10 +28,10 @@ class Measures:
     """How one clip is judged on its own.
 
     Attributes:
-        caption_filter, score, near_duplicates: see there; None skips the stage.
-        tokenizer: for the filter's token counts; "" counts words.
+        caption_filter, score, near_duplicates: the settings of three stages; None skips the stage.
+        tokenizer: what counts the tokens for the filters; "" counts words.
         split: the split to select from.
-        source_factors, domain_factors: how often a clip of a source, of a domain, is to occur.
+        source_factors, domain_factors: how often each clip of a source, of a domain, is to occur.
     """
 
     caption_filter: CaptionFilter | None
@@ -52,7 +52,7 @@ class Measures:
 
 @dataclasses.dataclass(frozen=True)
 class Piece:
-    """Lines of one manifest that begin in bytes [start, end); results go to `stem`.*"""
+    """A part of a manifest: the lines that begin in bytes [start, end). Results go to the files `stem`.*"""
 
     corpus: str
     start: int
@@ -109,8 +109,8 @@ def _measure(clip: Clip, measures: Measures) -> dict:
         return column
     try:
         return {**column, **_judged(clip, measures), "verdict": CANDIDATE}
-    except RecordError as error:
-        return {**column, "verdict": error.reason}
+    except Exception as error:
+        return {**column, "verdict": fault_of(error).reason}
 
 
 def _judged(clip: Clip, measures: Measures) -> dict:
@@ -133,13 +133,13 @@ def check_caption(caption: str, seconds: float, filter: CaptionFilter | None, co
         raise RecordError(f"caption_{reason}", detail, "repair the caption or change CaptionFilter")
 
 
-def explain(clip: Clip, measures: Measures) -> RecordError:
-    """Why `measure` rejected a clip, in words."""
+def explain(clip: Clip, measures: Measures, reason: str) -> RecordError:
+    """Why `measure` rejected a clip for that reason, in words."""
     try:
         _judged(clip, measures)
-    except RecordError as error:
-        return error
-    raise AssertionError(f"clip {clip.id} was rejected when measured and is not now")
+    except Exception as error:
+        return fault_of(error)
+    return RecordError(reason, "it failed when it was measured, and does not now", "run the job anew")
 
 
 def _save_signatures(piece: Piece, captions: list, columns: list, near: NearDuplicates) -> None:
@@ -152,7 +152,7 @@ def _save_signatures(piece: Piece, captions: list, columns: list, near: NearDupl
 
 
 def _save(path: str, **columns: np.ndarray) -> None:
-    """Appears at once, and last: it says that the piece is done."""
+    """Writes a piece's columns. The file appears when it is complete, and last: it says that the piece is done."""
     with open(f"{path}.tmp", "wb") as file:
         np.savez(file, **columns)
     os.replace(f"{path}.tmp", path)

@@ -16,7 +16,7 @@ from bagpiper_jax.corpora.assembly import CorpusError
 
 _WORD = re.compile(r"\w+")
 _CHUNK = 1 << 14  # pairs of signatures compared at a time
-_PARTS = 16  # of the buckets of a band, sorted one after the other
+_PARTS = 16  # into which the buckets of a band are divided, to be sorted one after the other
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,10 +24,11 @@ class NearDuplicates:
     """When two captions say the same. The release dedups by MinHash (reference section 1.3); its settings are unknown.
 
     Attributes:
-        threshold: estimated Jaccard similarity of the sets of shingles from which captions count as duplicates.
-        shingle: words per shingle.
-        permutations: length of a signature; the estimate's standard error is at most 0.5 / sqrt(permutations).
-        seed: of the permutations.
+        threshold: the least Jaccard similarity of two captions' sets of shingles, as estimated, with which they count
+            as duplicates.
+        shingle: the number of words in a shingle.
+        permutations: the length of a signature; the estimate's standard error is at most 0.5 / sqrt(permutations).
+        seed: what fixes the permutations.
     """
 
     threshold: float = 0.8
@@ -124,8 +125,12 @@ def find_twins(
     drops nothing.
 
     Args:
-        bands: keys of all captions, band by band; one band is in memory at a time.
+        bands: the keys of all captions, band by band; one band is in memory at a time.
+        signatures: the signatures of all captions.
+        score: the scores of all captions.
+        protected: which captions nothing drops.
         alive: which captions take part.
+        threshold: the least similarity of two captions of which one repeats the other.
     """
     twin = np.full(len(score), -1, np.int64)
     for keys in bands:
@@ -137,10 +142,12 @@ def find_twins(
 
 
 def _settle(rows, keys, signatures: Stacked, protected, threshold: float, twin) -> None:
-    """The best of every bucket takes those like it; then the best of the rest does, until nobody is left to compare.
+    """In every bucket, the best caption takes those like it; then the best of the rest does, until none is left.
 
     Args:
-        rows, keys: sorted by bucket, the best first.
+        rows, keys: the rows of captions and their keys, sorted by bucket, the best first.
+        signatures, protected, threshold: as of `find_twins`.
+        twin: what is found, by row; it is changed.
     """
     while len(rows):
         heads = np.flatnonzero(np.concatenate(([True], keys[1:] != keys[:-1])))

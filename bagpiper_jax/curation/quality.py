@@ -29,9 +29,10 @@ class CaptionScore:
     """How good a clip is as an example, by its `metrics`; the weights are the published ones.
 
     Attributes:
-        weights: score = Σ weight · metric, hard filters and what says nothing about the domain aside.
-        required: tags that must be true.
-        minimums: hard filters; a metric below its minimum drops the clip.
+        weights: the weight of each metric in the score Σ weight · metric. Metrics with a minimum do not count, nor does
+            the metric that says nothing about the domain.
+        required: the tags that must be true.
+        minimums: the least value of each metric that is a hard filter; a clip below it is dropped.
     """
 
     weights: dict[str, float] = dataclasses.field(default_factory=lambda: dict(PUBLISHED_WEIGHTS))

@@ -11,8 +11,10 @@ from bagpiper_jax.captions.parsing import spoken_words
 from bagpiper_jax.corpora.assembly import RecordError
 from bagpiper_jax.corpora.questions import GENERATION_HEADS, REQUEST_STYLES
 from bagpiper_jax.curation import judging
-from bagpiper_jax.curation.asking import Outcome, unreadable
+from bagpiper_jax.curation.asking import attempted
+from bagpiper_jax.curation.derived import Outcome
 from bagpiper_jax.curation.endpoint import Client
+from bagpiper_jax.curation.replies import unreadable
 from bagpiper_jax.curation.stages import SimulateConfig, Stages, annotation_of, require_captioned
 from bagpiper_jax.manifest import Clip
 
@@ -28,17 +30,14 @@ class Requesting(Stages):
 
     async def outcomes(self, client: Client, clip: Clip) -> list[Outcome]:
         """One per style of request."""
-        try:
-            requests = await self._requests(client, clip)
-        except RecordError as error:
-            return [(f"{clip.id}.{style}", error) for style in REQUEST_STYLES]
+        requests = await attempted(self._requests(client, clip))
+        if isinstance(requests, RecordError):
+            return [(f"{clip.id}.{style}", requests) for style in REQUEST_STYLES]
         return [await self._outcome(client, clip, style, requests) for style in REQUEST_STYLES]
 
     async def _outcome(self, client: Client, clip: Clip, style: str, requests: dict) -> Outcome:
-        try:
-            return await self._dialogue(client, clip, style, requests)
-        except RecordError as error:
-            return f"{clip.id}.{style}", error
+        made = await attempted(self._dialogue(client, clip, style, requests))
+        return (f"{clip.id}.{style}", made) if isinstance(made, RecordError) else made
 
     async def _requests(self, client: Client, clip: Clip) -> dict:
         """The chosen persona and a request for each style. Raises RecordError."""

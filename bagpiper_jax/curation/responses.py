@@ -3,34 +3,27 @@
 import datetime
 import email.utils
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+
+from bagpiper_jax.curation.failures import Declined, Failure, codes_of
 
 _MAX_ANSWER_BYTES = 4 << 20
 _STORED = 1 << 16
-"""Bytes of a useless response that the journal keeps."""
-_AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
-FATAL = {
-    "status_401": "the key is not accepted",
-    "status_403": "the key may not do this",
-    "status_404": "no such path or model",
-}
-"""Failures that every other request would share."""
-
-
-class Failure(Exception):
-    """An attempt without an answer: reason, tokens it may have cost, seconds to wait if told."""
-
-    def __init__(
-        self, reason: str, detail: str, tokens: int = 0, wait: float | None = None, again: bool = True
-    ):
-        super().__init__(reason)
-        self.reason, self.detail, self.tokens, self.wait, self.again = reason, detail, tokens, wait, again
-
-    def __str__(self) -> str:
-        return f"{self.reason}: {self.detail[:300]}"
+"""Characters of a useless response that the journal keeps."""
+_TRY_AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
+_OUT_OF_CREDIT = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"})
+"""Codes that OpenAI sends with status 429, and that no waiting mends."""
+_FILTERED = frozenset({"content_filter", "content_policy_violation", "responsibleaipolicyviolation", "safety",
+                       "recitation", "prohibited_content", "blocklist", "sensitive"})  # fmt: skip
+"""Names of error codes and of `finish_reason`s for what an endpoint will not say about this one clip."""
+_WHOLE = frozenset({"stop", "stop_sequence", "eos", "eos_token", "end_turn", "complete", "completed"})
+_CUT = frozenset({"length", "max_tokens", "model_length", "max_output_tokens"})
+_BROKE_OFF = frozenset({"abort", "aborted", "cancelled", "error", "network_error"})
+"""`finish_reason`s of a server that failed while it answered."""
 
 
 async def content_of(response, most: int) -> bytes:
+    """The body of an aiohttp response. Raises Failure `too_long`, which may have cost `most` tokens."""
     content = bytearray()
     async for chunk in response.content.iter_chunked(1 << 16):
         content += chunk
@@ -39,26 +32,98 @@ async def content_of(response, most: int) -> bytes:
     return bytes(content)
 
 
-def checked(status: int, headers: Mapping, content: bytes, most: int) -> dict:
-    """The answer of a whole response. Raises Failure."""
+def checked(
+    status: int, headers: Mapping, content: bytes, most: int, redact: Callable[[str], str] = str
+) -> dict:
+    """What makes the answer in a response: text, refusal, finish_reason and tokens. Nothing else of it is kept.
+
+    Args:
+        status, headers, content: the response.
+        most: the most tokens that the request may have cost.
+        redact: takes out of a useless response what must not be stored. The text of an answer stays as it is.
+
+    Raises:
+        Failure: the response is no answer; Declined, if it is one without use.
+    """
+
+    def failure(reason: str, detail: str, tokens: int = 0, **how) -> Failure:
+        return Failure(reason, redact(detail)[:_STORED], tokens, **how)  # a key cut in two would not be found
+
+    body = content.decode("utf-8", "replace")
     if status != 200:
-        detail = content[:_STORED].decode("utf-8", "replace")
-        wait = _retry_after(headers.get("Retry-After"))
-        raise Failure(f"status_{status}", detail, wait=wait, again=status in _AGAIN)
+        codes = codes_of(body)
+        if codes & _FILTERED:
+            raise Declined("content_filter", redact(body)[:_STORED], _essence("", "content_filter", None, 0))
+        again = status in _TRY_AGAIN and not codes & _OUT_OF_CREDIT
+        place = f" (Location: {headers['Location']})" if "Location" in headers else ""
+        wait = _retry_after(headers.get("Retry-After")) if again else None
+        raise failure(f"status_{status}", body + place, wait=wait, again=again)
     try:
         answer = json.loads(content)
     except (ValueError, RecursionError) as error:
-        detail = content[:_STORED].decode("utf-8", "replace")
-        raise Failure("broken_json", f"{error}: {detail}", most) from error
+        raise failure("broken_json", f"{error}: {body}", most) from error
+    tokens = tokens_of(answer, most)
     try:
-        text = answer["choices"][0]["message"]["content"]
-    except (KeyError, IndexError, TypeError) as error:
-        raise Failure("no_choices", json.dumps(answer)[:_STORED], tokens_of(answer, most)) from error
-    if not isinstance(text, str) or not text.strip():
-        raise Failure("empty_answer", json.dumps(answer)[:_STORED], tokens_of(answer, most))
-    if any("\ud800" <= character <= "\udfff" for character in text):
-        raise Failure("broken_text", json.dumps(answer)[:_STORED], tokens_of(answer, most))
-    return answer
+        essence = _essence(*_read(answer), tokens)
+    except (KeyError, IndexError, TypeError, AttributeError) as error:
+        raise failure("no_choices", body, tokens) from error
+    text, finish = essence["choices"][0]["message"]["content"], finish_of(essence)
+    if finish in _BROKE_OFF:
+        raise failure("broken_off", body, tokens)
+    if any("\ud800" <= character <= "\udfff" for character in json.dumps(essence, ensure_ascii=False)):
+        raise failure("broken_text", body, tokens)
+    require_told(essence)
+    if not text.strip():
+        raise failure("empty_answer", body, tokens)
+    return essence
+
+
+def _read(answer: dict) -> tuple[str, str | None, str | None]:
+    """Text, finish_reason and refusal. Raises what reading a wrongly built answer raises."""
+    choice = answer["choices"][0]
+    message, finish = choice["message"], choice.get("finish_reason")
+    content, refusal = message.get("content"), message.get("refusal")
+    if isinstance(content, list):  # in parts, of which reasoning is another kind than text
+        content = "".join(part["text"] for part in content if part.get("type") in ("text", "output_text"))
+    if content is not None and not isinstance(content, str):
+        raise TypeError("content is no text")
+    return (
+        content or "",
+        finish if isinstance(finish, str) else None,
+        refusal if isinstance(refusal, str) and refusal.strip() else None,
+    )
+
+
+def _essence(text: str, finish: str | None, refusal: str | None, tokens: int) -> dict:
+    message = {"content": text, **({"refusal": refusal} if refusal else {})}
+    return {
+        "choices": [{"message": message, "finish_reason": finish}],
+        "usage": {"total_tokens": tokens},
+    }
+
+
+def finish_of(answer: dict) -> str | None:
+    """Why an answer ends where it does, in lower case, if the endpoint told."""
+    finish = answer["choices"][0].get("finish_reason")
+    return finish.lower() if isinstance(finish, str) and finish else None
+
+
+def is_cut(answer: dict) -> bool:
+    """Whether the length limit ended the answer."""
+    return finish_of(answer) in _CUT
+
+
+def require_told(answer: dict) -> None:
+    """Raises Declined, `content_filter`, `refusal`, `only_reasoning` or `not_text`, where an answer tells nothing."""
+    message, finish = answer["choices"][0]["message"], finish_of(answer)
+    if finish in _FILTERED:
+        raise Declined("content_filter", f"finish_reason is {finish!r}", answer)
+    if message.get("refusal"):
+        raise Declined("refusal", message["refusal"], answer)
+    if finish in _CUT and not (message["content"] or "").strip():
+        raise Declined("only_reasoning", "the token limit ended the answer before its text began", answer)
+    if finish and finish not in _WHOLE | _CUT:
+        raise Declined("not_text", f"finish_reason is {finish[:80]!r}", answer)
 
 
 def tokens_of(answer: object, otherwise: int) -> int:

@@ -26,8 +26,16 @@ import numpy as np
 from bagpiper_jax import audio
 from bagpiper_jax.corpora import assembly
 from bagpiper_jax.corpora.assembly import CorpusError, RecordError
-from bagpiper_jax.curation.derived import Derivation, Entry, Met, read_entries
-from bagpiper_jax.curation.journal import Journal
+from bagpiper_jax.curation.derived import (
+    Derivation,
+    Outcome,
+    SeenIds,
+    SourceClip,
+    fault_of,
+    read_source_clips,
+)
+from bagpiper_jax.journal import Results
+from bagpiper_jax.manifest import Clip
 
 SCORES = "scores.jsonl"
 Scorer = Callable[[list[np.ndarray], list[str], int], Mapping[str, Sequence]]
@@ -39,16 +47,17 @@ class ScoreConfig:
     """What to score and by what. Records without audio or caption pass.
 
     Attributes:
-        corpora: manifest directories.
-        output: directory of the scored corpus and of `scores.jsonl`, from which a killed job continues.
-        scorer: `module:function`; the module must be importable.
-        version: changes when the scorer does: scores of another version are not taken again.
-        batch_clips: clips per call.
-        sample_rate: of the waveforms handed over, in Hz.
-        max_seconds: longer clips are rejected.
-        readers: threads that read audio while the scorer works on the batch before.
-        shard, num_shards: takes every `num_shards`-th clip from the `shard`-th on; one output per shard.
-        max_reject_frac: a larger share of rejected clips fails the job.
+        corpora: the manifest directories to read.
+        output: the directory of the scored corpus and of `scores.jsonl`, from which a killed job continues.
+        scorer: the function as `module:function`; the module must be importable.
+        version: a name that changes when the scorer does: scores of another version are not taken again.
+        batch_clips: the number of clips in one call of the scorer.
+        sample_rate: the sample rate of the waveforms handed over, in Hz.
+        max_seconds: the length of the longest clip that is scored; longer ones are rejected.
+        readers: the number of threads that read audio while the scorer works on the batch before.
+        shard, num_shards: which part of the clips to take: every `num_shards`-th from the `shard`-th on. Each shard has
+            an output of its own.
+        max_reject_frac: the largest share of rejected clips with which the job succeeds.
     """
 
     corpora: tuple[str, ...]
@@ -73,17 +82,16 @@ def score(config: ScoreConfig) -> Path:
 
     Raises:
         CorpusError: no such scorer, or too many clips that cannot be read or scored.
+        JournalError: another process writes the scores, or the disk takes no more.
         ManifestError: an input is missing or damaged.
     """
     scorer = find_scorer(config.scorer)
     derivation = Derivation(config.output, config.corpora, "scoring")
-    journal, met = Journal(derivation.directory / SCORES), Met()
-    try:
-        for batch in _read_ahead(config, journal):
-            for item, columns in zip(batch, _scored(config, scorer, journal, batch), strict=True):
-                _write(derivation, met, item.entry, columns)
-    finally:
-        journal.close()
+    seen = SeenIds()
+    with Results(derivation.directory / SCORES) as results:
+        for batch in _read_ahead(config, results):
+            for item, columns in zip(batch, _scored(config, scorer, results, batch), strict=True):
+                derivation.write(item.source, _outcome(seen, item.source.clip, columns))
     facts = {"records": derivation.kept + derivation.dropped, "settings": dataclasses.asdict(config)}
     directory = derivation.finish(facts, config.max_reject_frac)
     _log.info("%s: %s", directory, assembly.listing({"kept": derivation.kept, **derivation.reasons}))
@@ -102,58 +110,57 @@ def find_scorer(name: str) -> Scorer:
     return found
 
 
-def _write(derivation: Derivation, met: Met, entry: Entry, columns: dict | RecordError | None) -> None:
+def _outcome(seen: SeenIds, clip: Clip, columns: dict | RecordError | None) -> Outcome:
     try:
-        met.require_new(entry.clip.id)
+        seen.require_new(clip.id)
         if isinstance(columns, RecordError):
             raise columns
-    except RecordError as error:
-        derivation.drop(entry.reject(error))
-        return
-    metrics = {**(entry.clip.metrics or {}), **columns} if columns else entry.clip.metrics
-    derivation.keep(dataclasses.replace(entry.clip, metrics=metrics))
+        metrics = {**(clip.metrics or {}), **columns} if columns else clip.metrics
+        return dataclasses.replace(clip, metrics=metrics)
+    except Exception as error:
+        return clip.id, fault_of(error)
 
 
 @dataclasses.dataclass(frozen=True)
 class _Item:
     """A clip: its known columns or the reason why there can be none, or key and waveform for the scorer, or neither."""
 
-    entry: Entry
+    source: SourceClip
     known: dict | RecordError | None = None
     key: str = ""
     waveform: np.ndarray | None = None
 
 
-def _read_ahead(config: ScoreConfig, journal: Journal) -> Iterator[list[_Item]]:
+def _read_ahead(config: ScoreConfig, results: Results) -> Iterator[list[_Item]]:
     """Batches, the next one being read meanwhile."""
-    entries = itertools.islice(
-        read_entries(config.corpora, config.output), config.shard, None, config.num_shards
+    sources = itertools.islice(
+        read_source_clips(config.corpora, config.output), config.shard, None, config.num_shards
     )
-    batches = iter(lambda: list(itertools.islice(entries, config.batch_clips)), [])
+    batches = iter(lambda: list(itertools.islice(sources, config.batch_clips)), [])
     with concurrent.futures.ThreadPoolExecutor(config.readers) as readers:
-        prepare = functools.partial(_prepared, config, journal)
+        prepare = functools.partial(_prepared, config, results)
         ahead = collections.deque()
         for batch in batches:
-            ahead.append([readers.submit(prepare, entry) for entry in batch])
+            ahead.append([readers.submit(prepare, source) for source in batch])
             if len(ahead) == 2:
                 yield [future.result() for future in ahead.popleft()]
         while ahead:
             yield [future.result() for future in ahead.popleft()]
 
 
-def _prepared(config: ScoreConfig, journal: Journal, entry: Entry) -> _Item:
-    if entry.clip.audio is None or entry.clip.caption is None:
-        return _Item(entry)
+def _prepared(config: ScoreConfig, results: Results, source: SourceClip) -> _Item:
+    if source.clip.audio is None or source.clip.caption is None:
+        return _Item(source)
     try:
-        key = _key(config, entry)
-        known = journal.get(key)
-        return _Item(entry, known=known) if known else _Item(entry, key=key, waveform=_read(config, entry))
-    except RecordError as error:
-        return _Item(entry, known=error)
+        key = _key(config, source)
+        known = results.get(key)
+        return _Item(source, known=known) if known else _Item(source, key=key, waveform=_read(config, source))
+    except Exception as error:
+        return _Item(source, known=fault_of(error))
 
 
 def _scored(
-    config: ScoreConfig, scorer: Scorer, journal: Journal, batch: Sequence[_Item]
+    config: ScoreConfig, scorer: Scorer, results: Results, batch: Sequence[_Item]
 ) -> list[dict | RecordError | None]:
     """Columns, the reason why there are none, or None for what is not scored."""
     waiting = [item for item in batch if item.waveform is not None]
@@ -162,26 +169,26 @@ def _scored(
     }
     for key, columns in found.items():
         if isinstance(columns, dict):
-            journal.write(key, answer=columns)
-    journal.sync()
+            results.add(key, columns)
+    results.sync()
     return [found.get(item.key, item.known) for item in batch]
 
 
-def _key(config: ScoreConfig, entry: Entry) -> str:
+def _key(config: ScoreConfig, source: SourceClip) -> str:
     """Changes with scorer, caption and file. Raises RecordError `audio_missing`."""
-    path = Path(config.output) / entry.clip.audio
+    path = Path(config.output) / source.clip.audio
     try:
         status = os.stat(path)
     except OSError as error:
         raise RecordError("audio_missing", f"{path}: {error.strerror}", audio.REMEDIES["missing"]) from error
     file = (path.name, status.st_size, status.st_mtime_ns)
-    parts = (config.scorer, config.version, config.sample_rate, entry.clip.id, entry.clip.caption, file)
+    parts = (config.scorer, config.version, config.sample_rate, source.clip.id, source.clip.caption, file)
     return assembly.digest(*parts)
 
 
-def _read(config: ScoreConfig, entry: Entry) -> np.ndarray:
+def _read(config: ScoreConfig, source: SourceClip) -> np.ndarray:
     try:
-        path = Path(config.output) / entry.clip.audio
+        path = Path(config.output) / source.clip.audio
         return audio.read(path, config.sample_rate, max_seconds=config.max_seconds)
     except audio.AudioError as error:
         raise RecordError(f"audio_{error.reason}", error.detail, audio.REMEDIES[error.reason]) from error
@@ -191,13 +198,13 @@ def _called(config: ScoreConfig, scorer: Scorer, waiting: Sequence[_Item]) -> li
     """The scorer's columns by clip; where it fails on a batch, each clip is tried alone."""
     if not waiting:
         return []
-    waveforms, captions = [item.waveform for item in waiting], [item.entry.clip.caption for item in waiting]
+    waveforms, captions = [item.waveform for item in waiting], [item.source.clip.caption for item in waiting]
     try:
         rows = _rows(scorer(waveforms, captions, config.sample_rate), len(waiting))
     except Exception as error:  # a scorer is anyone's code
         if len(waiting) > 1:
             _log.warning("scorer failed on a batch, its clips are tried one by one: %r", error)
-            rows = [row for one in waiting for row in _called(config, scorer, [one])]
+            rows = [row for item in waiting for row in _called(config, scorer, [item])]
         else:
             remedy = "see what the scorer makes of this clip"
             rows = [RecordError("scorer_error", f"{type(error).__name__}: {error}"[:300], remedy)]

@@ -21,7 +21,7 @@ from bagpiper_jax.corpora import assembly
 from bagpiper_jax.corpora.assembly import RecordError
 from bagpiper_jax.curation import deciding, measuring
 from bagpiper_jax.curation.deciding import Columns
-from bagpiper_jax.curation.derived import Derivation, Entry, read_entries, require_known
+from bagpiper_jax.curation.derived import Derivation, SourceClip, read_source_clips, require_known
 from bagpiper_jax.curation.measuring import CANDIDATE, UNTOUCHED, Measures, Piece
 from bagpiper_jax.curation.near_duplicates import NearDuplicates, Stacked, find_twins
 from bagpiper_jax.curation.quality import CaptionScore
@@ -35,18 +35,19 @@ class SelectConfig:
     """What to select from, and how; every stage can be left out.
 
     Attributes:
-        corpora: manifest directories. All are selected from together, as one.
-        output: directory of the selected corpus; its audio paths lead to the inputs' files.
+        corpora: the manifest directories to read. All are selected from together.
+        output: the directory of the selected corpus; its audio paths lead to the inputs' files.
         caption_filter: the basic filters, or None.
-        tokenizer: counts the filter's tokens: "byte" or a tokenizer.json; "" counts words.
+        tokenizer: what counts the tokens for the filters: "byte" or a tokenizer.json; "" counts words.
         score: tags, hard filters and weights over `Clip.metrics`, or None where there are no metrics.
-        near_duplicates: MinHash, or None.
-        noise: scale of the Gumbel noise on the score.
-        discard_frac: share of each domain's captions that the noisy score discards.
-        source_factors, domain_factors: below 1, a share is kept; above 1, copies are made (`<id>.2`, …).
+        near_duplicates: when two captions count as near-duplicates, or None to keep them all.
+        noise: the scale of the Gumbel noise on the score.
+        discard_frac: the share of each domain's captions that the noisy score discards.
+        source_factors, domain_factors: how often each clip of a source, of a domain, is to occur: below 1, a share is
+            kept; above 1, copies are made (`<id>.2`, …).
         split: the split to select from. Other splits pass, and what repeats them is dropped.
-        seed: of noise and resampling.
-        workers: processes that measure.
+        seed: what fixes noise and resampling.
+        workers: the number of processes that measure.
     """
 
     corpora: tuple[str, ...]
@@ -132,7 +133,8 @@ def _drop_near_duplicates(
     if not near or not pieces:
         return twins
     opened = {name: [np.load(f"{p.stem}.{name}.npy", mmap_mode="r") for p in pieces] for name in _SIGNED}
-    # Of the captions signed, those of repeated ids are out already.
+    # A caption has a signature if it passed the filters when it was measured. Some clips are marked since then,
+    # because their id occurs earlier; they take no part.
     rows = np.flatnonzero(np.concatenate(opened["hashed"]))
     bands = (np.concatenate([keys[band] for keys in opened["keys"]]) for band in range(near.bands[0]))
     alive = columns.is_any(CANDIDATE, UNTOUCHED)[rows]
@@ -157,13 +159,13 @@ _SIGNED = ("hashed", "signatures", "keys")
 
 def _write(config: SelectConfig, derivation: Derivation, columns: Columns, copies, twins: "_Twins") -> None:
     """The second pass."""
-    for row, entry in enumerate(read_entries(config.corpora, config.output)):
+    for row, source in enumerate(read_source_clips(config.corpora, config.output)):
         if columns.kept[row]:
-            for clip in _copied(entry.clip, columns.domain[row], int(copies[row])):
+            for clip in _copied(source.clip, columns.domain[row], int(copies[row])):
                 derivation.keep(clip)
         else:
             reason = columns.reason(row)
-            derivation.drop(entry.reject(_explained(config, entry, reason, twins.of(row), columns, row)))
+            derivation.drop(source.reject(_explained(config, source, reason, twins.of(row), columns, row)))
 
 
 def _copied(clip: Clip, domain: int, copies: int) -> Iterator[Clip]:
@@ -174,11 +176,11 @@ def _copied(clip: Clip, domain: int, copies: int) -> Iterator[Clip]:
 
 
 def _explained(
-    config: SelectConfig, entry: Entry, reason: str, twin: str, columns: Columns, row: int
+    config: SelectConfig, source: SourceClip, reason: str, twin: str, columns: Columns, row: int
 ) -> RecordError:
     """Detail and remedy of a drop."""
     if reason == deciding.REPEATED:
-        return RecordError(reason, f"{entry.clip.id} occurs earlier", "give every clip an id of its own")
+        return RecordError(reason, f"{source.clip.id} occurs earlier", "give every clip an id of its own")
     if reason.startswith("near_duplicate"):
         return RecordError(reason, f"says what {twin} says", "raise NearDuplicates.threshold to keep it")
     if reason == deciding.NOT_SELECTED:
@@ -189,7 +191,7 @@ def _explained(
         return RecordError(reason, f"factor {columns.factor[row]:g}", "raise its source's or domain's factor")
     if reason == deciding.QUOTING:
         return RecordError(reason, "its dialogue plays a clip that was dropped", "see that clip's reject")
-    return measuring.explain(entry.clip, config.measures)
+    return measuring.explain(source.clip, config.measures, reason)
 
 
 class _Twins:

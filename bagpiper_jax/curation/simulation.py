@@ -7,8 +7,8 @@ asked for, and `<id>.understanding`, in which it is asked about.
 from pathlib import Path
 
 from bagpiper_jax.curation.answering import Answering
-from bagpiper_jax.curation.asking import Outcome, run
-from bagpiper_jax.curation.derived import Entry
+from bagpiper_jax.curation.asking import run
+from bagpiper_jax.curation.derived import Outcome, SourceClip
 from bagpiper_jax.curation.endpoint import Client
 from bagpiper_jax.curation.requesting import Requesting
 from bagpiper_jax.curation.stages import SimulateConfig
@@ -20,9 +20,9 @@ def simulate(config: SimulateConfig) -> Path:
     """Writes the corpus of dialogues. Raises as `asking.run`."""
     simulators = [_KINDS[kind](config) for kind in config.kinds]
 
-    async def work(client: Client, entry: Entry) -> list[Outcome]:
+    async def work(client: Client, source: SourceClip) -> list[Outcome]:
         return [
-            outcome for simulator in simulators for outcome in await simulator.outcomes(client, entry.clip)
+            outcome for simulator in simulators for outcome in await simulator.outcomes(client, source.clip)
         ]
 
     return run(config, "simulation", work, {"model": config.endpoint.model})

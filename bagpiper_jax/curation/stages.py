@@ -9,30 +9,32 @@ from typing import Literal
 import numpy as np
 
 from bagpiper_jax.captions import AnnotationError, AudioAnnotation
+from bagpiper_jax.captions.markup import markup_in, without_end_marks, without_wrapping
 from bagpiper_jax.corpora.assembly import RecordError
 from bagpiper_jax.curation import judging
-from bagpiper_jax.curation.asking import Job, read_object, whole
+from bagpiper_jax.curation.asking import AskingConfig
 from bagpiper_jax.curation.endpoint import Client, text_question
 from bagpiper_jax.curation.judging import Thresholds
+from bagpiper_jax.curation.replies import read_object, read_text
 from bagpiper_jax.manifest import Clip
 
 _HEAD = r"^[\s\d.*#-]*{}\b"
 
 
 @dataclasses.dataclass(frozen=True)
-class SimulateConfig(Job):
+class SimulateConfig(AskingConfig):
     """What to simulate from. Every setting with a published value has it (reference section 1.4).
 
     Attributes:
-        kinds: of dialogues.
-        system_prompt: opens generation dialogues if not empty (reference section 6.5).
-        personas: how many are drawn for the model to choose from.
-        min_words, max_words: of a request, what it quotes aside.
+        kinds: the kinds of dialogues to simulate.
+        system_prompt: what opens generation dialogues, if not empty (reference section 6.5).
+        personas: the number of personas drawn for the model to choose from.
+        min_words, max_words: the length of a request, what it quotes aside.
         min_heads, min_reasoning_chars: what counts as a reasoning trace; of the five heads of understanding one more.
-        request_temperature, reasoning_temperature, judge_temperature: of the three stages.
-        request_max_tokens, reasoning_max_tokens, judge_max_tokens: likewise.
-        thresholds: what the judge must give.
-        seed: of what is drawn: personas, and the aspects and forms of questions.
+        request_temperature, reasoning_temperature, judge_temperature: the sampling temperatures of the three stages.
+        request_max_tokens, reasoning_max_tokens, judge_max_tokens: the most tokens of an answer in the three stages.
+        thresholds: the marks that the judge must give.
+        seed: what fixes the personas drawn, and the aspects and forms of questions.
     """
 
     kinds: tuple[Literal["generation", "understanding"], ...] = ("generation", "understanding")
@@ -72,9 +74,11 @@ class Stages:
         asked = self._prompts[prompt].substitute(parts)
         question = text_question(prompt, id, asked, config.reasoning_temperature, config.reasoning_max_tokens)
         least = config.min_heads + len(heads) - 4
-        return checked_reasoning(
-            whole(await client.ask(question), prompt), heads, least, config.min_reasoning_chars
-        )
+        answer = await client.ask(question)
+        # The trace itself may come in marks of reasoning, since reasoning is what was asked for.
+        trace = without_wrapping(without_end_marks(answer.text))
+        text = read_text(dataclasses.replace(answer, text=trace), prompt)
+        return checked_reasoning(text, heads, least, config.min_reasoning_chars)
 
     async def judge(
         self, client: Client, id: str, prompt: str, dimensions: judging.Dimensions, **parts
@@ -98,9 +102,11 @@ class Stages:
 
 
 def require_captioned(clip: Clip) -> None:
-    """Raises RecordError `no_caption`."""
+    """Raises RecordError `no_caption` or `caption_markup`."""
     if clip.audio is None or clip.caption is None:
         raise RecordError("no_caption", "simulation needs a captioned clip", "run caption_audio")
+    if mark := markup_in(clip.caption):
+        raise RecordError("caption_markup", f"{mark!r} in {clip.caption[:80]!r}", "repair the caption")
 
 
 def annotation_of(clip: Clip) -> AudioAnnotation | None:
@@ -112,8 +118,7 @@ def annotation_of(clip: Clip) -> AudioAnnotation | None:
 
 
 def checked_reasoning(text: str, heads: Sequence[str], min_heads: int, min_chars: int) -> str:
-    """The trace without the marks that dialogues put around it. Raises RecordError `reasoning_form`."""
-    text = re.sub(r"</?think>", "", text).strip()
+    """The trace, if it has the form that was asked for. Raises RecordError `reasoning_form`."""
     found = sum(bool(re.search(_HEAD.format(re.escape(head)), text, re.M | re.I)) for head in heads)
     if found < min_heads or len(text) < min_chars:
         detail = f"{found} heads, {len(text)} characters: {text[:200]!r}"

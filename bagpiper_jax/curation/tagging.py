@@ -3,10 +3,11 @@
 import dataclasses
 from pathlib import Path
 
-from bagpiper_jax.curation.asking import Job, one, read_object, run, unreadable
-from bagpiper_jax.curation.derived import Entry
+from bagpiper_jax.curation.asking import AskingConfig, clip_by_clip, run
+from bagpiper_jax.curation.derived import SourceClip
 from bagpiper_jax.curation.endpoint import Client, text_question
 from bagpiper_jax.curation.quality import AUDIO_TYPES
+from bagpiper_jax.curation.replies import read_object, unreadable
 from bagpiper_jax.manifest import Clip
 
 BOOLEANS = ("is_pure_english", "is_audio_focused")
@@ -15,11 +16,11 @@ _RANGE = range(1, 6)
 
 
 @dataclasses.dataclass(frozen=True)
-class TagConfig(Job):
+class TagConfig(AskingConfig):
     """Which corpora's captions to tag; records without a caption pass. Tags become `Clip.metrics`.
 
     Attributes:
-        temperature, max_tokens: of the answer.
+        temperature, max_tokens: the sampling temperature, and the most tokens of an answer.
     """
 
     temperature: float = 0.0
@@ -30,8 +31,8 @@ def tag(config: TagConfig) -> Path:
     """Writes the tagged corpus. Raises as `asking.run`."""
     prompt = config.prompt("tag")
 
-    async def work(client: Client, entry: Entry) -> Clip:
-        clip = entry.clip
+    async def work(client: Client, source: SourceClip) -> Clip:
+        clip = source.clip
         if clip.caption is None:
             return clip
         asked = prompt.substitute(caption=clip.caption)
@@ -41,7 +42,7 @@ def tag(config: TagConfig) -> Path:
         tags = checked_tags(read_object(answer, "tags"))
         return dataclasses.replace(clip, metrics={**(clip.metrics or {}), **tags})
 
-    return run(config, "tagging", one(work), {"model": config.endpoint.model})
+    return run(config, "tagging", clip_by_clip(work), {"model": config.endpoint.model})
 
 
 def checked_tags(tags: dict) -> dict:

@@ -40,7 +40,7 @@ def answer(messages: list) -> str:
 def commands() -> list[tuple[str, list[str]]]:
     """(job, flags) of the documented commands."""
     text = (REPOSITORY / "docs/captions.md").read_text().replace("\\\n", " ")
-    found = re.findall(r"^    python -m bagpiper_jax\.(\w+) (.*)$", text, re.M)
+    found = re.findall(r"^    bagpiper (\w+) (.*)$", text, re.M)
     return [(job, [flag.replace('"', "") for flag in flags.split()]) for job, flags in found]
 
 

@@ -12,12 +12,15 @@ from curation_helpers import SAID, corpus, result, settings
 from misbehaving_endpoint import USAGE, endpoint, text_of
 from simulated_answers import TAGS
 
+from bagpiper_jax import audio
 from bagpiper_jax.captions import CaptionFilter
 from bagpiper_jax.corpora.assembly import CorpusError
+from bagpiper_jax.curation import tagging
 from bagpiper_jax.curation.captioning import CaptionConfig, caption
 from bagpiper_jax.curation.tagging import TagConfig, tag
 from bagpiper_jax.errors import Explained
 from bagpiper_jax.jobs import simulate_dialogues, tag_captions
+from bagpiper_jax.journal import Journal, JournalError
 from bagpiper_jax.manifest import read_manifest
 
 
@@ -141,3 +144,96 @@ def test_jobs_explain_their_faults(tmp_path):
     with pytest.raises(Explained, match=".*nowhere"):
         flags = ["corpora=('nowhere',)", f"output={tmp_path}/x", "endpoint=@Endpoint()"]
         simulate_dialogues.main([*(f"--gin.SimulateConfig.{f}" for f in flags), "--gin.Endpoint.model=m"])
+
+
+THOUGHT = "Okay, the user wants something. {} Let me think."
+
+
+@pytest.mark.parametrize(
+    "reply, reason",
+    [
+        ("<think>\n%s\n</think>\n\nRain falls.", None),
+        ("%s</think>Rain falls.<|im_end|>", None),
+        ("[THINK]%s[/THINK]Rain falls.</s>", None),
+        ("<think>%s Rain falls.", "markup_caption"),
+        ("Rain falls. <think>%s</think> It stops.", "markup_caption"),
+        ("Rain falls.<|im_end|>\n<|im_start|>user\n%s", "markup_caption"),
+        ("<codec_layer0_code17> %s", "markup_caption"),
+        ("<think>%s</think>", "empty_caption"),
+    ],
+)
+def test_captions_hold_neither_reasoning_nor_markup(tmp_path, reply, reason):
+    corpus(tmp_path, 1)
+    with endpoint(lambda _: reply.replace("%s", THOUGHT)) as server:
+        caption(CaptionConfig(**settings(tmp_path, server), caption_filter=None))
+    clips, dropped, _ = result(tmp_path)
+    assert dropped == ({"c0": reason} if reason else {})
+    assert reason or clips["c0"].caption == "Rain falls."
+
+
+@pytest.mark.parametrize(
+    "reply, reason",
+    [
+        ('<think>{"audio_type": 5}</think>%s<|im_end|>', None),
+        ('I could say {} or {"a": 1}.</think>```json\n%s\n```', None),
+        ("<think>I could say %s", "markup_tags"),
+        ("<think>%s</think>", "empty_tags"),
+        ("<answer>%s</answer>", "markup_tags"),
+    ],
+)
+def test_tags_are_read_behind_the_reasoning(tmp_path, reply, reason):
+    corpus(tmp_path, 1)
+    with endpoint(lambda _: reply.replace("%s", json.dumps(TAGS))) as server:
+        tag(TagConfig(**settings(tmp_path, server)))
+    clips, dropped, _ = result(tmp_path)
+    assert dropped == ({"c0": reason} if reason else {}) and (reason or clips["c0"].metrics == TAGS)
+
+
+def test_an_error_that_nobody_foresaw_costs_one_record(tmp_path, monkeypatch, caplog):
+    """Whatever reading a clip's audio raises is counted under its type, and the other clips go on."""
+    corpus(tmp_path, 4)
+    errors = {
+        "1.flac": ZeroDivisionError("no frames"),
+        "2.flac": MemoryError(),
+        "3.flac": RuntimeError("a codec"),
+    }
+    read = audio.read
+
+    def failing(path, *args, **kwargs):
+        if path.name in errors:
+            raise errors[path.name]
+        return read(path, *args, **kwargs)
+
+    monkeypatch.setattr(audio, "read", failing)
+    caplog.set_level("DEBUG", "bagpiper_jax")
+    with endpoint(simulated_answers.answer) as server:
+        caption(CaptionConfig(**settings(tmp_path, server), caption_filter=None))
+    clips, dropped, _ = result(tmp_path)
+    assert sorted(clips) == ["c0", "t"]
+    assert dropped == {"c1": "error_ZeroDivisionError", "c2": "error_MemoryError", "c3": "error_RuntimeError"}
+    assert caplog.text.count("Traceback") == 3 and "no frames" in caplog.text
+
+
+def test_an_interrupt_ends_the_job(tmp_path, monkeypatch):
+    corpus(tmp_path, 2)
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tagging, "text_question", interrupted)
+    with endpoint(simulated_answers.answer) as server, pytest.raises(KeyboardInterrupt):
+        tag(TagConfig(**settings(tmp_path, server)))
+
+
+def test_a_full_disk_ends_the_job_and_nothing_more_is_paid_for(tmp_path, monkeypatch):
+    corpus(tmp_path, 40)
+
+    def full(self, entry):
+        raise self._unwritable(OSError(28, "No space left on device"))
+
+    with endpoint(simulated_answers.answer) as server:
+        monkeypatch.setattr(Journal, "append", full)
+        with pytest.raises(JournalError, match="answers.jsonl cannot be written: No space left on device"):
+            tag(TagConfig(**settings(tmp_path, server)))
+        assert len(server.asked) <= 8
+    assert not (tmp_path / "out/manifest.jsonl").exists()

@@ -10,13 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from misbehaving_endpoint import GOOD, endpoint
 
-from bagpiper_jax.corpora.assembly import CorpusError, RecordError
-from bagpiper_jax.curation.asking import _in_order, read_object
-from bagpiper_jax.curation.endpoint import Answer, Client, Endpoint, EndpointError, text_question
-from bagpiper_jax.curation.journal import Journal
+from bagpiper_jax.corpora.assembly import RecordError
+from bagpiper_jax.curation.answers import Answers
+from bagpiper_jax.curation.asking import _in_order
+from bagpiper_jax.curation.endpoint import Answer, Client, Endpoint, text_question
+from bagpiper_jax.curation.failures import EndpointError, Failure
 from bagpiper_jax.curation.judging import GENERATION, read_marks
-from bagpiper_jax.curation.responses import Failure, _retry_after, checked, tokens_of
+from bagpiper_jax.curation.replies import read_object
+from bagpiper_jax.curation.responses import _retry_after, checked, tokens_of
 from bagpiper_jax.curation.tagging import checked_tags
+from bagpiper_jax.journal import JournalError
 
 NAMES = ("choices", "message", "content", "usage", "total_tokens", "finish_reason")
 QUICK = dict(model="m", seconds=20.0, first_wait=0.01, longest_wait=0.1, attempts=3, concurrency=8)
@@ -26,16 +29,16 @@ def ask(folder, server, prompts, environment=None, **settings) -> list:
     """Answers' texts, or the reasons of failures, in order."""
 
     async def all_of() -> list:
-        journal = Journal(folder / "answers.jsonl")
+        answers = Answers(folder / "answers.jsonl")
         try:
             wanted = Endpoint(**{"url": server.url, **QUICK, **settings})
-            async with Client(wanted, journal, environment or {}) as client:
+            async with Client(wanted, answers, environment or {}) as client:
                 questions = [
                     text_question("s", f"c{i}", prompt, 0.0, 100) for i, prompt in enumerate(prompts)
                 ]
                 return await asyncio.gather(*map(client.ask, questions), return_exceptions=True)
         finally:
-            journal.close()
+            answers.close()
 
     results = asyncio.run(all_of())
     for result in results:
@@ -175,11 +178,11 @@ def test_a_torn_journal_keeps_what_is_whole(tmp_path, torn):
 
 
 def test_two_jobs_do_not_share_a_journal(tmp_path):
-    journal = Journal(tmp_path / "answers.jsonl")
-    with pytest.raises(CorpusError, match="in use by another process"):
-        Journal(tmp_path / "answers.jsonl")
-    journal.close()
-    Journal(tmp_path / "answers.jsonl").close()
+    answers = Answers(tmp_path / "answers.jsonl")
+    with pytest.raises(JournalError, match="in use by another process"):
+        Answers(tmp_path / "answers.jsonl")
+    answers.close()
+    Answers(tmp_path / "answers.jsonl").close()
 
 
 def test_what_is_missing_is_named(tmp_path, monkeypatch):
@@ -252,7 +255,5 @@ def test_any_response_is_an_answer_or_a_failure(status, content, retry_after):
 @given(st.text() | JSON.map(json.dumps))
 def test_any_answer_is_read_or_rejected(text):
     for read in (checked_tags, lambda found: read_marks(found, GENERATION)):
-        with pytest.raises(
-            RecordError, match="unreadable_x|unprintable_x|unreadable_tags|unreadable_judgement"
-        ):
+        with pytest.raises(RecordError, match="(unreadable|unprintable|markup|empty)_(x|tags|judgement)"):
             read(read_object(Answer(text, True), "x"))

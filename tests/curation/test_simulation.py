@@ -17,7 +17,7 @@ from simulated_answers import EVIDENCE, IMAGINARY, REALISTIC, REASONING, marks, 
 
 from bagpiper_jax.captions import CaptionFilter
 from bagpiper_jax.corpora.assembly import CorpusError
-from bagpiper_jax.curation import judging
+from bagpiper_jax.curation import judging, requesting
 from bagpiper_jax.curation.captioning import CaptionConfig
 from bagpiper_jax.curation.judging import UNDERSTANDING
 from bagpiper_jax.curation.simulation import SimulateConfig, simulate
@@ -135,6 +135,76 @@ def test_each_stage_of_requests_drops_what_fails_it(tmp_path, stage, answered, r
     reasons = {r["id"]: r["reason"] for r in rejects if r["id"].startswith("c0")}
     expected = {"c0.realistic": realistic, "c0.imaginary": imaginary}
     assert reasons == {id: reason for id, reason in expected.items() if reason}
+
+
+def test_dialogues_are_read_behind_the_reasoning(tmp_path):
+    """Every stage's model thinks aloud first, and its server leaves the marks in; nothing of that is kept."""
+    outputs = []
+    for name, before, behind in (("calm", "", ""), ("loud", "<think>\nHm {}.\n</think>\n\n", "<|im_end|>")):
+        corpus(tmp_path / name, 2)
+
+        def aloud(messages, before=before, behind=behind):
+            reply = simulated_answers.answer(messages)
+            return before + reply.replace("<think>", "").replace("</think>", "") + behind
+
+        with endpoint(aloud) as server:
+            simulate(SimulateConfig(**settings(tmp_path / name, server)))
+        outputs.append((tmp_path / name / "out/manifest.jsonl").read_text())
+    assert outputs[0] == outputs[1] and "im_end" not in outputs[1] and "Hm {}" not in outputs[1]
+
+
+MARKED = "What <think>is</think> the weather like?"
+
+
+@pytest.mark.parametrize(
+    "stage, answered, reasons",
+    [
+        ("requests", {"realistic": REALISTIC + "<|im_end|>"}, {"markup_requests"}),
+        ("requests", "<think>" + json.dumps({"persona": 1}), {"markup_requests"}),
+        ("reasoning", f"<think>{REASONING}", {"markup_reasoning"}),
+        ("reasoning", REASONING + "<|im_start|>user", {"markup_reasoning"}),
+        ("judge", "<think>" + marks(), {"markup_judgement"}),
+        ("question", {"question": MARKED}, {"markup_question"}),
+        (
+            "question",
+            json.dumps({"question": MARKED, "answer": "Rain."}).replace("<", "\\u003c"),
+            {"markup_question"},
+        ),
+        ("question", {"answer": "Rain.\x07"}, {"unprintable_question"}),
+        ("evidence", EVIDENCE + "<codec_layer0_pad> and so on", {"markup_evidence"}),
+        ("judge_answer", "<|channel|>analysis<|message|>" + marks(4, UNDERSTANDING), {"markup_judgement"}),
+    ],
+)
+def test_markup_in_any_stage_is_counted(tmp_path, stage, answered, reasons):
+    corpus(tmp_path, 1)
+    with endpoint(answering(stage, answered)) as server:
+        simulate(SimulateConfig(**settings(tmp_path, server)))
+    clips, dropped, _ = result(tmp_path)
+    assert {reason for id, reason in dropped.items() if id.startswith("c0")} == reasons
+    assert not any("<|" in str(clip.dialogue) or "codec" in str(clip.dialogue) for clip in clips.values())
+
+
+def test_captions_with_markup_are_not_simulated_from(tmp_path):
+    corpus(tmp_path, 1, caption="<think>Hm.</think> Rain.")
+    with endpoint(simulated_answers.answer) as server, pytest.raises(CorpusError, match="caption_markup 3"):
+        simulate(SimulateConfig(**settings(tmp_path, server, max_reject_frac=1.0)))
+
+
+def test_an_error_in_one_style_costs_that_dialogue_alone(tmp_path, monkeypatch):
+    corpus(tmp_path, 1)
+    check = requesting.check_request
+
+    def failing(request, *rest):
+        if request == REALISTIC:
+            raise LookupError("a fault of the program")
+        check(request, *rest)
+
+    monkeypatch.setattr(requesting, "check_request", failing)
+    with endpoint(simulated_answers.answer) as server:
+        simulate(SimulateConfig(**settings(tmp_path, server)))
+    clips, dropped, _ = result(tmp_path)
+    assert sorted(clips) == ["c0.imaginary", "c0.understanding"]
+    assert dropped["c0.realistic"] == "error_LookupError"
 
 
 def test_transcripts_come_from_the_annotation_where_there_is_one(tmp_path):

@@ -7,9 +7,24 @@ import json
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 GOOD = "good"
 USAGE = {"prompt_tokens": 30, "completion_tokens": 12, "total_tokens": 42}
+
+
+class Response(NamedTuple):
+    """A response as it is sent; `body` is sent as JSON unless it is bytes."""
+
+    status: int
+    body: object
+    headers: dict[str, str] = {}
+
+
+def completion(content, finish_reason="stop", **message) -> Response:
+    """A chat completion with any content, end and further fields of the message."""
+    choice = {"index": 0, "message": {"role": "assistant", "content": content, **message}}
+    return Response(200, {"choices": [{**choice, "finish_reason": finish_reason}], "usage": USAGE})
 
 
 class Endpoint:
@@ -17,11 +32,12 @@ class Endpoint:
 
     Attributes:
         answer: the text to answer a request's messages with.
-        manner: how to treat the n-th request (from 0) with these messages: `GOOD` or a method name of `_Handler`.
+        manner: how to treat the n-th request (from 0) with these messages: `GOOD`, a method name of `_Handler`, or a
+            `Response` to send.
         asked: every request's body. paid: how often each request was answered well, by its text. headers: as received.
     """
 
-    def __init__(self, answer: Callable[[list], str], manner: Callable[[int, list], str]):
+    def __init__(self, answer: Callable[[list], str], manner: Callable[[int, list], str | Response]):
         self.answer, self.manner = answer, manner
         self.asked, self.headers, self.paid = [], [], collections.Counter()
         self.lock, self.release = threading.Lock(), threading.Event()
@@ -74,7 +90,12 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             told.under_way += 1
             told.most_under_way = max(told.most_under_way, told.under_way)
         try:
-            getattr(self, told.manner(number, body["messages"]))(body["messages"])
+            manner = told.manner(number, body["messages"])
+            if isinstance(manner, Response):
+                content = manner.body if isinstance(manner.body, bytes) else json.dumps(manner.body).encode()
+                self._send(manner.status, content, **manner.headers)
+            else:
+                getattr(self, manner)(body["messages"])
         except OSError:  # the client gave up
             self.close_connection = True
         finally:
