@@ -22,7 +22,7 @@ from bagpiper_jax.curation.derived import (
     fault_of,
     read_source_clips,
 )
-from bagpiper_jax.curation.endpoint import Client, Endpoint
+from bagpiper_jax.curation.endpoint.client import Client, Endpoint
 from bagpiper_jax.curation.failures import EndpointError
 from bagpiper_jax.manifest import Clip
 

@@ -14,7 +14,7 @@ from bagpiper_jax.captions.filters import count_words
 from bagpiper_jax.corpora.assembly import RecordError
 from bagpiper_jax.curation.asking import AskingConfig, clip_by_clip, run
 from bagpiper_jax.curation.derived import SourceClip
-from bagpiper_jax.curation.endpoint import Client, Question
+from bagpiper_jax.curation.endpoint.client import Client, Question
 from bagpiper_jax.curation.measuring import check_caption
 from bagpiper_jax.curation.replies import read_text
 from bagpiper_jax.manifest import Clip

@@ -9,7 +9,7 @@ from pathlib import Path
 from bagpiper_jax.curation.answering import Answering
 from bagpiper_jax.curation.asking import run
 from bagpiper_jax.curation.derived import Outcome, SourceClip
-from bagpiper_jax.curation.endpoint import Client
+from bagpiper_jax.curation.endpoint.client import Client
 from bagpiper_jax.curation.requesting import Requesting
 from bagpiper_jax.curation.stages import SimulateConfig
 

@@ -13,7 +13,7 @@ from bagpiper_jax.captions.markup import markup_in, without_end_marks, without_w
 from bagpiper_jax.corpora.assembly import RecordError
 from bagpiper_jax.curation import judging
 from bagpiper_jax.curation.asking import AskingConfig
-from bagpiper_jax.curation.endpoint import Client, text_question
+from bagpiper_jax.curation.endpoint.client import Client, text_question
 from bagpiper_jax.curation.judging import Thresholds
 from bagpiper_jax.curation.replies import read_object, read_text
 from bagpiper_jax.manifest import Clip

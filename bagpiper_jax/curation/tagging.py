@@ -5,7 +5,7 @@ from pathlib import Path
 
 from bagpiper_jax.curation.asking import AskingConfig, clip_by_clip, run
 from bagpiper_jax.curation.derived import SourceClip
-from bagpiper_jax.curation.endpoint import Client, text_question
+from bagpiper_jax.curation.endpoint.client import Client, text_question
 from bagpiper_jax.curation.quality import AUDIO_TYPES
 from bagpiper_jax.curation.replies import read_object, unreadable
 from bagpiper_jax.manifest import Clip

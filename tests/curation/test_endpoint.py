@@ -13,7 +13,7 @@ from misbehaving_endpoint import GOOD, endpoint
 from bagpiper_jax.corpora.assembly import RecordError
 from bagpiper_jax.curation.answers import Answers
 from bagpiper_jax.curation.asking import _in_order
-from bagpiper_jax.curation.endpoint import Answer, Client, Endpoint, text_question
+from bagpiper_jax.curation.endpoint.client import Answer, Client, Endpoint, text_question
 from bagpiper_jax.curation.failures import EndpointError, Failure
 from bagpiper_jax.curation.judging import GENERATION, read_marks
 from bagpiper_jax.curation.replies import read_object

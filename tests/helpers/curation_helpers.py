@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from bagpiper_jax import audio
-from bagpiper_jax.curation.endpoint import Endpoint
+from bagpiper_jax.curation.endpoint.client import Endpoint
 from bagpiper_jax.manifest import Clip, read_manifest, write_manifest
 
 SAID = 'A calm woman says "good morning" while it rains.'
