@@ -6,7 +6,7 @@ import pytest
 from misbehaving_endpoint import GOOD, Response, completion, endpoint
 from test_endpoint import ask, lines
 
-from bagpiper_jax.curation.failures import EndpointError, message_of
+from bagpiper_jax.curation.endpoint.failures import EndpointError, message_of
 
 SHARED = {
     "out of credit": (Response(402, {"error": {"message": "Insufficient credits", "code": 402}}), "add credit"),

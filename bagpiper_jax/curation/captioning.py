@@ -12,11 +12,11 @@ from bagpiper_jax import audio
 from bagpiper_jax.captions import CaptionFilter
 from bagpiper_jax.captions.filters import count_words
 from bagpiper_jax.corpora.assembly import RecordError
-from bagpiper_jax.curation.asking import AskingConfig, clip_by_clip, run
 from bagpiper_jax.curation.derived import SourceClip
+from bagpiper_jax.curation.endpoint.asking import AskingConfig, clip_by_clip, run
 from bagpiper_jax.curation.endpoint.client import Client, Question
+from bagpiper_jax.curation.endpoint.replies import read_text
 from bagpiper_jax.curation.measuring import check_caption
-from bagpiper_jax.curation.replies import read_text
 from bagpiper_jax.manifest import Clip
 from bagpiper_jax.text import load_tokenizer
 

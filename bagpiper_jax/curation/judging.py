@@ -8,7 +8,7 @@ import dataclasses
 from collections.abc import Mapping
 
 from bagpiper_jax.corpora.assembly import RecordError
-from bagpiper_jax.curation.replies import unreadable
+from bagpiper_jax.curation.endpoint.replies import unreadable
 
 Dimensions = Mapping[str, Mapping[str, str]]
 

@@ -6,7 +6,7 @@ import re
 import urllib.parse
 from collections.abc import Mapping
 
-from bagpiper_jax.curation.failures import EndpointError
+from bagpiper_jax.curation.endpoint.failures import EndpointError
 
 _SECRET = 8
 """Characters from which a key is secret. Shorter ones are dummies of local servers, and parts of ordinary words."""

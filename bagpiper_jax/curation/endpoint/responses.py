@@ -5,7 +5,7 @@ import email.utils
 import json
 from collections.abc import Callable, Mapping
 
-from bagpiper_jax.curation.failures import Declined, Failure, codes_of
+from bagpiper_jax.curation.endpoint.failures import Declined, Failure, codes_of
 
 _MAX_ANSWER_BYTES = 4 << 20
 _STORED = 1 << 16

@@ -13,7 +13,6 @@ from typing import TypeVar
 
 from bagpiper_jax.corpora import assembly
 from bagpiper_jax.corpora.assembly import CorpusError, RecordError
-from bagpiper_jax.curation.answers import Answers
 from bagpiper_jax.curation.derived import (
     Derivation,
     Outcome,
@@ -22,8 +21,9 @@ from bagpiper_jax.curation.derived import (
     fault_of,
     read_source_clips,
 )
+from bagpiper_jax.curation.endpoint.answers import Answers
 from bagpiper_jax.curation.endpoint.client import Client, Endpoint
-from bagpiper_jax.curation.failures import EndpointError
+from bagpiper_jax.curation.endpoint.failures import EndpointError
 from bagpiper_jax.manifest import Clip
 
 ANSWERS = "answers.jsonl"

@@ -2,7 +2,7 @@
 
 import re
 
-from bagpiper_jax.curation.failures import Declined, EndpointError, Failure, message_of
+from bagpiper_jax.curation.endpoint.failures import Declined, EndpointError, Failure, message_of
 
 _PATIENCE = 16
 """Requests given up in a row, whatever became of each, after which the endpoint counts as useless."""
