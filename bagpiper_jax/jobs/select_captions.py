@@ -1,7 +1,7 @@
 """Selects the best captions of corpora: `bagpiper select_captions --gin_file=gin/corpora/selection.gin`."""
 
 from bagpiper_jax import configuration
-from bagpiper_jax.curation.selection import SelectConfig, select
+from bagpiper_jax.curation.selection.selecting import SelectConfig, select
 
 
 def main(argv: list[str] | None = None) -> None:
