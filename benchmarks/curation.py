@@ -18,9 +18,9 @@ from pathlib import Path
 
 import numpy as np
 
-from bagpiper_jax.curation import deciding, measuring
 from bagpiper_jax.curation.endpoint.client import Client, Endpoint, text_question
-from bagpiper_jax.curation.near_duplicates import NearDuplicates
+from bagpiper_jax.curation.selection import deciding, measuring
+from bagpiper_jax.curation.selection.near_duplicates import NearDuplicates
 from bagpiper_jax.curation.selection.selecting import SelectConfig, select
 from bagpiper_jax.curation.selection.selecting import selecting as selection
 from bagpiper_jax.manifest import Clip, write_manifest

@@ -16,7 +16,7 @@ from bagpiper_jax.curation.derived import SourceClip
 from bagpiper_jax.curation.endpoint.asking import AskingConfig, clip_by_clip, run
 from bagpiper_jax.curation.endpoint.client import Client, Question
 from bagpiper_jax.curation.endpoint.replies import read_text
-from bagpiper_jax.curation.measuring import check_caption
+from bagpiper_jax.curation.selection.measuring import check_caption
 from bagpiper_jax.manifest import Clip
 from bagpiper_jax.text import load_tokenizer
 

@@ -7,7 +7,7 @@ from bagpiper_jax.curation.derived import SourceClip
 from bagpiper_jax.curation.endpoint.asking import AskingConfig, clip_by_clip, run
 from bagpiper_jax.curation.endpoint.client import Client, text_question
 from bagpiper_jax.curation.endpoint.replies import read_object, unreadable
-from bagpiper_jax.curation.quality import AUDIO_TYPES
+from bagpiper_jax.curation.selection.quality import AUDIO_TYPES
 from bagpiper_jax.manifest import Clip
 
 BOOLEANS = ("is_pure_english", "is_audio_focused")

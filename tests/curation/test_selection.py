@@ -13,9 +13,9 @@ import pytest
 from places import REPOSITORY
 
 from bagpiper_jax.corpora.assembly import CorpusError
-from bagpiper_jax.curation import measuring
-from bagpiper_jax.curation.near_duplicates import NearDuplicates, Stacked, find_twins
-from bagpiper_jax.curation.quality import PUBLISHED_WEIGHTS, CaptionScore
+from bagpiper_jax.curation.selection import measuring
+from bagpiper_jax.curation.selection.near_duplicates import NearDuplicates, Stacked, find_twins
+from bagpiper_jax.curation.selection.quality import PUBLISHED_WEIGHTS, CaptionScore
 from bagpiper_jax.curation.selection.selecting import SelectConfig, select
 from bagpiper_jax.errors import Explained
 from bagpiper_jax.jobs import select_captions
@@ -255,7 +255,7 @@ def test_bytes_are_the_same_when_run_again(tmp_path):
 
 KILLED_AT_THE_FOURTH = """
 import os, signal, sys
-from bagpiper_jax.curation import measuring
+from bagpiper_jax.curation.selection import measuring
 from bagpiper_jax.curation.selection.selecting import selecting as selection
 measure, begun = measuring.measure, []
 def killed(piece, measures):

@@ -19,12 +19,12 @@ from jaxtyping import Int64
 from bagpiper_jax.captions import CaptionFilter
 from bagpiper_jax.corpora import assembly
 from bagpiper_jax.corpora.assembly import RecordError
-from bagpiper_jax.curation import deciding, measuring
-from bagpiper_jax.curation.deciding import Columns
 from bagpiper_jax.curation.derived import Derivation, SourceClip, read_source_clips, require_known
-from bagpiper_jax.curation.measuring import CANDIDATE, UNTOUCHED, Measures, Piece
-from bagpiper_jax.curation.near_duplicates import NearDuplicates, Stacked, find_twins
-from bagpiper_jax.curation.quality import CaptionScore
+from bagpiper_jax.curation.selection import deciding, measuring
+from bagpiper_jax.curation.selection.deciding import Columns
+from bagpiper_jax.curation.selection.measuring import CANDIDATE, UNTOUCHED, Measures, Piece
+from bagpiper_jax.curation.selection.near_duplicates import NearDuplicates, Stacked, find_twins
+from bagpiper_jax.curation.selection.quality import CaptionScore
 from bagpiper_jax.manifest import DOMAINS, MANIFEST, SPLITS, Clip
 
 _log = logging.getLogger(__name__)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Float32, Int64, UInt8, UInt64
 
-from bagpiper_jax.curation.measuring import CANDIDATE, UNTOUCHED, uniforms
+from bagpiper_jax.curation.selection.measuring import CANDIDATE, UNTOUCHED, uniforms
 
 KEPT = "kept"
 REPEATED, NOT_SELECTED, RESAMPLED, QUOTING = (
