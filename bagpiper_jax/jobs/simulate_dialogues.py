@@ -1,7 +1,7 @@
 """Asks an endpoint for tuning dialogues: `bagpiper simulate_dialogues --gin_file=gin/corpora/simulation.gin`."""
 
 from bagpiper_jax import configuration
-from bagpiper_jax.curation.simulation import SimulateConfig, simulate
+from bagpiper_jax.curation.dialogues.simulation import SimulateConfig, simulate
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from misbehaving_endpoint import GOOD, endpoint
 
 from bagpiper_jax.corpora.assembly import RecordError
+from bagpiper_jax.curation.dialogues.judging import GENERATION, read_marks
 from bagpiper_jax.curation.endpoint.answers import Answers
 from bagpiper_jax.curation.endpoint.asking import _in_order
 from bagpiper_jax.curation.endpoint.client import Answer, Client, Endpoint, text_question
 from bagpiper_jax.curation.endpoint.failures import EndpointError, Failure
 from bagpiper_jax.curation.endpoint.replies import read_object
 from bagpiper_jax.curation.endpoint.responses import _retry_after, checked, tokens_of
-from bagpiper_jax.curation.judging import GENERATION, read_marks
 from bagpiper_jax.curation.tagging import checked_tags
 from bagpiper_jax.journal import JournalError
 

@@ -5,7 +5,7 @@ from curation_helpers import corpus, settings
 from misbehaving_endpoint import endpoint
 from task_helpers import cache_mixture, caches, config, write_codes
 
-from bagpiper_jax.curation.simulation import SimulateConfig, simulate
+from bagpiper_jax.curation.dialogues.simulation import SimulateConfig, simulate
 from bagpiper_jax.manifest import read_manifest
 from bagpiper_jax.text import ByteTokenizer
 

@@ -17,10 +17,10 @@ from simulated_answers import EVIDENCE, IMAGINARY, REALISTIC, REASONING, marks, 
 
 from bagpiper_jax.captions import CaptionFilter
 from bagpiper_jax.corpora.assembly import CorpusError
-from bagpiper_jax.curation import judging, requesting
 from bagpiper_jax.curation.captioning import CaptionConfig
-from bagpiper_jax.curation.judging import UNDERSTANDING
-from bagpiper_jax.curation.simulation import SimulateConfig, simulate
+from bagpiper_jax.curation.dialogues import judging, requesting
+from bagpiper_jax.curation.dialogues.judging import UNDERSTANDING
+from bagpiper_jax.curation.dialogues.simulation import SimulateConfig, simulate
 
 
 def test_defaults_are_the_references():

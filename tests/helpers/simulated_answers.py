@@ -2,7 +2,7 @@
 
 import json
 
-from bagpiper_jax.curation.judging import GENERATION, UNDERSTANDING
+from bagpiper_jax.curation.dialogues.judging import GENERATION, UNDERSTANDING
 
 TAGS = {
     "audio_type": "sound_effects", "is_pure_english": True, "is_audio_focused": True, "intelligibility": 4,

@@ -9,12 +9,12 @@ import dataclasses
 from bagpiper_jax.captions import describe
 from bagpiper_jax.corpora.assembly import RecordError
 from bagpiper_jax.corpora.questions import CAPTION_LEAD, UNDERSTANDING_HEADS
-from bagpiper_jax.curation import judging
 from bagpiper_jax.curation.derived import Outcome
+from bagpiper_jax.curation.dialogues import judging
+from bagpiper_jax.curation.dialogues.stages import SimulateConfig, Stages, annotation_of, require_captioned
 from bagpiper_jax.curation.endpoint.asking import attempted
 from bagpiper_jax.curation.endpoint.client import Client
 from bagpiper_jax.curation.endpoint.replies import unreadable
-from bagpiper_jax.curation.stages import SimulateConfig, Stages, annotation_of, require_captioned
 from bagpiper_jax.manifest import Clip
 
 _MAX_WORDS = {"question": 120, "answer": 200}

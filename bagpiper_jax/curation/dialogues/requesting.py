@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from bagpiper_jax.captions.parsing import spoken_words
 from bagpiper_jax.corpora.assembly import RecordError
 from bagpiper_jax.corpora.questions import GENERATION_HEADS, REQUEST_STYLES
-from bagpiper_jax.curation import judging
 from bagpiper_jax.curation.derived import Outcome
+from bagpiper_jax.curation.dialogues import judging
+from bagpiper_jax.curation.dialogues.stages import SimulateConfig, Stages, annotation_of, require_captioned
 from bagpiper_jax.curation.endpoint.asking import attempted
 from bagpiper_jax.curation.endpoint.client import Client
 from bagpiper_jax.curation.endpoint.replies import unreadable
-from bagpiper_jax.curation.stages import SimulateConfig, Stages, annotation_of, require_captioned
 from bagpiper_jax.manifest import Clip
 
 _QUOTE = re.compile(r'["“]([^"“”]+)["”]')

@@ -6,12 +6,12 @@ asked for, and `<id>.understanding`, in which it is asked about.
 
 from pathlib import Path
 
-from bagpiper_jax.curation.answering import Answering
 from bagpiper_jax.curation.derived import Outcome, SourceClip
+from bagpiper_jax.curation.dialogues.answering import Answering
+from bagpiper_jax.curation.dialogues.requesting import Requesting
+from bagpiper_jax.curation.dialogues.stages import SimulateConfig
 from bagpiper_jax.curation.endpoint.asking import run
 from bagpiper_jax.curation.endpoint.client import Client
-from bagpiper_jax.curation.requesting import Requesting
-from bagpiper_jax.curation.stages import SimulateConfig
 
 _KINDS = {"generation": Requesting, "understanding": Answering}
 
