@@ -18,11 +18,11 @@ from pathlib import Path
 
 import numpy as np
 
+from bagpiper_jax.curation.endpoint.answers import Answers
 from bagpiper_jax.curation.endpoint.client import Client, Endpoint, text_question
-from bagpiper_jax.curation.selection import deciding, measuring
+from bagpiper_jax.curation.selection import deciding, measuring, selecting
 from bagpiper_jax.curation.selection.near_duplicates import NearDuplicates
 from bagpiper_jax.curation.selection.selecting import SelectConfig, select
-from bagpiper_jax.curation.selection.selecting import selecting as selection
 from bagpiper_jax.manifest import Clip, write_manifest
 
 PIECE = 200_000
@@ -47,13 +47,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         report = {
             **decisions(Path(folder) / "columns", given.columns),
-            "cpu_ms_per_caption": selecting(Path(folder) / "captions", given.captions),
+            "cpu_ms_per_caption": selecting_captions(Path(folder) / "captions", given.captions),
             **asyncio.run(asking(Path(folder) / "answers.jsonl", given.requests, given.concurrency)),
         }
     print(json.dumps(report, indent=1))
 
 
-def selecting(folder: Path, count: int) -> float:
+def selecting_captions(folder: Path, count: int) -> float:
     """CPU milliseconds per caption, from manifest to manifest."""
     rng = np.random.default_rng(0)
     captions = [" ".join(f"word{n}" for n in rng.integers(5000, size=300)) for _ in range(count)]
@@ -78,7 +78,7 @@ def decisions(folder: Path, count: int) -> dict[str, float]:
     before, start = anonymous_bytes(), time.process_time()
     peak = Peak()
     columns = deciding.Columns.load([f"{piece.stem}.npz" for piece in pieces])
-    selection._drop_near_duplicates(SelectConfig(("in",), "out", near_duplicates=near), pieces, columns)
+    selecting._drop_near_duplicates(SelectConfig(("in",), "out", near_duplicates=near), pieces, columns)
     deciding.drop_by_score(columns, 0.1, 0.2, 42)
     deciding.resample(columns, 42)
     deciding.drop_quoting(columns)

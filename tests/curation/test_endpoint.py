@@ -6,6 +6,7 @@ import sys
 import time
 
 import pytest
+from endpoint_helpers import ask, lines
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from misbehaving_endpoint import GOOD, endpoint
@@ -14,7 +15,7 @@ from bagpiper_jax.corpora.assembly import RecordError
 from bagpiper_jax.curation.dialogues.judging import GENERATION, read_marks
 from bagpiper_jax.curation.endpoint.answers import Answers
 from bagpiper_jax.curation.endpoint.asking import _in_order
-from bagpiper_jax.curation.endpoint.client import Answer, Client, Endpoint, text_question
+from bagpiper_jax.curation.endpoint.client import Answer
 from bagpiper_jax.curation.endpoint.failures import EndpointError, Failure
 from bagpiper_jax.curation.endpoint.replies import read_object
 from bagpiper_jax.curation.endpoint.responses import _retry_after, checked, tokens_of
@@ -22,36 +23,6 @@ from bagpiper_jax.curation.tagging import checked_tags
 from bagpiper_jax.journal import JournalError
 
 NAMES = ("choices", "message", "content", "usage", "total_tokens", "finish_reason")
-QUICK = dict(model="m", seconds=20.0, first_wait=0.01, longest_wait=0.1, attempts=3, concurrency=8)
-
-
-def ask(folder, server, prompts, environment=None, **settings) -> list:
-    """Answers' texts, or the reasons of failures, in order."""
-
-    async def all_of() -> list:
-        answers = Answers(folder / "answers.jsonl")
-        try:
-            wanted = Endpoint(**{"url": server.url, **QUICK, **settings})
-            async with Client(wanted, answers, environment or {}) as client:
-                questions = [
-                    text_question("s", f"c{i}", prompt, 0.0, 100) for i, prompt in enumerate(prompts)
-                ]
-                return await asyncio.gather(*map(client.ask, questions), return_exceptions=True)
-        finally:
-            answers.close()
-
-    results = asyncio.run(all_of())
-    for result in results:
-        if isinstance(result, BaseException) and not isinstance(result, RecordError | EndpointError):
-            raise result
-    return [
-        r.reason if isinstance(r, RecordError) else r if isinstance(r, Exception) else r.text for r in results
-    ]
-
-
-def lines(folder) -> list[dict]:
-    return [json.loads(line) for line in (folder / "answers.jsonl").read_text().splitlines()]
-
 
 ONCE_WRONG = {
     "hang": "timeout", "trickle": "timeout", "too_many": "status_429", "too_many_untold": "status_429",

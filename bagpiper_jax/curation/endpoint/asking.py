@@ -61,7 +61,7 @@ class AskingConfig:
 
     def prompt(self, name: str) -> string.Template:
         """The prompt of that name. Raises CorpusError: the user's is missing or has a mark that nothing fills."""
-        standard = _template(importlib.resources.files(__package__) / "prompts" / f"{name}.txt")
+        standard = _template(importlib.resources.files("bagpiper_jax.curation") / "prompts" / f"{name}.txt")
         if not self.prompts:
             return standard
         path = Path(self.prompts) / f"{name}.txt"

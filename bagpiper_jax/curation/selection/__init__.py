@@ -1,0 +1,1 @@
+"""Selecting captions: every clip is measured once, then columns of all clips decide."""

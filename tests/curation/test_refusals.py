@@ -3,8 +3,8 @@
 import json
 
 import pytest
+from endpoint_helpers import ask, lines
 from misbehaving_endpoint import GOOD, Response, completion, endpoint
-from test_endpoint import ask, lines
 
 from bagpiper_jax.curation.endpoint.failures import EndpointError, message_of
 
