@@ -256,7 +256,7 @@ def test_bytes_are_the_same_when_run_again(tmp_path):
 KILLED_AT_THE_FOURTH = """
 import os, signal, sys
 from bagpiper_jax.curation.selection import measuring
-from bagpiper_jax.curation.selection.selecting import selecting as selection
+from bagpiper_jax.curation.selection import selecting as selection
 measure, begun = measuring.measure, []
 def killed(piece, measures):
     begun.append(piece)
