@@ -95,6 +95,8 @@ def parse(value: Mapping, line: int, max_chars: int) -> UserRecord:
     strings = {name: _string(value, name, max_chars) for name in _STRINGS}
     if mark := markup_in(strings["caption"]):
         raise RecordError("markup", f"the caption holds {mark!r}", "take the markup of other tools out of it")
+    if token := control_token_in(strings["text"]):
+        raise RecordError("markup", f"the text holds {token!r}", "cut the text where the token stands")
     for name in ("caption", "text"):
         if value.get(name) is not None and not strings[name]:
             raise RecordError(

@@ -159,6 +159,7 @@ def test_the_default_filter_refuses_captions_with_markup():
     [
         {"audio": "a.wav", "caption": "<think>Hm.</think> A dog."},
         {"audio": "a.wav", "caption": "A dog.<|im_end|>"},
+        {"text": "A document.<|endoftext|>Another one."},
         {"dialogue": [["user", "text", "Hi<|im_end|>"], ["assistant", "text", "Ho."]]},
         {"dialogue": [["user", "text", "Hi"], ["assistant", "text", "<codec_layer3_pad>"]]},
     ],
@@ -166,6 +167,11 @@ def test_the_default_filter_refuses_captions_with_markup():
 def test_a_users_records_with_markup_are_rejected_by_name(fields):
     with pytest.raises(RecordError, match="^markup: "):
         parse(fields, 1, 1000)
+
+
+def test_a_users_document_may_hold_tags_and_operators():
+    text = "In F#, x |> f is f <| x. <p>A <b>bold</b> word, <think> and [INST].</p>"
+    assert parse({"text": text}, 1, 1000).text == text
 
 
 def test_a_users_dialogue_may_reason():

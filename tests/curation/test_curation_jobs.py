@@ -118,6 +118,9 @@ def test_own_prompts_stand_in_for_ours(tmp_path):
         here = {**settings(tmp_path, server), "prompts": str(tmp_path / "prompts")}
         with pytest.raises(CorpusError, match="tag.txt cannot be read"):
             tag(TagConfig(**here))
+        (tmp_path / "prompts/tag.txt").write_bytes(b"\xff\xfeBelow is the description: $caption")
+        with pytest.raises(CorpusError, match="tag.txt cannot be read"):
+            tag(TagConfig(**here))
         (tmp_path / "prompts/tag.txt").write_text("Below is the description: $captoin")
         with pytest.raises(CorpusError, match=r"may use \$caption"):
             tag(TagConfig(**here))

@@ -29,13 +29,13 @@ SHARED = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("concurrency", [1, 2, 8])
+@pytest.mark.parametrize("concurrency", [1, 2, 64])
 @pytest.mark.parametrize("fault", SHARED)
 def test_a_few_equal_refusals_end_the_job(tmp_path, fault, concurrency):
     refusal, remedy = SHARED[fault]
     with endpoint(manner=lambda *_: refusal) as server:
         results = ask(tmp_path, server, [f"{i}" for i in range(60)], concurrency=concurrency)
-        assert len(server.asked) <= 8 + concurrency
+        assert len(server.asked) < 8 + min(concurrency, 8), "few meet what all would meet"
     fault = results[-1]
     assert isinstance(fault, EndpointError) and remedy in str(fault), fault
     assert f"status_{refusal.status}: {message_of(_text(refusal))}"[:200] in str(fault)

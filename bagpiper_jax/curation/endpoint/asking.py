@@ -67,8 +67,8 @@ class AskingConfig:
         path = Path(self.prompts) / f"{name}.txt"
         try:
             own = _template(path)
-        except OSError as error:
-            raise CorpusError(f"{path} cannot be read: {error.strerror}") from error
+        except (OSError, UnicodeDecodeError) as error:
+            raise CorpusError(f"{path} cannot be read: {error}") from error
         marks = set(standard.get_identifiers())
         if not own.is_valid() or not set(own.get_identifiers()) <= marks:
             raise CorpusError(

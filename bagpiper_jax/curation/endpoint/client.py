@@ -24,6 +24,8 @@ from bagpiper_jax.curation.endpoint.responses import checked, content_of, is_cut
 
 _TURNS = 10
 """Attempts answered with `Retry-After` that count as one."""
+_FIRST = 8
+"""Requests under way until one is answered, so that few meet a fault that all would meet."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,7 +122,8 @@ class Client:
         """Raises EndpointError: the key cannot be sent."""
         self._endpoint, self._answers = endpoint, answers
         self._key = ApiKey(endpoint.key_variable, environment)
-        self._slots = asyncio.Semaphore(endpoint.concurrency)
+        self._held_back = max(endpoint.concurrency - _FIRST, 0)
+        self._slots = asyncio.Semaphore(endpoint.concurrency - self._held_back)
         self._sent, self._reserved, self._not_before = answers.requests, 0, 0.0
         self._patience = Patience(self._key.redact(endpoint.url))
         self._fault: EndpointError | None = None
@@ -172,7 +175,10 @@ class Client:
             try:
                 answer = await self._attempt(question, key)
             except Failure as failed:
-                self._end_if(self._patience.fault_in(failed))
+                if isinstance(failed, Declined):
+                    self._answered()
+                    raise
+                self._end_if(self._patience.fault_at_once(failed))
                 # At a rate limit a request may have to wait its turn many times.
                 asked_to_wait += failed.wait is not None
                 failures += failed.wait is None
@@ -182,8 +188,14 @@ class Client:
                     raise
                 await self._back_off(failures, failed)
             else:
-                self._patience.answered()
+                self._answered()
                 return answer
+
+    def _answered(self) -> None:
+        self._patience.answered()
+        while self._held_back:
+            self._held_back -= 1
+            self._slots.release()
 
     def _end_if(self, fault: EndpointError | None) -> None:
         """Raises the fault, here and in every other request, if there is one."""

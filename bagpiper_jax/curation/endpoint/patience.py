@@ -66,7 +66,7 @@ class Patience:
         """A request succeeded, so what failed before it failed by itself."""
         self._given_up.clear()
 
-    def fault_in(self, failed: Failure) -> EndpointError | None:
+    def fault_at_once(self, failed: Failure) -> EndpointError | None:
         """The fault if one such failure is enough to know that no request can succeed."""
         if failed.reason not in _NEVER:
             return None
@@ -75,9 +75,6 @@ class Patience:
 
     def fault_after(self, failed: Failure) -> EndpointError | None:
         """Counts a request that was given up; the fault if it was one too many."""
-        if isinstance(failed, Declined):
-            self.answered()
-            return None
         self._given_up.append(("", "") if failed.again else (failed.reason, _without_ids(failed)))
         count, last = len(self._given_up), self._given_up[-_ALIKE:]
         # Too large a request is that request's own fault, told of each in the same words.
