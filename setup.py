@@ -7,6 +7,7 @@ bagpiper_jax[debian]     the corpus of real recordings: score rendering
 bagpiper_jax[curation]   captions at scale: asking endpoints, near-duplicates
 bagpiper_jax[interop]    PyTorch and transformers, for .pt files and parity tests
 bagpiper_jax[tpu|gpu]    the accelerator builds of JAX
+bagpiper_jax[docs]       the documentation as a site
 bagpiper_jax[test]       everything the tests need
 """
 
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
+RUFF = "ruff>=0.14,<0.16"
 CORE = [
     # Python 3.11 resolves jax 0.10, 3.12 and later resolve 0.11 or newer.
     "jax>=0.10.2,<0.13",
@@ -50,10 +52,14 @@ QUICKSTART = ["hibari-tts==0.2.1", "onnxruntime>=1.20", "pystoi>=0.4.1"]
 DEBIAN = ["av>=14", "music21>=9.7", "symusic>=0.5.8,<0.6"]
 # aiohttp holds a thousand connections open in one thread; datasketch makes MinHash signatures.
 CURATION = ["aiohttp>=3.12,<4", "datasketch>=2.0,<3"]
+# mkdocs-jupyter shows the notebook; ruff lays out signatures.
+DOCS = ["mkdocs>=1.6,<2", "mkdocs-material>=9.6,<10", "mkdocstrings[python]>=1,<2", "mkdocs-jupyter>=0.25,<1", RUFF]
 INTEROP = ["torch>=2.6,<3", "transformers>=5.0,<6"]
-TEST = ["pytest>=8", "pytest-timeout>=2.3", "pytest-xdist>=3.6", "hypothesis>=6.100", "ruff>=0.14,<0.16"]
+TEST = ["pytest>=8", "pytest-timeout>=2.3", "pytest-xdist>=3.6", "hypothesis>=6.100", RUFF]
 # Judges whether pages are valid HTML.
 TEST += ["html5lib>=1.1,<2"]
+# To run the notebook.
+TEST += ["nbclient>=0.10,<1", "ipykernel>=6.29,<8"]
 # libtpu compiles for TPUs that are not there.
 TEST += ["jax[tpu]>=0.10.2,<0.13"]
 # For the Qwen3 tokenizer files that it carries; their sha256 is checked.
@@ -87,6 +93,7 @@ setup(
         # gcsfs: outputs of runs in a bucket.
         "tpu": ["jax[tpu]>=0.10.2,<0.13", "gcsfs>=2025.3"],
         "gpu": ["jax[cuda12]>=0.10.2,<0.13", "tokamax>=0.0.12,<0.1"],
-        "test": DATA + QUICKSTART + DEBIAN + CURATION + INTEROP + TEST,
+        "docs": DOCS,
+        "test": DATA + QUICKSTART + DEBIAN + CURATION + INTEROP + DOCS + TEST,
     },
 )
