@@ -53,7 +53,13 @@ DEBIAN = ["av>=14", "music21>=9.7", "symusic>=0.5.8,<0.6"]
 # aiohttp holds a thousand connections open in one thread; datasketch makes MinHash signatures.
 CURATION = ["aiohttp>=3.12,<4", "datasketch>=2.0,<3"]
 # mkdocs-jupyter shows the notebook; ruff lays out signatures.
-DOCS = ["mkdocs>=1.6,<2", "mkdocs-material>=9.6,<10", "mkdocstrings[python]>=1,<2", "mkdocs-jupyter>=0.25,<1", RUFF]
+DOCS = [
+    "mkdocs>=1.6,<2",
+    "mkdocs-material>=9.6,<10",
+    "mkdocstrings[python]>=1,<2",
+    "mkdocs-jupyter>=0.25,<1",
+    RUFF,
+]
 INTEROP = ["torch>=2.6,<3", "transformers>=5.0,<6"]
 TEST = ["pytest>=8", "pytest-timeout>=2.3", "pytest-xdist>=3.6", "hypothesis>=6.100", RUFF]
 # Judges whether pages are valid HTML.

@@ -59,12 +59,12 @@ class AudioError(Explained, ValueError):
 
 
 def mel_frames(num_samples: int) -> int:
-    """F, mel frames of a 16 kHz waveform (reference section 3.5)."""
+    """F, mel frames of a 16 kHz waveform (docs/reference.md, Log-mel features)."""
     return num_samples // HOP
 
 
 def tower_tokens(frames: int) -> int:
-    """Tower outputs of F mel frames: 13 per full chunk of 100, plus the tail's (reference section 3.6)."""
+    """Tower outputs of F mel frames: 13 per full chunk of 100, plus the tail's (docs/reference.md, Audio tower)."""
     full, tail = divmod(frames, CHUNK_FRAMES)
     for _ in range(3):
         tail = (tail + 1) // 2
@@ -77,7 +77,7 @@ def read(
     max_seconds: float = MAX_SECONDS,
     min_seconds: float = MIN_SECONDS,
 ) -> Float32[np.ndarray, "samples"]:
-    """Reads the first channel of any audio file, resampled (reference section 3.5).
+    """Reads the first channel of any audio file, resampled (docs/reference.md, Log-mel features).
 
     The format is found from the content, never from the name. libsndfile is tried first, then ffmpeg's
     libraries if `av` is installed. Length is checked against the header before anything is decoded. The
@@ -86,7 +86,7 @@ def read(
     Args:
         source: a path, or the bytes of a file.
         max_seconds, min_seconds: accepted length, inclusive; the maximum is the published filter's
-            (section 1.3).
+            (docs/reference.md, Rich captions).
 
     Raises:
         AudioError: with `reason` missing, corrupt, empty, not_finite, too_long or too_short.
@@ -266,7 +266,7 @@ def _to_pcm(samples, path) -> tuple[Int16[np.ndarray, "samples"], int]:
 
 
 def log_mel(samples: Float32[np.ndarray, "samples"], normalize: bool = True) -> Float32[np.ndarray, "F 128"]:
-    """Whisper's log-mel features of a 16 kHz waveform, without padding to 30 s (reference section 3.5).
+    """Whisper's log-mel features of a 16 kHz waveform, without padding to 30 s (docs/reference.md, Log-mel features).
 
     Args:
         samples: at least 201, so that the reflection at the edges exists.

@@ -1,9 +1,9 @@
 """Dialogues and how they become token rows. The only place that knows the sequence format.
 
-Layout (reference section 2.2): `<bos>`, then per message `<role> <modality> content terminator`, where the
+Layout (docs/reference.md, Message layout): `<bos>`, then per message `<role> <modality> content terminator`, where the
 terminator is `<eot>` if the next message has the same role and `<eos>` otherwise. User and system audio is
 continuous: a run of zero rows that the model overwrites with audio-tower features. Assistant audio is codec
-tokens, delay-interleaved: N frames become N+S-1 rows (section 2.4).
+tokens, delay-interleaved: N frames become N+S-1 rows (docs/reference.md, Delay pattern).
 """
 
 import dataclasses
@@ -46,7 +46,8 @@ class Message:
             audio → float32 mono waveform [samples] at 16 kHz.
         weight: multiplies the loss weights of the message.
         tail: codes [S-1, S] of the padded silence after the clip, which the release trains on in place of
-            stream pads for all but the longest clip of a batch (section 2.4). None gives true pads.
+            stream pads for all but the longest clip of a batch (docs/reference.md, Delay pattern). None gives true
+            pads.
     """
 
     role: str
@@ -107,7 +108,7 @@ class RenderConfig:
         loss_region: "assistant" or "all" messages bear loss.
         stream_weights: loss weight per codec stream, before the class weight; length S.
         released_bang_is_pad: True reproduces the release's loss of "!" (text id 0 becomes `<|pad|>` in the
-            input and no target; reference section 0.2).
+            input and no target; docs/reference.md, Exclamation mark).
     """
 
     loss_region: str = "assistant"
@@ -136,7 +137,9 @@ def rendered_length(messages: Sequence[Message], num_streams: int = 8) -> int:
 def render(
     messages: Sequence[Message], vocabulary: Vocabulary, config: RenderConfig = RenderConfig()
 ) -> Rendered:
-    """Renders a dialogue to token rows, loss weights and audio spans (reference sections 2.2 to 2.4).
+    """Renders a dialogue to token rows, loss weights and audio spans.
+
+    See docs/reference.md, Message layout, Loss mask and Delay pattern.
 
     Raises:
         DialogueError: a message is empty, of the wrong shape or out of the vocabulary's range.
@@ -208,7 +211,10 @@ def _content(message: Message, vocabulary: Vocabulary, config: RenderConfig):
 def delay(
     ids: Int32[np.ndarray, "N S"], vocabulary: Vocabulary, tail: np.ndarray | None = None
 ) -> Int32[np.ndarray, "N+S-1 S"]:
-    """Delay-interleaves codec ids: stream s stands at rows s … s+N-1, its pad elsewhere (section 2.4)."""
+    """Delay-interleaves codec ids: stream s stands at rows s … s+N-1, its pad elsewhere.
+
+    See docs/reference.md, Delay pattern.
+    """
     frames, streams = ids.shape
     rows = np.tile(vocabulary.stream_pads(), (frames + streams - 1, 1))
     if tail is not None:
@@ -233,7 +239,7 @@ def drop_condition(rendered: Rendered, keep: int) -> Rendered:
 
     The kept message is an assistant's codec audio, chosen by the caller; its role and modality tokens and its
     terminator stay. Continuous audio is dropped as well. Unlike the release, codes of other generated audio in
-    the dialogue stay dropped (reference section 2.5).
+    the dialogue stay dropped (docs/reference.md, Guidance dropout).
     """
     start, end = rendered.spans[keep]
     kept = np.zeros((len(rendered), 1), bool)

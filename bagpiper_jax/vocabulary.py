@@ -1,4 +1,4 @@
-"""The token layout: specials | text | codec streams (reference section 2.1).
+"""The token layout: specials | text | codec streams (docs/reference.md, Token layout).
 
 A token is a vector of S ids, one per stream. Specials and text live on stream 0, with zeros on the other
 streams; a codec frame occupies all of them. One id space serves every stream:
@@ -25,7 +25,7 @@ SPECIAL_NAMES = (
 )  # fmt: skip
 
 CODEC_CLASS_WEIGHT = 0.125
-"""Loss weight of every codec id; all other ids weigh 1 (reference section 0.7)."""
+"""Loss weight of every codec id; all other ids weigh 1 (docs/reference.md, Class weights)."""
 
 
 @dataclasses.dataclass(frozen=True)

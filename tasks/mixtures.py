@@ -25,8 +25,8 @@ PRETRAINING = {
 }
 SFT = {"sft_understanding": sft.understanding, "sft_generation": sft.generation}
 
-# The release balances the directions by their token budgets (reference section 1.2): equal rates here, and
-# `rate_unit = "tokens"` in the cache job. Rates are relative; the cache job can override them by name.
+# The release balances the directions by their token budgets (docs/reference.md, Pre-training data): equal rates here,
+# and `rate_unit = "tokens"` in the cache job. Rates are relative; the cache job can override them by name.
 RATES = {
     "caption_to_audio": 1.0,
     "audio_to_caption": 1.0,

@@ -1,4 +1,4 @@
-"""The three pre-training tasks of a corpus (reference sections 1.2 and 2.2)."""
+"""The three pre-training tasks of a corpus (docs/reference.md, Pre-training data and Message layout)."""
 
 from bagpiper_jax.data.records import RecordError
 from bagpiper_jax.manifest import Clip
@@ -27,7 +27,7 @@ def text_only(clip: Clip, rng) -> list:
 
 
 def of_domain(clip: Clip, rng, author: Author, domain: str) -> list:
-    """What the author makes of clips of one domain (reference section 1.2 has a set for each)."""
+    """What the author makes of clips of one domain (docs/reference.md, Pre-training data has a set for each)."""
     if clip.domain != domain:
         raise NotApplicable("other_domain")
     return author(clip, rng)

@@ -1,4 +1,6 @@
-"""The mixtures of the release, expressed over corpora of your own (reference sections 1.2 and 1.4).
+"""The mixtures of the release, expressed over corpora of your own.
+
+See docs/reference.md, Pre-training data and Tuning dialogues.
 
 The release divides each of its sources by type of audio and by direction, so that both can be repeated. Put the clips
 of a type in one corpus: `release_music`, `release_sound`, `release_speech`, documents in `release_text`, and tuning

@@ -20,7 +20,7 @@ class Settings:
         codec: fingerprint of the codec whose codes are used; "" if no task needs codes.
         codebook_size, num_streams: of that codec.
         max_seconds: longer clips are rejected.
-        system_prompt: opens generation dialogues if not empty (reference section 6.5).
+        system_prompt: opens generation dialogues if not empty (docs/reference.md, System prompt).
         seed: of every random choice of wording.
         report_rejects: True lets rejected clips through, marked in the feature `outcome`, for the cache writer
             to count; False filters them out, for everyone who just wants the dataset.

@@ -1,4 +1,4 @@
-"""Caption-guided supervised tuning: understanding and generation (reference section 1.4)."""
+"""Caption-guided supervised tuning: understanding and generation (docs/reference.md, Tuning dialogues)."""
 
 from bagpiper_jax.captions import AnnotationError
 from bagpiper_jax.corpora import questions

@@ -1,4 +1,7 @@
-"""The sequence format against the release's rules (reference sections 2.2 to 2.5), by example and by property."""
+"""The sequence format against the release's rules, by example and by property.
+
+See docs/reference.md, Message layout, Loss mask, Delay pattern and Guidance dropout.
+"""
 
 import numpy as np
 import pytest

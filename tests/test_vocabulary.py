@@ -1,4 +1,4 @@
-"""Token layout against the release's numbers (reference section 2.1)."""
+"""Token layout against the release's numbers (docs/reference.md, Token layout)."""
 
 import numpy as np
 import pytest

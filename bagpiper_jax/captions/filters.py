@@ -1,4 +1,4 @@
-"""The published quality filters of rich captions (reference section 1.3)."""
+"""The published quality filters of rich captions (docs/reference.md, Rich captions)."""
 
 import collections
 import dataclasses

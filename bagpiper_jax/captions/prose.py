@@ -1,4 +1,6 @@
-"""From annotation to rich caption, in the two styles of the release (reference sections 1.3 and 1.4).
+"""From annotation to rich caption, in the two styles of the release.
+
+See docs/reference.md, Rich captions and Tuning dialogues.
 
 "flowing" is a description in sentences that ends in a summary paragraph; "attributes" lists speaker turns with
 times, transcript, speakers, sounds, music, acoustics and what is absent. Wording varies with the random

@@ -1,4 +1,4 @@
-"""Caption-guided fine-tuning dialogues from annotations (reference section 1.4).
+"""Caption-guided fine-tuning dialogues from annotations (docs/reference.md, Tuning dialogues).
 
 Understanding: audio, question → caption, reasoning under five heads, answer. Generation: request → reasoning
 under four heads, caption, audio. Requests are realistic (everything is said) or imaginary (a scenario that leaves
@@ -143,7 +143,7 @@ def generation_dialogue(
     """[system prompt if given, user request, assistant reasoning + caption, assistant audio].
 
     Args:
-        system_prompt: a parameter of the task, never a constant (reference section 6.5).
+        system_prompt: a parameter of the task, never a constant (docs/reference.md, System prompt).
         style: one of `REQUEST_STYLES`; None draws one.
 
     Raises:

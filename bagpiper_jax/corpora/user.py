@@ -36,7 +36,8 @@ class UserCorpusConfig:
         default_domain, default_language, default_licence: for records that state none.
         held_out: share of the groups that goes to validation, and as much again to test, where none is stated.
         seed: of the splits and of captions rendered from annotations.
-        min_seconds, max_seconds: accepted length of audio; the maximum is the published filter (section 1.3).
+        min_seconds, max_seconds: accepted length of audio; the maximum is the published filter (docs/reference.md, Rich
+            captions).
         max_chars: longest caption, text or message.
         caption_filter: thresholds for the captions, or None to take them as they are.
         max_reject_frac: a larger share of rejected records fails the build.

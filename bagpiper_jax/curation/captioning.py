@@ -1,4 +1,7 @@
-"""Rich captions for clips, from a model that hears: audio → caption → basic filters (reference section 1.3)."""
+"""Rich captions for clips, from a model that hears: audio → caption → basic filters.
+
+See docs/reference.md, Rich captions.
+"""
 
 import base64
 import dataclasses

@@ -5,7 +5,7 @@ The scorer is a function of one's own, named as `module:function`:
     def scorer(waveforms: list[np.ndarray], captions: list[str], sample_rate: int) -> dict[str, list[float]]:
         ...one value per clip and column
 
-Its columns become `Clip.metrics`, which selection reads (reference section 1.3).
+Its columns become `Clip.metrics`, which selection reads (docs/reference.md, Caption selection).
 """
 
 import collections

@@ -1,4 +1,4 @@
-"""Tags of captions by a model that reads: type, language, focus and three scores (reference section 1.3)."""
+"""Tags of captions by a model that reads: type, language, focus and three scores (docs/reference.md, Rich captions)."""
 
 import dataclasses
 from pathlib import Path

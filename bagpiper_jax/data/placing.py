@@ -11,7 +11,7 @@ from bagpiper_jax.dialogue import CORRUPT
 from bagpiper_jax.dialogue import Sequence as Rendered
 
 WINDOW_CHUNKS = 8
-"""`n_window_infer` 800 of the release, in chunks (reference section 3.6)."""
+"""`n_window_infer` 800 of the release, in chunks (docs/reference.md, Audio tower)."""
 
 
 class RowWriter:

@@ -27,7 +27,7 @@ class RowMaker:
     Args:
         caches: one per task of the plan.
         names: names of those tasks.
-        seed, cfg_dropout: of classifier-free-guidance dropout (reference section 2.5).
+        seed, cfg_dropout: of classifier-free-guidance dropout (docs/reference.md, Guidance dropout).
         max_corrupt: so many damaged records are served as empty slots, with one more serving stops.
         feature_cache_mb: MiB of mel features kept in memory between epochs.
         window_chunks: chunks per attention window of the audio tower.

@@ -88,7 +88,7 @@ def codec(generator: Generator, corpus: Corpus) -> tuple[Scores, dict, list[np.n
 def understanding(
     generator: Generator, corpus: Corpus, loop: LoopConfig, rows: int, seed: int
 ) -> tuple[Scores, list[dict]]:
-    """Audio and question → caption, reasoning, answer (reference section 1.4)."""
+    """Audio and question → caption, reasoning, answer (docs/reference.md, Tuning dialogues)."""
     asked = list(_dialogues(corpus.held_out, seed, questions.understanding_dialogue))
     prompts = [
         [Message("user", "audio", example.waveform), Message("user", "text", dialogue[1][2])]

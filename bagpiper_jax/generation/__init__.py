@@ -1,1 +1,1 @@
-"""Generation: sampling and the segment loop (reference section 6)."""
+"""Generation: sampling and the segment loop (docs/reference.md, Generation)."""

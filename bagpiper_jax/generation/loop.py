@@ -1,4 +1,4 @@
-"""From prompts to messages: the segment loop over a batch (reference section 6.1)."""
+"""From prompts to messages: the segment loop over a batch (docs/reference.md, Segment loop)."""
 
 import dataclasses
 import logging
@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class LoopConfig:
-    """How messages are generated; the defaults are the release's (section 6.3).
+    """How messages are generated; the defaults are the release's (docs/reference.md, Sampling settings).
 
     Attributes:
         text, audio: sampling per modality.

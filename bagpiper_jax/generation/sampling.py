@@ -1,4 +1,4 @@
-"""Which ids a segment may emit, and how one is drawn (reference sections 6.1 and 6.2).
+"""Which ids a segment may emit, and how one is drawn (docs/reference.md, Segment loop and Guidance).
 
 A text segment emits text ids on stream 0 and zeros elsewhere. An audio segment emits, on every stream, that
 stream's own codes or pad. On stream 0 both may emit a terminator. Because everything else is masked, only the
@@ -46,14 +46,14 @@ class SamplingConfig:
 
 @dataclasses.dataclass(frozen=True)
 class TextSampling(SamplingConfig):
-    """Text as the release samples it (reference section 6.3)."""
+    """Text as the release samples it (docs/reference.md, Sampling settings)."""
 
     max_steps: int = 8192
 
 
 @dataclasses.dataclass(frozen=True)
 class AudioSampling(SamplingConfig):
-    """Audio as the release samples it (reference section 6.3): at least a second, at most forty."""
+    """Audio as the release samples it (docs/reference.md, Sampling settings): at least a second, at most forty."""
 
     temperature: float = 0.8
     guidance: float = 3.0
@@ -91,7 +91,7 @@ def audio_logits(
 ) -> Float[Array, "B S K"]:
     """Float32 logits over `audio_head`; terminators are barred on streams above 0.
 
-    Stream s sees h + e_s, where e_0 = 0 (section 3.2).
+    Stream s sees h + e_s, where e_0 = 0 (docs/reference.md, Embedding and head).
     """
     offset = stream_embedding.at[0].set(0).astype(hidden.dtype)
     logits = jax.vmap(_product, (1, 0), 1)(hidden[:, None] + offset, rows)
@@ -122,7 +122,7 @@ def bar_terminators(
 def guide(
     conditional: Float[Array, "B D"], unconditional: Float[Array, "B D"], guidance: float
 ) -> Float[Array, "B D"]:
-    """c·conditional + (1-c)·unconditional (section 6.2).
+    """c·conditional + (1-c)·unconditional (docs/reference.md, Guidance).
 
     Applied to hidden states: logits are affine in them and the coefficients sum to 1, so this equals combining
     the logits of every stream, at one head product.
@@ -134,7 +134,9 @@ def guide(
 def sample(
     keys: Key[Array, " B"], logits: Float[Array, "B ... K"], config: SamplingConfig
 ) -> Int32[Array, "B ..."]:
-    """Draws one id per leading position: top-k first, then softmax(v / T); T = 0 is argmax (section 6.1).
+    """Draws one id per leading position: top-k first, then softmax(v / T); T = 0 is argmax.
+
+    See docs/reference.md, Segment loop.
 
     Every row has its own key, so a row's draw doesn't depend on its batch mates.
     """

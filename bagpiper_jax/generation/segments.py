@@ -1,4 +1,6 @@
-"""One assistant segment, decoded for a whole batch inside one compiled loop (reference sections 6.1 and 6.2).
+"""One assistant segment, decoded for a whole batch inside one compiled loop.
+
+See docs/reference.md, Segment loop and Guidance.
 
 Row b of the key/value cache is filled from slot 0, whatever its batch mates' lengths: a token at position p is
 written to slot p and sees slots 0 to p. So a finished row simply feeds its last token to the same slot again,
@@ -128,7 +130,7 @@ def _advance(model, token, position, cache: KVCache, guidance: float = 1.0):
 
 
 def _with_unconditional(model, cache: KVCache) -> KVCache:
-    """The cache of 2B rows: the conditional branch, then B copies of all-zero tokens (section 6.2).
+    """The cache of 2B rows: the conditional branch, then B copies of all-zero tokens (docs/reference.md, Guidance).
 
     One row of zeros serves all, as long as the longest; a shorter row overwrites from its own length on. Fed in
     blocks, so that the scores of a long context are never held at once.

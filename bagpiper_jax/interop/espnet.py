@@ -1,4 +1,7 @@
-"""ESPnet's native checkpoint ↔ our model and codec (reference section 5.1): 1,381 tensors and `vocab_weight`."""
+"""ESPnet's native checkpoint ↔ our model and codec: 1,381 tensors and `vocab_weight`.
+
+See docs/reference.md, Native checkpoint.
+"""
 
 import logging
 from collections.abc import Mapping
@@ -59,7 +62,7 @@ def import_all(
 
     Raises:
         InterchangeError: missing, unknown or misshapen tensors; class weights of another vocabulary layout,
-            which once turned a loss of 2.1 into 55.7 without a word (reference section 0.1).
+            which once turned a loss of 2.1 into 55.7 without a word (docs/reference.md, Token layout).
     """
     table = entries(ours, codec)
     if not any(name.startswith(CODEC_PREFIX) for name in tensors):
@@ -81,7 +84,7 @@ def import_all(
 
 
 def class_weights(vocabulary: Vocabulary) -> np.ndarray:
-    """1 for specials and text, 0.125 for codec ids (reference section 0.7), float32 [V]."""
+    """1 for specials and text, 0.125 for codec ids (docs/reference.md, Class weights), float32 [V]."""
     weights = np.ones(vocabulary.size, np.float32)
     weights[vocabulary.codec_start :] = CODEC_CLASS_WEIGHT
     return weights

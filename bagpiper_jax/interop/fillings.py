@@ -93,7 +93,7 @@ def placed(filling: Filling, rows: int, first: int, around: Filling) -> Filling:
 
 
 def normal_rows(name: str, width: int, std: float, seed: int) -> Filling:
-    """New rows of a vocabulary table, N(0, std) as the reference draws them (section 3.2).
+    """New rows of a vocabulary table, N(0, std) as the reference draws them (docs/reference.md, Embedding and head).
 
     A row depends on seed, name and its number alone.
     """

@@ -165,7 +165,7 @@ def _windows(audio: dict, config: AudioTowerConfig) -> list[str]:
     )
     if (chunk, window) == (100, 400):
         logger.warning(
-            "n_window 100/400 are the serving override of the vLLM fork (reference section 0.4), not taken"
+            "n_window 100/400 are the serving override of the vLLM fork (docs/reference.md, Audio tower), not taken"
         )
         return []
     faults = [f"n_window {chunk} is not supported, only {HALF_CHUNK} is"] if chunk != HALF_CHUNK else []
@@ -186,7 +186,7 @@ def _layout(content: dict, vocabulary: v.Vocabulary) -> list[str]:
 
 
 def layout(vocabulary: v.Vocabulary) -> dict[str, int]:
-    """The fields that tell which id means what (reference section 5.2)."""
+    """The fields that tell which id means what (docs/reference.md, vLLM directory)."""
     return {
         "vocab_size": vocabulary.size,
         "num_stream": vocabulary.num_streams,

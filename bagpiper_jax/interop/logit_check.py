@@ -164,7 +164,10 @@ def our_logits(
 def their_logits(
     tensors: Mapping[str, Tensor], config: BagpiperConfig, sequence: Rendered
 ) -> dict[str, np.ndarray]:
-    """The same through transformers' Qwen3 and Qwen3-Omni tower (reference sections 3.2, 3.5 and 3.6)."""
+    """The same through transformers' Qwen3 and Qwen3-Omni tower.
+
+    See docs/reference.md, Embedding and head, Log-mel features and Audio tower.
+    """
     import torch
 
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Qwen3 as transformers names it ↔ our decoder and head (reference section 5.1)."""
+"""Qwen3 as transformers names it ↔ our decoder and head (docs/reference.md, Native checkpoint)."""
 
 from collections.abc import Mapping
 
@@ -40,7 +40,7 @@ def entries(ours: Shapes) -> list[Entry]:
 def import_backbone(
     tensors: Mapping[str, Tensor], config: BagpiperConfig, ours: Shapes, seed: int, where: str
 ) -> Fillings:
-    """Decoder and head from a text-only Qwen3 (reference section 3.2).
+    """Decoder and head from a text-only Qwen3 (docs/reference.md, Embedding and head).
 
     Its rows become our text rows; specials and codec rows are drawn anew. Tables over our whole vocabulary, as our
     export has them, are taken as they are. A model with tied embeddings gives its head from them.

@@ -1,4 +1,6 @@
-"""PyTorch's .pt files, ESPnet's native form: `{"module": state_dict}` or the state dict itself (reference section 5.1).
+"""PyTorch's .pt files, ESPnet's native form: `{"module": state_dict}` or the state dict itself.
+
+See docs/reference.md, Native checkpoint.
 
 torch itself unpickles and pickles, never anything but plain tensors; their bytes pass through in parts.
 """

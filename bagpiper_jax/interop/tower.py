@@ -1,4 +1,4 @@
-"""The Qwen3-Omni audio tower as transformers names it ↔ ours (reference section 3.6)."""
+"""The Qwen3-Omni audio tower as transformers names it ↔ ours (docs/reference.md, Audio tower)."""
 
 from collections.abc import Iterable, Mapping
 

@@ -1,4 +1,4 @@
-"""The directory that ESPnet's vLLM fork serves: configuration and tokenizer (reference section 5.2)."""
+"""The directory that ESPnet's vLLM fork serves: configuration and tokenizer (docs/reference.md, vLLM directory)."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Names of the release's X-Codec ↔ ours, in both directions (reference section 4.5).
+"""Names of the release's X-Codec ↔ ours, in both directions (docs/reference.md, Codec tensor names).
 
 One table. `{b}`, `{u}` and the like stand for indices that both names share; `[{l}]` in our name picks a
 slice of a stacked tensor. The layout says how a PyTorch tensor becomes ours; every layout is its own kind of

@@ -21,7 +21,7 @@ class GenerateConfig:
     Attributes:
         checkpoint: directory of a training run, or one of its steps.
         codec, tokenizer: instead of those the run was trained with.
-        system_prompt: opens requests for audio if not empty (reference section 6.5); None takes the one that
+        system_prompt: opens requests for audio if not empty (docs/reference.md, System prompt); None takes the one that
             the run was tuned with.
         loop: sampling; its modalities are set by what is asked, unless given.
     """

@@ -1,4 +1,4 @@
-"""The Qwen3-Omni audio tower (reference section 3.6) on chunks of fixed shape."""
+"""The Qwen3-Omni audio tower (docs/reference.md, Audio tower) on chunks of fixed shape."""
 
 import math
 

@@ -13,12 +13,12 @@ from bagpiper_jax.models.embedding import embed_streams
 
 
 class Bagpiper(nnx.Module):
-    """The trainable model (reference section 3). The codec is separate.
+    """The trainable model (docs/reference.md, Model). The codec is separate.
 
     Attributes:
         decoder: embed_tokens [V, D], L layers stacked on a leading axis, norm [D].
         lm_head: [V, D], untied. Both tables may have more rows, see `BagpiperConfig.table_multiple`.
-        stream_emb: [S, D], zero at first; its row 0 is never used (reference section 3.2).
+        stream_emb: [S, D], zero at first; its row 0 is never used (docs/reference.md, Embedding and head).
         adaptor: tower width → D.
         tower: the audio tower.
     """
@@ -30,7 +30,7 @@ class Bagpiper(nnx.Module):
         self.lm_head = layers.normal(rngs, (config.table_rows, width), std)
         self.stream_emb = nnx.Param(jnp.zeros((config.vocabulary.num_streams, width)))
         self.adaptor = layers.Linear(config.tower.output_width, width, rngs=rngs)
-        # The release's adaptor starts as torch's Linear does (reference section 3.2).
+        # The release's adaptor starts as torch's Linear does (docs/reference.md, Embedding and head).
         self.adaptor.kernel = layers.uniform(
             rngs, (config.tower.output_width, width), config.tower.output_width
         )
@@ -38,7 +38,7 @@ class Bagpiper(nnx.Module):
         self.tower = AudioTower(config.tower, rngs=rngs)
 
     def embed(self, tokens: Int[Array, "B T S"]) -> Float[Array, "B T D"]:
-        """Sum of the streams' embeddings in the compute dtype (reference section 3.2).
+        """Sum of the streams' embeddings in the compute dtype (docs/reference.md, Embedding and head).
 
         Token 0 of stream 0 is the (never trained) row 0; token 0 of any other stream is nothing.
         """

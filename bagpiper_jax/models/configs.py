@@ -1,4 +1,4 @@
-"""Model sizes as frozen dataclasses. The defaults are those of the 8B release (reference sections 3 and 4)."""
+"""Model sizes as frozen dataclasses. The defaults are those of the 8B release (docs/reference.md, Model and Codec)."""
 
 import dataclasses
 import math
@@ -8,7 +8,7 @@ from bagpiper_jax.vocabulary import Vocabulary
 
 @dataclasses.dataclass(frozen=True)
 class DecoderConfig:
-    """Qwen3 decoder (reference section 3.1).
+    """Qwen3 decoder (docs/reference.md, Decoder).
 
     Attributes:
         layers, width, ffn_width: L, D and the gated feed-forward width.
@@ -36,7 +36,7 @@ class DecoderConfig:
 
 @dataclasses.dataclass(frozen=True)
 class AudioTowerConfig:
-    """Qwen3-Omni audio tower (reference section 3.6).
+    """Qwen3-Omni audio tower (docs/reference.md, Audio tower).
 
     Attributes:
         mel_bins: M.
@@ -91,7 +91,7 @@ class BagpiperConfig:
 
 @dataclasses.dataclass(frozen=True)
 class SemanticEncoderConfig:
-    """HuBERT (reference section 4.2)."""
+    """HuBERT (docs/reference.md, Codec encoder)."""
 
     width: int = 768
     layers: int = 12
@@ -107,7 +107,7 @@ class SemanticEncoderConfig:
 
 @dataclasses.dataclass(frozen=True)
 class CodecConfig:
-    """X-Codec (reference section 4).
+    """X-Codec (docs/reference.md, Codec).
 
     Attributes:
         sample_rate: Hz.

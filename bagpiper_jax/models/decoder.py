@@ -1,4 +1,4 @@
-"""The Qwen3 decoder (reference section 3.1) over packed rows, with a cache for generation."""
+"""The Qwen3 decoder (docs/reference.md, Decoder) over packed rows, with a cache for generation."""
 
 import dataclasses
 from typing import Any

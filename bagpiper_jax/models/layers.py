@@ -89,7 +89,7 @@ def rotate(x: Float[Array, "B T H K"], angles: Float[Array, "B T 1 K2"]) -> Floa
 
 
 def sinusoids(length: int, width: int) -> Float[Array, "N D"]:
-    """Whisper's positions: the sine half, then the cosine half (reference section 3.6)."""
+    """Whisper's positions: the sine half, then the cosine half (docs/reference.md, Audio tower)."""
     rate = jnp.exp(-math.log(10_000) / (width // 2 - 1) * jnp.arange(width // 2))
     angles = jnp.arange(length)[:, None] * rate
     return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)

@@ -1,4 +1,6 @@
-"""The text tokenizer among all ids of the model, as vLLM and transformers read it, and back (reference section 5.2).
+"""The text tokenizer among all ids of the model, as vLLM and transformers read it, and back.
+
+See docs/reference.md, vLLM directory.
 
 In an exported directory `!` is 256 and `<think>` 151,923: every text id is shifted behind the specials, which, with
 the codec ids, are tokens by name.

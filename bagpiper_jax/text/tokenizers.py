@@ -18,7 +18,7 @@ from bagpiper_jax.text.pieces import PieceEncoder, cuts_at_spaces
 logger = logging.getLogger(__name__)
 
 THINK_TOKENS = ("<think>", "</think>")
-"""Kept whole by a learned BPE, since every reasoning text carries them (reference section 1.4)."""
+"""Kept whole by a learned BPE, since every reasoning text carries them (docs/reference.md, Tuning dialogues)."""
 
 
 class TextTokenizer(Protocol):

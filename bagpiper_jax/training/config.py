@@ -33,7 +33,7 @@ class TrainConfig:
         steps: optimizer steps of the whole run.
         accumulation: micro-batches per step; the batch's rows are divided among them.
         seed: of initialisation, order of examples and CFG dropout.
-        cfg_dropout: share of examples that lose their condition (reference section 2.5); 0 in validation.
+        cfg_dropout: share of examples that lose their condition (docs/reference.md, Guidance dropout); 0 in validation.
         history_noise: mean share of generated codec frames that the model sees replaced by others of the row while
             it predicts what follows, see `history.disturb`; the release has 0.
         log_every, validate_every, save_every: steps; 0 means only at the end.

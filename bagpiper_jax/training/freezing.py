@@ -1,4 +1,4 @@
-"""Which parameters train in which stage (reference sections 1.5 and 3.4)."""
+"""Which parameters train in which stage (docs/reference.md, Training stages and Frozen parameters)."""
 
 from jaxtyping import Array, Float
 
@@ -31,7 +31,10 @@ def split(parameters: Parameters, stage: str) -> tuple[Parameters, Parameters]:
 
 
 def mask_embedding(gradient: Float[Array, "V D"], stage: str, vocabulary: Vocabulary) -> Float[Array, "V D"]:
-    """Zeroes the gradient of rows that stay: `<|pad|>` always (reference section 0.5), text in warm-up."""
+    """Zeroes the gradient of rows that stay: `<|pad|>` always, text in warm-up.
+
+    See docs/reference.md, Embedding and head.
+    """
     gradient = gradient.at[0].set(0)
     if stage == "warmup":
         gradient = gradient.at[vocabulary.text_start : vocabulary.codec_start].set(0)

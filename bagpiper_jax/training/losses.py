@@ -1,4 +1,4 @@
-"""The loss of reference section 3.3, without ever holding [B, T, S, V] logits.
+"""The loss of docs/reference.md, Loss, without ever holding [B, T, S, V] logits.
 
 The head of stream s sees h + e_s, so its logits are W·h + W·e_s: one product W·h serves all streams, and a
 stream adds a bias over the codec ids that is the same for every slot. The softmax denominators of all streams
@@ -34,7 +34,7 @@ class LossConfig:
 
     Attributes:
         chunk: slots per row whose logits exist at a time; memory is rows · chunk · V.
-        z_loss: λ of λ·lse² per target, not class-weighted (reference section 3.3).
+        z_loss: λ of λ·lse² per target, not class-weighted (docs/reference.md, Loss).
     """
 
     chunk: int = 128

@@ -22,7 +22,7 @@ FILE = "metrics.jsonl"
 def loss_scalars(sums: LossSums) -> dict[str, float]:
     """Named losses of sums that are on the host; streams and directions without targets are left out.
 
-    `loss` and `loss_<direction>` weigh codec targets by 1/8 and divide by frames (reference section 3.3);
+    `loss` and `loss_<direction>` weigh codec targets by 1/8 and divide by frames (docs/reference.md, Loss);
     `loss_stream<s>` is the plain cross-entropy per target; `accuracy` is that of stream 0.
     """
     frames = max(float(sums.frames), 1.0)

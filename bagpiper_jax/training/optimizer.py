@@ -1,4 +1,4 @@
-"""AdamW with warm-up and cosine decay (reference sections 1.5 and 7.1)."""
+"""AdamW with warm-up and cosine decay (docs/reference.md, Training stages)."""
 
 import dataclasses
 from typing import Literal

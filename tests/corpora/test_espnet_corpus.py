@@ -312,7 +312,8 @@ def test_the_corpus_passes_through_the_whole_data_path(root, tmp_path):
             cache = TaskCache(lock.parent / task.path)
             examples = [cache.read(i).messages() for i in range(len(cache))]
             found[task.task] = sorted(rendered_length(m) for m in examples)
-    # 1 + Σ (3 + content), audio as floor(samples / 640) + 7 rows of the nano codec (reference sections 2.2, 2.4)
+    # 1 + Σ (3 + content), audio as floor(samples / 640) + 7 rows of the nano codec (docs/reference.md, Message layout
+    # and Delay pattern)
     assert found == {
         "espnet_caption_to_audio": [1 + (3 + 15) + (3 + 20 + 7), 1 + (3 + 14) + (3 + 25 + 7)],
         "espnet_sft_generation": [1 + (3 + 10) + (3 + 25 + 7) + (3 + 20 + 7)],

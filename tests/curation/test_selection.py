@@ -60,7 +60,7 @@ def run(folder: Path, *corpora: list[Clip], **settings) -> tuple[dict[str, Clip]
 
 
 def test_defaults_are_the_references():
-    config = SelectConfig(("a",), "b")  # reference section 1.3
+    config = SelectConfig(("a",), "b")  # docs/reference.md, Caption selection
     assert (config.noise, config.discard_frac, config.seed) == (0.1, 0.2, 42)
     third = 0.0667
     assert config.score.weights == PUBLISHED_WEIGHTS == {

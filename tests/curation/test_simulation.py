@@ -24,7 +24,7 @@ from bagpiper_jax.curation.dialogues.simulation import SimulateConfig, simulate
 
 
 def test_defaults_are_the_references():
-    config = SimulateConfig(("a",), "b")  # reference section 1.4
+    config = SimulateConfig(("a",), "b")  # docs/reference.md, Tuning dialogues
     assert (config.min_words, config.max_words) == (15, 80)
     assert (config.min_heads, config.min_reasoning_chars) == (3, 50)
     assert (config.reasoning_temperature, config.reasoning_max_tokens) == (0.3, 1024)

@@ -62,7 +62,7 @@ def hidden_of(model, prompt, emitted, null=False):
 
 
 def plain_decode(model, prompt, modalities, guidance):
-    """Section 6.1 by the letter: no cache, no batch, full logits and explicit masks."""
+    """docs/reference.md, Segment loop by the letter: no cache, no batch, full logits and explicit masks."""
     vocabulary, emitted, segments = CONFIG.vocabulary, [], []
     for modality in modalities:
         limits = GREEDY_TEXT if modality == "text" else GREEDY_AUDIO

@@ -1,4 +1,6 @@
-"""Generation token for token against a torch loop on transformers' Qwen3 and its cache (reference sections 6.1, 6.2).
+"""Generation token for token against a torch loop on transformers' Qwen3 and its cache.
+
+See docs/reference.md, Segment loop and Guidance.
 
 Where ids are drawn, both sides take the same noise, so that equal ids mean equal logits.
 """

@@ -1,4 +1,4 @@
-"""The release's model in torch, of transformers' own modules and our parameters (reference section 3)."""
+"""The release's model in torch, of transformers' own modules and our parameters (docs/reference.md, Model)."""
 
 import numpy as np
 import tiny_models

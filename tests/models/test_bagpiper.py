@@ -23,7 +23,9 @@ def test_embedding_sums_streams_and_drops_token_zero_of_all_but_stream_zero(mode
     tokens[0, 1, 0], tokens[0, 1, 4] = 5, 300
     tokens[0, 2, 1:] = np.arange(300, 307)
     x = np.asarray(model.embed(jnp.asarray(tokens)))[0]
-    np.testing.assert_allclose(x[0], table[0])  # noise, but not nothing (reference section 0.5)
+    np.testing.assert_allclose(
+        x[0], table[0]
+    )  # noise, but not nothing (docs/reference.md, Embedding and head)
     np.testing.assert_allclose(x[1], table[5] + table[300], rtol=1e-6)
     np.testing.assert_allclose(x[2], table[0] + table[300:307].sum(0), rtol=1e-5, atol=1e-6)
 

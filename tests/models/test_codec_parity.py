@@ -223,7 +223,7 @@ def test_full_size_names_are_the_454_of_the_release():
     ours = {entry.ours for entry in xcodec.entries(CodecConfig())}
     assert ours == functional.shapes(CodecConfig()).keys()
     values = sum(int(np.prod(shape.shape)) for shape in functional.shapes(CodecConfig()).values())
-    assert values == 177_484_041  # reference section 4.1
+    assert values == 177_484_041  # docs/reference.md, X-Codec
 
 
 @pytest.mark.slow

@@ -65,7 +65,7 @@ def test_the_table_names_what_the_json_holds(tiny_plan):
 
 
 def test_flops_of_the_release_are_six_per_parameter_and_token():
-    # 8.27e9 trainable, less the embedding table, which costs no product (reference section 3.4)
+    # 8.27e9 trainable, less the embedding table, which costs no product (docs/reference.md, Frozen parameters)
     flops = step_flops(dataclasses.replace(RELEASE, batch=BatchShape(1, 8192, 0)))
     products = 8_268_432_384 - 160_392 * 4096
     attention = 6 * 8192**2 * 2 * 4096 * 36

@@ -1,4 +1,4 @@
-"""The chunked multi-stream loss against torch, which computes reference section 3.3 with full logits per stream."""
+"""The chunked multi-stream loss against torch, which computes docs/reference.md, Loss with full logits per stream."""
 
 import jax
 import jax.numpy as jnp

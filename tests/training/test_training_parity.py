@@ -73,7 +73,7 @@ def batch_of(sequences: list):
 
 
 def torch_loss(model: TorchBagpiper, sequences: list) -> tuple:
-    """Reference section 3.3 by the letter: (sum, frames)."""
+    """docs/reference.md, Loss by the letter: (sum, frames)."""
     weight = torch.ones(VOCABULARY.size)
     weight[VOCABULARY.codec_start :] = 0.125
     total, frames = torch.zeros(()), 0

@@ -1,4 +1,4 @@
-"""ESPnet's dataset files as a corpus (reference section 2.7), and its training YAML as gin."""
+"""ESPnet's dataset files as a corpus (docs/reference.md, Dataset files), and its training YAML as gin."""
 
 from bagpiper_jax.corpora.espnet.corpus import EspnetCorpusConfig, build
 

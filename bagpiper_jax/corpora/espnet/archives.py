@@ -1,7 +1,7 @@
 """Archives of omniio, first called arkive: Parquet tables that say where in a `.bin` file each payload stands.
 
-Audio is a file of its own there, text and dialogues are compressed with zstd (reference section 2.7). The released data
-sets come in this form.
+Audio is a file of its own there, text and dialogues are compressed with zstd (docs/reference.md, Dataset files). The
+released data sets come in this form.
 """
 
 from collections.abc import Iterator

@@ -29,7 +29,7 @@ class EspnetCorpusConfig:
     """A corpus out of ESPnet's files.
 
     Attributes:
-        train, validation, test: specifiers, as given to ESPnet's scripts (reference section 2.7).
+        train, validation, test: specifiers, as given to ESPnet's scripts (docs/reference.md, Dataset files).
         directory: where the corpus is written.
         registries: YAML files of registered datasets, what ESPNET_DATASET_REGISTRY lists.
         root: what relative paths in the files are relative to: the recipe folder that ESPnet ran in.

@@ -1,4 +1,4 @@
-"""ESPnet's inference YAML → gin for our generate job (reference section 6.3)."""
+"""ESPnet's inference YAML → gin for our generate job (docs/reference.md, Sampling settings)."""
 
 import logging
 from pathlib import Path

@@ -161,7 +161,9 @@ def _two_columns(line: bytes) -> tuple[str, str]:
 def _field(value: dict, name: str, kind: type) -> object:
     if not isinstance(value.get(name), kind):
         raise RecordError(
-            "bad_line", f"no {kind.__name__} {name!r}", "write the line as reference section 2.7 has it"
+            "bad_line",
+            f"no {kind.__name__} {name!r}",
+            "write the line as docs/reference.md, Dataset files has it",
         )
     return value[name]
 

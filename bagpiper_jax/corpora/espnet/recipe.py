@@ -1,4 +1,4 @@
-"""ESPnet's training YAML → gin for our train job (reference sections 1.5, 7.1 and 8).
+"""ESPnet's training YAML → gin for our train job (docs/reference.md, Training stages and Dead YAML keys).
 
 Every key is converted, required to have the one value that our design has, or named in a warning because nothing here
 depends on it. An unknown key is a fault: it might change the numbers.
@@ -58,7 +58,7 @@ REQUIRED = {
     "trainer.titan_config.parallel_strategy": ("qwen3",),
 }
 DEAD = ("compile_transformer_body", "freeze_text_embeddings", "activation_checkpointing")
-"""Keys that the released YAMLs carry and no released code reads (reference section 8)."""
+"""Keys that the released YAMLs carry and no released code reads (docs/reference.md, Dead YAML keys)."""
 ELSEWHERE = (
     "tokenizer_name", "codec_hf_model_tag", "encoder_hf_model_tag", "attn_implementation", "save_loader_state",
     "num_workers", "mixed_precision_param", "mixed_precision_reduce", "optimizer_storage_dtype",
@@ -83,7 +83,7 @@ def convert(path: str | Path, root: Path, gpus: int, corpus: str) -> str:
 
     Raises:
         CorpusError: unknown keys, values without an equal here, or discrete IOs in another order than text, codec,
-            which lays out the ids differently (reference section 0.1). All faults are named at once.
+            which lays out the ids differently (docs/reference.md, Token layout). All faults are named at once.
     """
     content = read_yaml(path)
     flat = _flatten(content)
@@ -145,7 +145,10 @@ def _stage(frozen: object, faults: list[str]) -> str:
 
 
 def _stream_weights(flat: Mapping[str, object], faults: list[str]) -> tuple[float, ...]:
-    """The released loss only asks whether a weight is zero; 0.125 comes once, from the class weights (section 3.3)."""
+    """The released loss only asks whether a weight is zero; 0.125 comes once, from the class weights.
+
+    See docs/reference.md, Loss.
+    """
     weights = flat.get("multimodal_io.discrete_audio.stream_weights", [1.0] * 8)
     if (
         not isinstance(weights, list)

@@ -1,4 +1,7 @@
-"""What ESPnet's command line names: specifiers, registries, dataset JSON and length files (reference section 2.7)."""
+"""What ESPnet's command line names: specifiers, registries, dataset JSON and length files.
+
+See docs/reference.md, Dataset files.
+"""
 
 import dataclasses
 import json
@@ -14,7 +17,7 @@ TASKS = {
     "text_only": ("text1",),
     "dialogue": ("dialogue",),
 }
-"""Task → the entries that its template reads (reference section 2.2)."""
+"""Task → the entries that its template reads (docs/reference.md, Message layout)."""
 
 
 @dataclasses.dataclass(frozen=True)

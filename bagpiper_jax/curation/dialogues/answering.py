@@ -1,7 +1,7 @@
 """Understanding dialogues: a question about a clip, and the assistant's way to the answer.
 
-user audio, user question, assistant caption + reasoning + answer (reference section 1.4). Questions vary by aspect and
-by form, both drawn from lists.
+user audio, user question, assistant caption + reasoning + answer (docs/reference.md, Tuning dialogues). Questions vary
+by aspect and by form, both drawn from lists.
 """
 
 import dataclasses

@@ -1,4 +1,4 @@
-"""The judges of simulated dialogues, and what their marks must reach (reference section 1.4).
+"""The judges of simulated dialogues, and what their marks must reach (docs/reference.md, Tuning dialogues).
 
 That requests for audio get 22 marks in five groups is published, and their thresholds; the wording is ours, and so is
 all of the judge of answers about audio.

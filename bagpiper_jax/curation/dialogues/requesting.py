@@ -1,6 +1,6 @@
 """Generation dialogues: a persona's requests, realistic and imaginary, and the assistant's way to the audio.
 
-[system], user request, assistant reasoning + caption, assistant audio (reference section 1.4).
+[system], user request, assistant reasoning + caption, assistant audio (docs/reference.md, Tuning dialogues).
 """
 
 import dataclasses

@@ -1,4 +1,4 @@
-"""Tuning dialogues for captioned clips, simulated by a model and judged by it (reference section 1.4).
+"""Tuning dialogues for captioned clips, simulated by a model and judged by it (docs/reference.md, Tuning dialogues).
 
 A clip gives up to three dialogues, each a clip of its own: `<id>.realistic` and `<id>.imaginary`, in which the audio is
 asked for, and `<id>.understanding`, in which it is asked about.

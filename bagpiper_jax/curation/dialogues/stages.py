@@ -23,11 +23,11 @@ _HEAD = r"^[\s\d.*#-]*{}\b"
 
 @dataclasses.dataclass(frozen=True)
 class SimulateConfig(AskingConfig):
-    """What to simulate from. Every setting with a published value has it (reference section 1.4).
+    """What to simulate from. Every setting with a published value has it (docs/reference.md, Tuning dialogues).
 
     Attributes:
         kinds: the kinds of dialogues to simulate.
-        system_prompt: what opens generation dialogues, if not empty (reference section 6.5).
+        system_prompt: what opens generation dialogues, if not empty (docs/reference.md, System prompt).
         personas: the number of personas drawn for the model to choose from.
         min_words, max_words: the length of a request, what it quotes aside.
         min_heads, min_reasoning_chars: what counts as a reasoning trace; of the five heads of understanding one more.

@@ -117,7 +117,9 @@ def _repeated(ids: UInt64[np.ndarray, " n"]) -> Int64[np.ndarray, " k"]:
 
 
 def drop_by_score(columns: Columns, noise: float, discard_frac: float, seed: int) -> None:
-    """Gumbel top-k in each domain (reference section 1.3): keeps the largest of score + noise · Gumbel(0, 1).
+    """Gumbel top-k in each domain: keeps the largest of score + noise · Gumbel(0, 1).
+
+    See docs/reference.md, Caption selection.
 
     Noise is a function of seed and id: neither the order of the clips nor other clips change it.
     """

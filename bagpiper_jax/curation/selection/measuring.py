@@ -127,7 +127,10 @@ def _judged(clip: Clip, measures: Measures) -> dict:
 
 
 def check_caption(caption: str, seconds: float, filter: CaptionFilter | None, count_tokens) -> None:
-    """Raises RecordError `caption_<test>` for a caption that fails the basic filters (reference section 1.3)."""
+    """Raises RecordError `caption_<test>` for a caption that fails the basic filters.
+
+    See docs/reference.md, Rich captions.
+    """
     if filter and (reason := filter.reason(caption, seconds, count_tokens)):
         detail = f"{seconds:g} s, {count_tokens(caption)} tokens: {caption[:80]!r}"
         raise RecordError(f"caption_{reason}", detail, "repair the caption or change CaptionFilter")

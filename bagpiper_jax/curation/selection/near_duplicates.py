@@ -21,7 +21,9 @@ _PARTS = 16  # into which the buckets of a band are divided, to be sorted one af
 
 @dataclasses.dataclass(frozen=True)
 class NearDuplicates:
-    """When two captions say the same. The release dedups by MinHash (reference section 1.3); its settings are unknown.
+    """When two captions say the same. The release dedups by MinHash; its settings are unknown.
+
+    See docs/reference.md, Caption selection.
 
     Attributes:
         threshold: the least Jaccard similarity of two captions' sets of shingles, as estimated, with which they count

@@ -1,4 +1,4 @@
-"""What decides about one caption: its tags, hard filters and score (reference section 1.3)."""
+"""What decides about one caption: its tags, hard filters and score (docs/reference.md, Caption selection)."""
 
 import dataclasses
 import math

@@ -1,4 +1,6 @@
-"""Selecting captions (reference section 1.3): filters, near-duplicates, score-weighted Gumbel top-k, resampling.
+"""Selecting captions: filters, near-duplicates, score-weighted Gumbel top-k, resampling.
+
+See docs/reference.md, Caption selection.
 
 Two passes. The first measures every clip, in parallel and once: a killed job goes on at the piece where it was. Then
 columns alone decide, and the second pass writes what was decided. Captions are never held: a clip costs about 70 bytes

@@ -1,4 +1,7 @@
-"""The DAC encoder and decoder of X-Codec (reference sections 4.2, 4.3), under the release's names."""
+"""The DAC encoder and decoder of X-Codec, under the release's names.
+
+See docs/reference.md, Codec encoder and Codec decoder.
+"""
 
 from flax import nnx
 from jaxtyping import Array, Float
@@ -77,7 +80,10 @@ class AcousticEncoder(nnx.Module):
 
 
 class AcousticDecoder(nnx.Module):
-    """Acoustic frames [B, N, acoustic_width] to a waveform [B, N·hop, 1]; no final tanh (section 4.3)."""
+    """Acoustic frames [B, N, acoustic_width] to a waveform [B, N·hop, 1]; no final tanh.
+
+    See docs/reference.md, Codec decoder.
+    """
 
     def __init__(self, config: CodecConfig, *, rngs: nnx.Rngs):
         channels = [config.decoder_width // 2**i for i in range(len(config.strides) + 1)]

@@ -1,7 +1,8 @@
-"""HuBERT, the semantic branch (reference section 4.2): convolutions at the sample rate, then a transformer.
+"""HuBERT, the semantic branch (docs/reference.md, Codec encoder): convolutions at the sample rate, then a transformer.
 
 X-Codec reads the mean of all hidden states. Padding never reaches a clip: group norm, positional convolution and
-attention look at its own frames only, unlike the release, whose codes change with the batch (section 4.6).
+attention look at its own frames only, unlike the release, whose codes change with the batch (docs/reference.md, Codec
+in training mode).
 """
 
 import jax

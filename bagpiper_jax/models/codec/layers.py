@@ -59,7 +59,7 @@ spread.defvjp(_spread_forward, _spread_backward)
 
 
 class Snake(nnx.Module):
-    """x + sin²(αx) / (α + 1e-9) with a learned α per channel (reference section 4.4)."""
+    """x + sin²(αx) / (α + 1e-9) with a learned α per channel (docs/reference.md, Snake)."""
 
     def __init__(self, channels: int):
         self.alpha = nnx.Param(jnp.ones(channels))
@@ -144,7 +144,7 @@ class Upsample(nnx.Module):
     """Transposed convolution with kernel 2·stride, padding ⌈stride/2⌉ and exactly stride·T outputs.
 
     Each input step yields 2·stride outputs of which one stride overlaps with the next step's, so one matrix
-    product and one addition do the work of a transposed convolution (reference section 4.3).
+    product and one addition do the work of a transposed convolution (docs/reference.md, Codec decoder).
     """
 
     def __init__(self, inputs: int, outputs: int, stride: int, *, rngs: nnx.Rngs):

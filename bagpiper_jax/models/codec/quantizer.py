@@ -1,4 +1,4 @@
-"""Residual vector quantisation with Euclidean codebooks (reference section 4.2)."""
+"""Residual vector quantisation with Euclidean codebooks (docs/reference.md, Codec encoder)."""
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,10 @@ class CodebookVariable(nnx.Variable):
 
 
 class ResidualQuantizer(nnx.Module):
-    """S codebooks of K vectors, stacked; names are those of the release's buffers (section 4.5)."""
+    """S codebooks of K vectors, stacked; names are those of the release's buffers.
+
+    See docs/reference.md, Codec tensor names.
+    """
 
     def __init__(self, config: CodecConfig):
         shape = (config.num_codebooks, config.codebook_size)

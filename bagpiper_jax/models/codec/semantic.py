@@ -1,4 +1,4 @@
-"""X-Codec's small convolutional encoder and decoder around the semantic features (reference section 4.2)."""
+"""X-Codec's small convolutional encoder and decoder around the semantic features (docs/reference.md, Codec encoder)."""
 
 import jax
 from flax import nnx

@@ -1,4 +1,4 @@
-"""X-Codec: semantic and acoustic branches, one residual quantiser, one waveform decoder (reference section 4)."""
+"""X-Codec: semantic and acoustic branches, one residual quantiser, one waveform decoder (docs/reference.md, Codec)."""
 
 import jax.numpy as jnp
 from flax import nnx
@@ -34,7 +34,7 @@ class XCodec(nnx.Module):
     def latent(self, waveform: Float[Array, "B T"], lengths: Lengths = None):
         """The vectors to quantise [B, N, W] and the semantic features [B, N, D] they contain.
 
-        Samples beyond the last whole frame of a clip are ignored (section 4.2).
+        Samples beyond the last whole frame of a clip are ignored (docs/reference.md, Codec encoder).
         """
         frames = scale_lengths(lengths, down=self.hop)
         lengths = scale_lengths(frames, up=self.hop)
