@@ -50,7 +50,7 @@ class AudioError(Explained, ValueError):
     Attributes:
         reason: one of `REMEDIES`, for counting rejections.
         path: the file, or "<bytes>".
-        detail: what was found.
+        detail: a description of what was found.
     """
 
     def __init__(self, reason: str, path: object, detail: str):

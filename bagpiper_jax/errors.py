@@ -9,7 +9,8 @@ class Explained(Exception):
     too, for those who call the package from Python.
 
     Attributes:
-        exit_code: of the job that the fault ends; 2, as command-line tools end on bad usage, unless a class says other.
+        exit_code: the exit code of the job that the fault ends; 2, as command-line tools end on bad usage, unless a
+            class says other.
     """
 
     exit_code = 2

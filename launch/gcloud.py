@@ -30,10 +30,10 @@ class Pod:
     """TPU slices under one name.
 
     Attributes:
-        name: of the queued resource.
-        project, zone: where.
-        type: of each slice, as gcloud calls it, e.g. v5p-128; "v5e-256" stands for v5litepod-256.
-        slices: of that type, joined by the data center's network.
+        name: the name of the queued resource.
+        project, zone: the project and the zone that it is in.
+        type: the type of each slice, as gcloud calls it, e.g. v5p-128; "v5e-256" stands for v5litepod-256.
+        slices: the number of slices of that type, joined by the data center's network.
         spot, reserved: how the capacity is paid for; neither means on demand.
         runtime: software version of the hosts; "" takes that of the type.
     """
@@ -125,11 +125,11 @@ def start(pod: Pod, job: list[str], attempt: str, coordinator: str, hosts: list[
     gcloud's own `--worker=all` mixes the output, and runs 64 hosts at a time, which a pod of more waits for forever.
 
     Args:
-        pod: where.
+        pod: the pod that it runs on.
         job: module and flags, e.g. ["bagpiper_jax", "train", "--gin_file=…"].
         attempt: the same one leads back to what it started, also when that has ended meanwhile.
         coordinator: address of the first host.
-        hosts: of each slice.
+        hosts: the number of hosts of each slice.
     """
     return [
         remote(

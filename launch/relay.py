@@ -17,7 +17,7 @@ class Relay:
 
     Args:
         commands: argument lists, one per process.
-        environments: of each; None takes this process's.
+        environments: the environment of each command; None takes this process's.
         logs: directory that also gets the output of each as `<index>.log`; appended, since runs continue.
     """
 

@@ -93,7 +93,7 @@ def compare(name: str, split: str, cache: TaskCache, max_shards: int = 0) -> Agr
     """Compares a task with its cache. Tasks must be configured (`configure`).
 
     Args:
-        name: of a registered SeqIO task.
+        name: the name of a registered SeqIO task.
         max_shards: compares that many shards of the cache, evenly spread; 0 for all.
     """
     limits = _limits(cache)

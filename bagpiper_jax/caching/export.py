@@ -32,7 +32,7 @@ class CacheConfig:
     Attributes:
         mixtures: names of SeqIO mixtures or tasks; one job, since loading TensorFlow takes long.
         data_root: holds a directory per corpus.
-        cache_dir: where caches and locks go.
+        cache_dir: the directory of caches and locks.
         tokenizer: "byte" or the path of a tokenizer.json.
         codec: fingerprint of the codec that made the codes, or its .safetensors file; "" without codes.
         splits: train must be among them; others may be empty.
@@ -46,8 +46,8 @@ class CacheConfig:
         shard: "i/n" has this machine write only its part of all shards, the i-th of n counted from 0, into a
             `cache_dir` that all machines see. When all are done, the job without it joins what they wrote.
         live: tries the first so many clips of each task, tells what becomes of them and writes nothing; 0 caches.
-        system_prompt: see `tasks.settings`.
-        seed: of every random choice of wording.
+        system_prompt: the text that opens generation dialogues, see `tasks.settings`.
+        seed: the seed of every random choice of wording.
         task_modules: modules whose import registers the tasks; a user's own go here.
     """
 

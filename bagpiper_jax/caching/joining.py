@@ -16,7 +16,7 @@ def finish(directory: Path, described: dict, shards: int, max_reject_frac: float
     """Joins the parts of all shards and returns the manifest.
 
     Args:
-        described: what the records were made from, see `caching.export`.
+        described: a description of what the records were made from, see `caching.export`.
         max_reject_frac: largest share of the inputs that may be rejected.
 
     Raises:

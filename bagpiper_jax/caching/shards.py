@@ -69,7 +69,7 @@ def write_shard(
     Args:
         examples: a task's examples as numpy, with or without the features `id`, `outcome` and `record` (what it
             was made from, as JSON or as its value, for the list of rejects); `next` may raise.
-        inputs: how many examples the source had for this shard.
+        inputs: the number of examples that the source had for this shard.
 
     Raises:
         ExportError: 100 examples in a row failed, one said that none can succeed, or the disk refused.

@@ -22,11 +22,11 @@ class SourceCorpusConfig:
     """A corpus out of the source of a SeqIO task.
 
     Attributes:
-        task: whose source is written out.
-        directory: where the corpus is written.
-        data_root: what the source's paths are below.
+        task: the task whose source is written out.
+        directory: the directory that the corpus is written to.
+        data_root: the directory that the source's paths are relative to.
         task_modules: modules whose import registers the task.
-        splits: of the source; None for all.
+        splits: the splits of the source that are written; None for all.
         min_seconds, max_seconds: accepted length of clips.
         max_reject_frac: the build fails if more of the records are rejected.
     """

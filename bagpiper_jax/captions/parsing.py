@@ -15,7 +15,7 @@ class ParsedEvent:
     Attributes:
         kind: "speech", a sound's label, or the instruments of a musical passage ("music" if unnamed).
         domain: speech, sound or music.
-        words: what is said, lower-case, without punctuation.
+        words: the spoken words, lower-case, without punctuation.
         level: loud or soft, else None. key: as written. tempo: slow, moderate or fast.
         voice: the description of the speaker before the word "voice", lower-case.
         start: seconds, in the attribute style only.

@@ -20,12 +20,12 @@ class CodebookConfig:
     """How codebooks move.
 
     Attributes:
-        decay: of the running means, per step.
+        decay: the decay of the running means, per step.
         dead_share: a code used less than this share of the even use is restarted at a vector of the batch. It
             starts at twice that share, so while the encoder still moves an unlucky code soon gets another chance.
         dropout: probability that a clip keeps only a random number of leading streams, so that these carry
             what matters most.
-        bypass_steps: until this step a shrinking share of clips reaches the decoder unquantised, so that encoder
+        bypass_steps: the step until which a shrinking share of clips reaches the decoder unquantised, so that encoder
             and decoder learn together before the codebooks have settled.
     """
 

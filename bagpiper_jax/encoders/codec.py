@@ -42,9 +42,9 @@ class TrainCodecConfig:
             from what it finds there.
         corpora: manifest directories.
         codec, optimizer: settings of the parts.
-        steps: of the whole run.
+        steps: the optimizer steps of the whole run.
         batch_clips, crop_frames: B clips of this many codec frames per step.
-        seed: of initialisation, crops and codebook restarts.
+        seed: the seed of initialisation, crops and codebook restarts.
         log_every, validate_every, save_every: steps.
         validation_clips: held-out clips measured; all of them at the end.
         compact: store the codec in float16 without training statistics.

@@ -41,11 +41,11 @@ class CodecReport:
     """What was measured.
 
     Attributes:
-        clips: how many clips.
+        clips: the number of clips.
         mel: mean absolute difference of natural-log mels, per domain.
         stoi: short-time objective intelligibility of everything that is said in the clips, joined, since words are
             too short to be measured one by one; None without pystoi or speech.
-        speech_seconds: how much that is.
+        speech_seconds: the length of that speech.
         used: share of each codebook that occurs at all.
         perplexity: exp(entropy) of each stream.
     """

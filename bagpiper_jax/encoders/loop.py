@@ -51,7 +51,7 @@ def train(
 
     Args:
         state: a fresh one, with a `step`.
-        identity: what a snapshot must agree on (`snapshot.identity`).
+        identity: the settings that a snapshot must agree on (`snapshot.identity`).
         make: step → its batch, a pure function; every array has B rows, or a multiple of it.
         advance: (state, batch, step) → the next state, and metrics with a `loss`.
         measure: (state, steps done) → a report on held-out clips, or None where there is nothing to measure yet.

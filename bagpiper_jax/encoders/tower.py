@@ -42,12 +42,12 @@ class TrainTowerConfig:
         output: directory of snapshot, metrics, the tower and `tower_report.json`; a run continues from what it
             finds there.
         corpora: manifest directories; only annotated clips are used.
-        model: whose tower is trained.
+        model: the model whose tower is trained.
         codec: file of a codec through which half of the clips are heard, so that generated audio is understood
             like any other; "" for none.
         steps, batch_clips, chunks: B clips of at most this many seconds per step.
-        learning_rate, warmup_steps, weight_decay: of AdamW with cosine decay to a twentieth.
-        seed: of initialisation and crops.
+        learning_rate, warmup_steps, weight_decay: settings of AdamW with cosine decay to a twentieth.
+        seed: the seed of initialisation and crops.
         log_every, validate_every, save_every: steps.
     """
 

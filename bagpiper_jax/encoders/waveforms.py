@@ -32,7 +32,7 @@ class Waveforms:
 
     Args:
         corpora: manifest directories.
-        split: whose clips.
+        split: the split whose clips are read.
         annotated: leave out clips without annotation.
 
     Raises:

@@ -26,21 +26,21 @@ class EvaluateConfig:
 
     Attributes:
         corpus: directory of a corpus's manifest.
-        output: where results.json, predictions.jsonl and report.html go.
+        output: the directory of results.json, predictions.jsonl and report.html.
         checkpoint: pretraining run, or one of its steps.
         sft_checkpoint: run tuned to caption first; "" leaves the dialogues out.
         codec, tokenizer: instead of those the runs were trained with.
-        title: of the report.
+        title: the title of the report.
         split: clips of this split are scored; training clips give the baselines.
         captions: clips to caption, and to ask a question about.
-        audios: of those, captions to turn into audio, and clips through the codec.
-        requests: of those, requests to the tuned model.
-        exhibits: of those, clips on the page.
+        audios: the number of those whose captions are turned into audio, and whose audio passes through the codec.
+        requests: the number of those that become requests to the tuned model.
+        exhibits: the number of those that are shown on the page.
         rows: clips decoded at once.
         caption_steps: longest caption in tokens; `loop.text.max_steps` bounds whole replies.
         loop: sampling.
         system_prompt: opens requests if not empty; None takes the one that the run was tuned with.
-        seed: of the choice of questions and requests.
+        seed: the seed of the choice of questions and requests.
         audible: embed the audio in the page; leave it out where licences forbid passing recordings on.
     """
 

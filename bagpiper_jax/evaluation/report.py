@@ -76,8 +76,8 @@ def write_report(
     """Writes the page.
 
     Args:
-        path: of the HTML file.
-        title: its heading.
+        path: the HTML file.
+        title: the report's heading.
         scores: section → name → score.
         runs: training runs, for loss curves and settings.
         exhibits: clips to see and hear.

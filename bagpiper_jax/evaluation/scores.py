@@ -17,11 +17,11 @@ class Score:
 
     Attributes:
         value: the model's.
-        n: how many cases it is a mean of.
-        baseline: of the most frequent training answer, or what `note` says; None where there is none.
-        target: to reach, None where nothing is promised.
-        higher_is_better, is_share: how to read and print it.
-        note: what is counted, in a sentence.
+        n: the number of cases it is a mean of.
+        baseline: the score of the most frequent training answer, or what `note` says; None where there is none.
+        target: the score to reach, None where nothing is promised.
+        higher_is_better, is_share: whether more is better, and whether it is printed as a percentage.
+        note: a sentence that says what is counted.
     """
 
     value: float
@@ -42,8 +42,8 @@ def caption_scores(
     """Event kinds in order, kinds per place and as a set, event count, and spoken words.
 
     Args:
-        heard: what the model's captions say, in the order of `truth`.
-        truth: what is so.
+        heard: the facts in the model's captions, in the order of `truth`.
+        truth: the facts of the annotations.
         training: the training split's truth, whose most frequent answers are the baselines.
         prefix: put before every name.
     """

@@ -32,7 +32,7 @@ class LoopConfig:
         text, audio: sampling per modality.
         modalities: enforced modalities of the segments in order; empty lets the model choose each.
         max_segments: segments after which generation stops, whatever their terminators.
-        seed: every prompt starts from this seed, so its result doesn't depend on its place in a batch.
+        seed: the seed that every prompt starts from, so that its result doesn't depend on its place in a batch.
     """
 
     text: TextSampling = TextSampling()
@@ -56,7 +56,9 @@ class LoopConfig:
         longest = max(self.text.max_steps, self.audio.max_steps)
         chosen = [getattr(self, modality).max_steps for modality in self.modalities]
         chosen += [longest] * (self.max_segments - len(chosen))
-        return sum(steps + _FRAME_ROWS for steps in chosen) + 1  # where idle rows write
+        return (
+            sum(steps + _FRAME_ROWS for steps in chosen) + 1
+        )  # rows that have ended go on writing, into one slot of their own
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,7 +92,7 @@ def generate(
         prompts: rendered prompts (`dialogue.render_prompt`).
         config: sampling and enforced modalities.
         rows: prompts decoded at once; None decodes all together.
-        seeds: one per prompt instead of `config.seed`.
+        seeds: a seed for each prompt instead of `config.seed`.
 
     Returns:
         per prompt its segments in order.

@@ -34,7 +34,7 @@ class Reply:
     """What the assistant answered.
 
     Attributes:
-        text: its text segments, joined by blank lines; "" if it only sounded.
+        text: the reply's text segments, joined by blank lines; "" if it has none.
         audio: 16 kHz waveform of its last audio segment, or None.
         complete: every segment ended by itself, none was cut at its longest.
     """
@@ -50,7 +50,7 @@ class Generator:
 
     Attributes:
         codec: parameters and configuration, None for a model that only writes.
-        extras: what training stored beside the configuration, such as the stage.
+        extras: the values that training stored beside the configuration, such as the stage.
     """
 
     model: Bagpiper
@@ -70,7 +70,7 @@ class Generator:
 
         Args:
             dialogues: messages as written; audio is a 16 kHz waveform.
-            config: how to sample.
+            config: the settings of sampling.
             rows: dialogues decoded at once.
 
         Raises:

@@ -29,8 +29,8 @@ class TaskDifference:
     """What differs in one task and split.
 
     Attributes:
-        task: its name.
-        records: how many either cache has; 0 where the task is missing.
+        task: the task's name.
+        records: the number of records in either cache; 0 where the task is missing.
         made_from: provenance that differs, readable.
         same: clips with equal records.
         removed, added: clip ids that only the first or the second has, with the reason where the second or the

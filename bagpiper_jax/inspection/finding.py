@@ -16,7 +16,7 @@ class Fate:
     """A clip in one task: `record` number `index`, or `reject` (id, reason, detail), or neither.
 
     Attributes:
-        task: its name.
+        task: the task's name.
         index: -1 without a record.
     """
 

@@ -30,20 +30,20 @@ class InspectConfig:
         lock: `<mixture>.lock.json` of the cache job.
         train: a run whose mixture and settings are taken, in place of `lock` to `steps`.
         tokenizer: the one the mixture was cached with.
-        split: of the mixture.
+        split: the split of the mixture.
         shape, seed, cfg_dropout, steps: those of the run, so that rows are the run's.
         validate: checks the mixture against `limits`, and its caches against what SeqIO gives where that can be run.
-        limits: what it must keep to; None takes the run's, or the defaults.
+        limits: the limits it must keep to; None takes the run's, or the defaults.
         data_root: holds the corpora, where caches are compared with what they were made from.
-        task_modules: whose import registers the tasks, as in `CacheConfig`.
+        task_modules: the modules whose import registers the tasks, as in `CacheConfig`.
         seqio_shards: shards of each cache that `validate` compares with SeqIO, evenly spread; 0 for all.
         task, index: shows this example; index -1 for none.
         id: shows what became of this clip in every task.
         step, row: shows this row; step -1 for none.
         rejects: shows so many rejects of each reason.
         compare: another lock; shows what differs in it.
-        html: also writes what is shown to this page.
-        audio_dir: where the clips of shown examples are written; "" for nowhere.
+        html: the page that what is shown is also written to.
+        audio_dir: the directory that clips of shown examples are written to; "" for none.
         codec: file of the codec that made the codes: clips of codes are decoded too.
         contents: True compares every shard with its hash.
     """
@@ -96,11 +96,11 @@ class View:
     """One thing to show.
 
     Attributes:
-        title: of the page.
-        said: for a terminal.
+        title: the title of the page.
+        said: the text for a terminal.
         page: makes its page, given the codec's decoder or None.
         examples: stem of file names → example whose clips can be written.
-        violated: a limit is violated.
+        violated: whether a limit is violated.
     """
 
     title: str

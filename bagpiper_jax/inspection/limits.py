@@ -14,8 +14,8 @@ class Violation:
     Attributes:
         rule: a field of `MixtureLimits`, or "cache", "plan", "damaged" or "seqio" for what no limit permits.
         place: the task, or the mixture.
-        found: what was measured, beside the limit.
-        remedy: what to do.
+        found: the measured value, beside the limit.
+        remedy: the setting or command that helps.
     """
 
     rule: str

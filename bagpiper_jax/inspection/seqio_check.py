@@ -28,8 +28,8 @@ def check_seqio(
 
     Args:
         data_root: holds the corpora.
-        task_modules: whose import registers the tasks.
-        max_shards: of each cache, evenly spread; 0 for all.
+        task_modules: the modules whose import registers the tasks.
+        max_shards: the number of shards of each cache to look at, evenly spread; 0 for all.
     """
     lock = mixture.read_lock()
     names = [task.task for task in lock.tasks(mixture.split)]

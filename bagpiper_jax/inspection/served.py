@@ -22,9 +22,9 @@ class ServedMixture:
         lock: `<mixture>.lock.json` of the cache job.
         tokenizer: the one the mixture was cached with: "byte" or the path of a tokenizer.json.
         codec: file of the codec that made the codes; "" leaves it unchecked, and codes are not decoded.
-        split: of the mixture.
-        shape, render, seed, cfg_dropout, steps, window_chunks: of the run.
-        vocabulary: of the model; None takes the smallest that holds the mixture.
+        split: the split of the mixture.
+        shape, render, seed, cfg_dropout, steps, window_chunks: settings of the run.
+        vocabulary: the model's vocabulary; None takes the smallest that holds the mixture.
     """
 
     lock: str

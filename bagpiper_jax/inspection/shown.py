@@ -41,11 +41,11 @@ class Shown:
     """One example as the model is given it.
 
     Attributes:
-        task, epoch, index: where it comes from; `id` names the clip.
-        variant, variants: which of the record's variants it is, and how many there are.
+        task, epoch, index: the place it comes from; `id` names the clip.
+        variant, variants: the number of the record's variant, and the number of variants.
         messages: empty for a damaged record.
-        fault: what is wrong with a damaged record, else "".
-        tokens, loss_weights: its slots.
+        fault: a description of what is wrong with a damaged record, else "".
+        tokens, loss_weights: the example's slots.
         mels: log-mel features of each clip it listens to, as the audio tower gets them.
     """
 

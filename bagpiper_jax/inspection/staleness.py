@@ -14,8 +14,8 @@ class Staleness:
     """What differs between a cache's provenance and today.
 
     Attributes:
-        changed: what would make the cache job cache anew, e.g. "code tasks.pretraining".
-        unchecked: what could not be compared, and why.
+        changed: the changes that would make the cache job cache anew, e.g. "code tasks.pretraining".
+        unchecked: the parts that could not be compared, each with the reason.
         versions: libraries of another version, e.g. "numpy 2.4.6 then, 2.5.5 now"; they renew no cache.
     """
 

@@ -19,9 +19,9 @@ class TaskSurvey:
     """One task of a mixture in a run.
 
     Attributes:
-        name: of the task.
+        name: the name of the task.
         records: examples in its cache.
-        rate: as the mixture asks, as a share of all rates.
+        rate: the rate that the mixture asks for, as a share of all rates.
         examples, tokens: share that the run is given, by examples and by slots.
         epochs: passes over the task in the run.
         slots: length of its examples in slots at `QUANTILES`.
@@ -52,13 +52,13 @@ class Survey:
     """A mixture in a run.
 
     Attributes:
-        mixture, rate_unit: of the lock.
-        split, steps, rows, slots, chunks: of the run; the last three per step, row and row.
-        tasks: in the order of the lock.
+        mixture, rate_unit: the lock's mixture and its unit of rates.
+        split, steps, rows, slots, chunks: the run's sizes; the last three per step, row and row.
+        tasks: the tasks in the order of the lock.
         packing, chunk_packing: share of slots and of audio chunks in use.
         examples_per_row: mean and maximum.
         directions: share of slots by direction.
-        sampled: how many rows were measured.
+        sampled: the number of rows that were measured.
     """
 
     mixture: str

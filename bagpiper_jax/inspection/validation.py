@@ -27,9 +27,9 @@ class Validation:
 
     Attributes:
         violations: all of them; a mixture without any may be launched.
-        survey: what the run will see, or None where its rows cannot be planned.
+        survey: the survey of what the run will see, or None where its rows cannot be planned.
         rows: decoded ones, spread over the run.
-        notes: what could not be compared, and libraries of another version.
+        notes: remarks on what could not be compared, and on libraries of another version.
     """
 
     violations: tuple[Violation, ...]
@@ -44,7 +44,7 @@ def validate(
     """Checks a mixture in the run that will read it. Loads neither TensorFlow, SeqIO nor gin; takes seconds.
 
     Args:
-        data_root: where the corpora stand, to find caches that their corpora have outgrown.
+        data_root: the directory of the corpora, to find caches that their corpora have outgrown.
     """
     try:
         lock = mixture.read_lock()

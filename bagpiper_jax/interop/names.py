@@ -54,7 +54,9 @@ def transposed(x: np.ndarray) -> np.ndarray:
 
 _STRIPE = 128
 
-# A torch matrix is [out, in]. Ours is [in..., out...]: "matrix" has one axis of inputs, "merge" all but the last.
+# How a tensor of ours becomes torch's. SAME: it stays as it is. The others put torch's output axis first: MATRIX has one
+# axis of inputs and any number of outputs, MERGE any number of inputs and one axis of outputs, and IMAGE is the kernel of
+# a two-dimensional convolution.
 SAME, MATRIX, MERGE, IMAGE = "same", "matrix", "merge", "image"
 
 _TO_THEIRS: dict[str, Callable[[np.ndarray], np.ndarray]] = {

@@ -17,7 +17,7 @@ class DecoderConfig:
         init_std: standard deviation of new embeddings, head rows and projections.
         dtype: compute dtype; parameters are float32.
         attention: named kernel, see `models.attention.kernels.KERNELS`; a kernel that cannot run is an error.
-        remat: what the backward pass recomputes per layer, see `layers.REMAT`.
+        remat: the name of what the backward pass recomputes per layer, see `layers.REMAT`.
     """
 
     layers: int = 36
@@ -45,7 +45,7 @@ class AudioTowerConfig:
         output_width: width handed to the adaptor.
         window_chunks: 100-frame chunks per attention window (`n_window_infer` / 100).
         dtype: compute dtype.
-        remat: as in `DecoderConfig`.
+        remat: the same choice as in `DecoderConfig`.
     """
 
     mel_bins: int = 128
@@ -65,7 +65,7 @@ class BagpiperConfig:
     """The whole model: decoder, tower, vocabulary. The codec is separate, it never runs in the train step.
 
     Attributes:
-        decoder, tower, vocabulary: of the parts.
+        decoder, tower, vocabulary: the configurations of the parts.
         table_multiple: embedding and head have a multiple of this many rows, so that they divide over any mesh. Rows
             beyond the vocabulary are never looked up, predicted or exported.
     """

@@ -30,7 +30,8 @@ def embed_streams(
 
 def _look_up(table, tokens, axes, dtype, divided):
     if axes:
-        # Bound to the tokens, the table is gathered for each micro-batch, and not kept from the first to the last.
+        # The barrier lets the gathered table depend on the tokens of this micro-batch. Without it XLA would gather the
+        # table once, before the loop over micro-batches, and hold the whole of it until the last one.
         tokens, table = jax.lax.optimization_barrier((tokens, table))
         table = parallel.gathered(table.astype(dtype), axes)
     first = _first_row(table, divided)

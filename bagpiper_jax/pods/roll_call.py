@@ -38,9 +38,9 @@ def call_roll(place: Place, timeout_seconds: float, versions: Mapping[str, str])
     """Returns in every process once all of them have come.
 
     Args:
-        place: of this process.
-        timeout_seconds: after which those who came are told who did not.
-        versions: that must be equal everywhere.
+        place: the place of this process.
+        timeout_seconds: the time after which those who came are told who did not.
+        versions: the versions that must be equal everywhere.
 
     Raises:
         PodError: somebody is missing, two processes have one number, or versions differ.

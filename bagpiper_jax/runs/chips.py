@@ -50,8 +50,8 @@ class Slice:
 
     Attributes:
         kind: key of `CHIPS`.
-        chips: of all slices together.
-        topology: as libtpu names that of one slice, "" for GPUs.
+        chips: the number of chips of all slices together.
+        topology: libtpu's name of one slice's topology, "" for GPUs.
         slices: joined by the data center's network.
     """
 

@@ -32,9 +32,9 @@ class WatchConfig:
     """How a run is watched.
 
     Attributes:
-        beat_seconds: between two signs of life.
-        stall_seconds: without a step after which the hosts are compared, and the culprit named.
-        give_up_seconds: without a step after which the process ends with exit code 75, to be started again.
+        beat_seconds: the time between two signs of life.
+        stall_seconds: the time without a step after which the hosts are compared, and the culprit named.
+        give_up_seconds: the time without a step after which the process ends with exit code 75, to be started again.
         profile: first and last step to trace into `<output>/profile`; none without.
     """
 
@@ -56,10 +56,10 @@ class Heartbeat:
     """The thread; use it as a context manager.
 
     Args:
-        output: of the run, whose `path` all hosts see. The first process's thread also pushes it.
-        ledger: of this process.
-        config: how often, how long.
-        index, count: of the processes.
+        output: the output of the run, whose `path` all hosts see. The first process's thread also pushes it.
+        ledger: the ledger of this process.
+        config: the intervals of beats and the time after which silence counts.
+        index, count: the number of this process, and of all processes.
     """
 
     def __init__(self, output: Output, ledger: Ledger, config: WatchConfig, index: int, count: int):

@@ -30,7 +30,7 @@ class Ledger:
     """Counts seconds per phase of this attempt, and keeps those of earlier ones.
 
     Args:
-        clock: of wall time, in seconds since 1970.
+        clock: the wall clock, in seconds since 1970.
     """
 
     def __init__(self, clock=time.time):

@@ -23,7 +23,7 @@ class Output:
     """The output of a run.
 
     Attributes:
-        path: what the settings say, local or e.g. "gs://bucket/run"; all processes see it.
+        path: the path in the settings, local or e.g. "gs://bucket/run"; all processes see it.
         local: the same, or for a bucket `runs/buckets/<bucket>/<run>` under the working directory.
     """
 

@@ -12,7 +12,7 @@ class Profile:
     """Traces steps `first` to `last` into a directory; one per process. Does nothing without a range.
 
     Args:
-        directory: of the traces.
+        directory: the directory of the traces.
         steps: (first, last), counted from 1 as everywhere, or ().
     """
 

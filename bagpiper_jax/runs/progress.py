@@ -13,7 +13,7 @@ class Progress:
 
     Args:
         start: steps done before this process began.
-        total: of the run.
+        total: the number of steps of the run.
         active: whether this process shows anything.
     """
 

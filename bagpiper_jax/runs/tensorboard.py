@@ -14,8 +14,8 @@ class Board:
     next calls then wait for ever.
 
     Args:
-        directory: of the events; created if missing.
-        step: that the run continues from; TensorBoard hides what an earlier attempt wrote after it.
+        directory: the directory of the events; created if missing.
+        step: the step that the run continues from; TensorBoard hides what an earlier attempt wrote after it.
     """
 
     def __init__(self, directory: Path, step: int):

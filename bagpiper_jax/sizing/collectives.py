@@ -84,8 +84,8 @@ def _collectives(computations, name: str, times: int = 1, scatters=False) -> Ite
     begins = any(_BEGINS in instruction.line for instruction in computations[name])
     for instruction in computations[name]:
         kind = _kind(instruction)
-        # What hides behind computing is repeated in each fusion that carries it on, even in those of a loop that turns
-        # while it is under way. It counts where it begins.
+        # A collective that runs beside computation is written once more in every fusion that carries it on, also in the
+        # fusions of a loop that runs meanwhile. It is counted only where it begins.
         if kind in KINDS and (begins or _CARRIED_ON not in instruction.line):
             yield ("reduce-scatter" if scatters and kind == "all-reduce" else kind), instruction, times
         turns = _turns(computations, instruction) if instruction.opcode == "while" else 1

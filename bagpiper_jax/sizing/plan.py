@@ -35,7 +35,7 @@ class PlanConfig:
             need libtpu. Without either the step is compiled for virtual CPU devices.
         devices: number of virtual CPU devices.
         search: look for the best remat policy, rows per chip and mesh shape that fit.
-        compiles: at most so many candidates of a search are compiled.
+        compiles: the most candidates of a search that are compiled.
         json: file for the result; a table is printed in any case.
     """
 
@@ -52,9 +52,9 @@ class Target:
     """The devices of a plan.
 
     Attributes:
-        devices: as JAX knows them; virtual CPU devices stand in for GPUs.
-        slice: None for virtual CPU devices as such.
-        name: of the slice.
+        devices: the devices as JAX knows them; virtual CPU devices stand in for GPUs.
+        slice: the slice that they make up; None for virtual CPU devices, which stand for nothing else.
+        name: the name of the slice.
     """
 
     devices: list[jax.Device]

@@ -21,7 +21,7 @@ class Roofline:
     Attributes:
         compute: executed FLOPs, recomputation included.
         hbm: state read and written once, gathered weights written and read, the loss's logits and tables.
-        ici, dcn: what a chip sends within and between slices.
+        ici, dcn: the bytes that a chip sends within and between slices.
     """
 
     compute: float
@@ -44,11 +44,11 @@ def roofline(
     """Bounds of one step.
 
     Args:
-        flops: of the step over all chips.
-        traffic: of one chip.
-        state_bytes: of parameters and optimizer on one chip.
-        loss_bytes: see `loss_bytes`.
-        chip, chips: what and how many.
+        flops: the operations of the step over all chips.
+        traffic: the traffic of one chip.
+        state_bytes: the bytes of parameters and optimizer on one chip.
+        loss_bytes: the bytes that the loss moves, see `loss_bytes`.
+        chip, chips: the kind of chip, and how many there are.
     """
     gathered = traffic.ici.get("all-gather", 0) + traffic.dcn.get("all-gather", 0)
     between = sum(traffic.dcn.values())

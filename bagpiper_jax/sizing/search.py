@@ -103,7 +103,8 @@ def _seconds(train: TrainConfig, mesh, target: Target) -> float:
     sent = Traffic({"all-gather": gathered, "reduce-scatter": scattered, "all-reduce": shared + keys}, {}, {})
     state = sum(memory.state_bytes(train, mesh).values())
     bound = roofline(step_flops(train), sent, state, loss_bytes(train, mesh), target.chip, chips)
-    # Chips that share a row wait for each other, and TPU compilers sum a layer's gradients by all-reduces that hide
-    # behind nothing. What is hidden is rarely hidden whole.
+    # The bound takes all sending to run beside computation. Two kinds do not: what the chips of one row send each other,
+    # and the gradients of a layer, which TPU compilers sum by all-reduces of twice the bytes that nothing runs beside.
+    # Of everything else a tenth is counted, since it rarely overlaps to its end.
     waited = shared + keys + 2 * scattered
     return bound.step + waited / target.chip.ici_bandwidth + 0.1 * bound.ici

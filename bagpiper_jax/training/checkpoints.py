@@ -50,7 +50,7 @@ class Checkpoints:
     """The checkpoints of one run.
 
     Args:
-        directory: where they are, local or a bucket; created if missing.
+        directory: the directory of the checkpoints, local or a bucket; created if missing.
         keep: newest complete checkpoints kept.
     """
 
@@ -76,7 +76,7 @@ class Checkpoints:
         A save that fails is repeated after a pause: here if `wait`, else when the caller saves because of `failed`.
 
         Args:
-            state, data, provenance: what is saved.
+            state, data, provenance: the train state, the data position and the provenance to save.
             wait: returns when the checkpoint is complete.
 
         Raises:

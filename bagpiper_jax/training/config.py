@@ -22,17 +22,17 @@ class TrainConfig:
         output: directory of checkpoints, metrics and provenance; a run continues from what it finds there.
         train_lock, validation_lock: lock files of the mixtures; the latter's validation split is evaluated,
             and nothing without it.
-        tokenizer, codec: what generation loads beside this model; recorded in the run's config.json.
+        tokenizer, codec: the files that generation loads beside this model; recorded in the run's config.json.
         model, optimizer, loss, mesh, batch, render, guard, watch: settings of the parts.
-        limits: what the mixture must keep to before launch; `inspect_data --validate` and `plan` check it.
+        limits: the limits that the mixture must keep to before launch; `inspect_data --validate` and `plan` check them.
         slice: the chips that the run is sized for, see `chips.SLICES`; `plan` compiles for them. Training does not
             look at it.
-        stage: which parameters train, see `freezing.STAGES`.
+        stage: the name of a set of parameters that train, see `freezing.STAGES`.
         init_from: directory of a run, or of one of its checkpoints, whose parameters this run starts from;
             its optimizer and data position are not taken over.
         steps: optimizer steps of the whole run.
         accumulation: micro-batches per step; the batch's rows are divided among them.
-        seed: of initialisation, order of examples and CFG dropout.
+        seed: the seed of initialisation, order of examples and CFG dropout.
         cfg_dropout: share of examples that lose their condition (docs/reference.md, Guidance dropout); 0 in validation.
         history_noise: mean share of generated codec frames that the model sees replaced by others of the row while
             it predicts what follows, see `history.disturb`; the release has 0.

@@ -18,10 +18,10 @@ class StepFlops:
     """Model FLOPs of one optimizer step over all chips; recomputation is not counted.
 
     Attributes:
-        decoder: of its matrices, without attention scores.
-        attention: of scores and weighted values, every pair of slots of a row counted as attended.
-        tower, head: of the audio tower, of the head over all streams.
-        recomputed: what the backward pass computes again, with attention as causal kernels do it.
+        decoder: the operations of the decoder's matrices, without attention scores.
+        attention: those of scores and weighted values, every pair of slots of a row counted as attended.
+        tower, head: those of the audio tower, and of the head over all streams.
+        recomputed: those that the backward pass does again, with attention as causal kernels do it.
     """
 
     decoder: float

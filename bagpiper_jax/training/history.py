@@ -21,7 +21,7 @@ def disturb(key: Key[Array, ""], batch: Batch, share: float) -> Int[Array, "B T 
 
     Args:
         key: the draw.
-        batch: its conditions, markers and terminators stay as they are.
+        batch: the batch; its conditions, markers and terminators stay as they are.
         share: mean share of replaced frames; each row draws its own between 0 and twice that.
     """
     tokens = batch.tokens

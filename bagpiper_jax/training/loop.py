@@ -61,7 +61,7 @@ def train(
     """Trains to `config.steps`, continuing from the newest checkpoint in `config.output`.
 
     Args:
-        config: of the run.
+        config: the configuration of the run.
         data: this process's rows of the training batches.
         validation: this process's rows of the validation batches.
         operative_config: gin text, saved with every checkpoint.

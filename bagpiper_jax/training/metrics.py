@@ -41,7 +41,7 @@ class Unigram:
 
     Args:
         batches: training batches to count, as numpy.
-        vocabulary: of the model.
+        vocabulary: the vocabulary of the model.
         add: sums an array over processes that hold different rows, so that all know the same model.
     """
 
@@ -85,8 +85,8 @@ class MetricWriter:
     """Appends scalars to `metrics.jsonl` and TensorBoard. Does nothing but in the first process.
 
     Args:
-        directory: of the run.
-        step: that the run continues from; what an earlier attempt wrote after it is dropped.
+        directory: the directory of the run.
+        step: the step that the run continues from; what an earlier attempt wrote after it is dropped.
         active: whether this process writes.
     """
 

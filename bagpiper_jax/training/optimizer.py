@@ -19,11 +19,11 @@ class OptimizerConfig:
         warmup_steps: linear from 0 at step 0.
         decay_end: step at which the cosine ends; the rate is flat afterwards.
         min_ratio: final rate / peak rate; 1 gives a constant rate.
-        beta1, beta2, epsilon: of Adam.
-        mu_dtype: what the first moment is kept in; "bfloat16" saves 2 bytes per parameter. The second moment stays
-            float32: its steps of 1 - beta2 are too small for bfloat16.
-        weight_decay: decoupled, on everything but the embedding table.
-        clip: global gradient norm.
+        beta1, beta2, epsilon: the decays of Adam's moments, and what is added to their root.
+        mu_dtype: the type that the first moment is kept in; "bfloat16" saves 2 bytes per parameter. The second moment
+            stays float32: its steps of 1 - beta2 are too small for bfloat16.
+        weight_decay: the decoupled decay of everything but the embedding table.
+        clip: the greatest global norm of the gradient.
         tower_ratio: rate of the audio tower, where it trains, and of its adaptor / `learning_rate`.
     """
 

@@ -18,8 +18,8 @@ class SkipReport:
     """Notes skipped steps in `skipped.jsonl`, with the examples of their batch, and ends a run that has too many.
 
     Args:
-        directory: of the run.
-        config: of the guard.
+        directory: the directory of the run.
+        config: the configuration of the guard.
         contents: batch index → names of the examples, per row.
         active: whether this process writes.
     """

@@ -31,8 +31,8 @@ class TrainState:
     Attributes:
         step: int32 [], steps done.
         trainable, frozen: disjoint, together the whole model.
-        opt_state: of `optimizer.make_optimizer`.
-        guard: what tells a step that cannot be trusted.
+        opt_state: the state of the optimizer that `optimizer.make_optimizer` gives.
+        guard: the record by which a step that cannot be trusted is recognised.
     """
 
     step: Any

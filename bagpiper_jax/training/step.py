@@ -32,11 +32,11 @@ class StepMetrics:
     """What one step reports, global over micro-batches and processes.
 
     Attributes:
-        sums: of the loss, see `LossSums`.
+        sums: the sums of the loss, see `LossSums`.
         tokens: [] slots that are no padding.
-        gradient_norm: [] before clipping.
-        learning_rate: [] of this step.
-        guard: what is known after this step; `guard.in_a_row` is not 0 if it was skipped.
+        gradient_norm: [] norm of the gradient before clipping.
+        learning_rate: [] learning rate of this step.
+        guard: the guard's record after this step; `guard.in_a_row` is not 0 if it was skipped.
     """
 
     sums: LossSums
@@ -126,7 +126,7 @@ def compile_step(
     """Compiles a step ahead of time. The result never recompiles: other shapes or shardings are errors.
 
     Args:
-        options: of the compiler.
+        options: the options of the compiler.
     """
     with jax.set_mesh(mesh):
         return trace_step(step, config, mesh).lower().compile(compiler_options=options)
