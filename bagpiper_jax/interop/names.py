@@ -54,9 +54,9 @@ def transposed(x: np.ndarray) -> np.ndarray:
 
 _STRIPE = 128
 
-# How a tensor of ours becomes torch's. SAME: it stays as it is. The others put torch's output axis first: MATRIX has one
-# axis of inputs and any number of outputs, MERGE any number of inputs and one axis of outputs, and IMAGE is the kernel of
-# a two-dimensional convolution.
+# How a tensor of ours becomes torch's. SAME: it stays as it is. In the others torch has outputs first. Ours are for
+# MATRIX one axis of inputs, then any number of outputs; for MERGE any number of inputs, then one axis of outputs; and
+# for IMAGE the kernel of a two-dimensional convolution.
 SAME, MATRIX, MERGE, IMAGE = "same", "matrix", "merge", "image"
 
 _TO_THEIRS: dict[str, Callable[[np.ndarray], np.ndarray]] = {

@@ -58,8 +58,9 @@ def end_with(name: str, main: Callable[[], int | None], at_once: bool = False) -
     A fault that explains itself is a message on stderr; any other is a traceback and exit code 1.
 
     Args:
-        at_once: whether nothing is waited for at exit after a fault. A process of a pod would wait for the others, which wait
-            for it, and one whose save failed for threads of Orbax, which wait ten minutes for the end of that save.
+        at_once: whether nothing is waited for at exit after a fault. A process of a pod would wait for the others,
+            which wait for it, and one whose save failed for threads of Orbax, which wait ten minutes for the end of
+            that save.
             One that has no fault does wait: the others would be aborted if the first process left before them.
     """
     code, fault = _outcome(name, main)

@@ -103,8 +103,8 @@ def _seconds(train: TrainConfig, mesh, target: Target) -> float:
     sent = Traffic({"all-gather": gathered, "reduce-scatter": scattered, "all-reduce": shared + keys}, {}, {})
     state = sum(memory.state_bytes(train, mesh).values())
     bound = roofline(step_flops(train), sent, state, loss_bytes(train, mesh), target.chip, chips)
-    # The bound takes all sending to run beside computation. Two kinds do not: what the chips of one row send each other,
-    # and the gradients of a layer, which TPU compilers sum by all-reduces of twice the bytes that nothing runs beside.
-    # Of everything else a tenth is counted, since it rarely overlaps to its end.
+    # The bound takes all sending to run beside computation. Two kinds do not: what the chips of one row send each
+    # other, and the gradients of a layer, which TPU compilers sum by all-reduces of twice the bytes that nothing runs
+    # beside. Of everything else a tenth is counted, since it rarely overlaps to its end.
     waited = shared + keys + 2 * scattered
     return bound.step + waited / target.chip.ici_bandwidth + 0.1 * bound.ici
