@@ -99,11 +99,11 @@ def make_train_step(config: TrainConfig, mesh: Mesh):
         return TrainState(state.step + 1, trainable, state.frozen, opt_state, guard), metrics
 
     shardings = jax.tree.map(lambda x: x.sharding, abstract_state(config, mesh))
-    whole = NamedSharding(mesh, P())
+    replicated = NamedSharding(mesh, P())
     return jax.jit(
         train_step,
         in_shardings=(shardings, parallel.batch_sharding(mesh)),
-        out_shardings=(shardings, whole),
+        out_shardings=(shardings, replicated),
         donate_argnums=0,
     )
 
@@ -116,8 +116,10 @@ def make_eval_step(config: TrainConfig, mesh: Mesh):
         return loss(state.parameters, batch)
 
     shardings = jax.tree.map(lambda x: x.sharding, abstract_state(config, mesh))
-    whole = NamedSharding(mesh, P())
-    return jax.jit(eval_step, in_shardings=(shardings, parallel.batch_sharding(mesh)), out_shardings=whole)
+    replicated = NamedSharding(mesh, P())
+    return jax.jit(
+        eval_step, in_shardings=(shardings, parallel.batch_sharding(mesh)), out_shardings=replicated
+    )
 
 
 def compile_step(

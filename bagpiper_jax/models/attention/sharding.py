@@ -54,8 +54,8 @@ def _divisible_heads(key: Key, heads: int, mesh) -> Key:
 
 def first_slot(query: Query, key: Key) -> Array | int:
     """Inside `on_shards`: where this device's queries lie in their row."""
-    whole = query.shape[1] == key.shape[1]
-    return 0 if whole else jax.lax.axis_index(parallel.RULES["slots"]) * query.shape[1]
+    undivided = query.shape[1] == key.shape[1]
+    return 0 if undivided else jax.lax.axis_index(parallel.RULES["slots"]) * query.shape[1]
 
 
 def require_platform(kernel: str, wanted: str) -> None:
