@@ -9,7 +9,7 @@ import numpy as np
 from bagpiper_jax import audio
 from bagpiper_jax.audio import CHUNK_FRAMES, SAMPLE_RATE, AudioError
 from bagpiper_jax.inspection import strips
-from bagpiper_jax.inspection.shown import Said, Shown, ShownRow
+from bagpiper_jax.inspection.examples import Said, Shown, ShownRow
 from bagpiper_jax.inspection.sound import Decode
 from bagpiper_jax.pages.pictures import data_uri, spectrogram
 from bagpiper_jax.pages.players import Recording, recording

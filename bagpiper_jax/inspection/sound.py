@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bagpiper_jax.inspection.shown import Shown
+from bagpiper_jax.inspection.examples import Shown
 
 Decode = Callable[[list[np.ndarray]], list[np.ndarray]]
 """Codes int [N, S] of each clip → its 16 kHz waveform."""

@@ -11,9 +11,9 @@ from bagpiper_jax.data.limits import MixtureLimits
 from bagpiper_jax.data.loader import Loader
 from bagpiper_jax.data.lock import Lock, LockedTask
 from bagpiper_jax.inspection import limits as _limits
+from bagpiper_jax.inspection.examples import ShownRow, show_row
 from bagpiper_jax.inspection.limits import Violation
 from bagpiper_jax.inspection.served import ServedMixture
-from bagpiper_jax.inspection.shown import ShownRow, show_row
 from bagpiper_jax.inspection.staleness import Staleness, staleness
 from bagpiper_jax.inspection.survey import SampledRow, Survey, sample_rows, survey
 from bagpiper_jax.text import TokenizerError

@@ -18,8 +18,8 @@ from bagpiper_jax.data.records import Record
 from bagpiper_jax.dialogue import RenderConfig
 from bagpiper_jax.inspection.articles import row_map
 from bagpiper_jax.inspection.comparison import compare, compare_caches
+from bagpiper_jax.inspection.examples import show_record, show_row
 from bagpiper_jax.inspection.served import ServedMixture
-from bagpiper_jax.inspection.shown import show_record, show_row
 from bagpiper_jax.inspection.strips import mel_picture, streams_picture, weights_picture
 from bagpiper_jax.jobs import inspect_data
 from bagpiper_jax.manifest import Clip, write_manifest
