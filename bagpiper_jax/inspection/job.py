@@ -11,9 +11,9 @@ from bagpiper_jax.data.limits import MixtureLimits
 from bagpiper_jax.data.loader import Loader
 from bagpiper_jax.data.records import Record
 from bagpiper_jax.inspection import page, sound, text
+from bagpiper_jax.inspection.clip_history import find, origin
 from bagpiper_jax.inspection.comparison import compare
 from bagpiper_jax.inspection.examples import Shown, show_record, show_row
-from bagpiper_jax.inspection.finding import find, origin
 from bagpiper_jax.inspection.seqio_check import check_seqio
 from bagpiper_jax.inspection.served import ServedMixture, cache_of
 from bagpiper_jax.inspection.survey import sample_rows, survey

@@ -10,9 +10,9 @@ from typing import Any
 from bagpiper_jax.data.cache import TaskCache
 from bagpiper_jax.inspection import text
 from bagpiper_jax.inspection.articles import LEGEND, article, recording_of, row_map
+from bagpiper_jax.inspection.clip_history import Fate, Origin
 from bagpiper_jax.inspection.comparison import Difference, TaskDifference
 from bagpiper_jax.inspection.examples import Shown, ShownRow
-from bagpiper_jax.inspection.finding import Fate, Origin
 from bagpiper_jax.inspection.sound import Decode
 from bagpiper_jax.inspection.survey import QUANTILES, Survey
 from bagpiper_jax.inspection.validation import Validation

@@ -5,9 +5,9 @@ import json
 from collections.abc import Sequence
 
 from bagpiper_jax.data.cache import TaskCache
+from bagpiper_jax.inspection.clip_history import Fate, Origin
 from bagpiper_jax.inspection.comparison import Difference, TaskDifference
 from bagpiper_jax.inspection.examples import Said, Shown, ShownRow
-from bagpiper_jax.inspection.finding import Fate, Origin
 from bagpiper_jax.inspection.survey import QUANTILES, Survey, TaskSurvey
 from bagpiper_jax.inspection.validation import Validation
 

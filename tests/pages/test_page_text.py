@@ -13,9 +13,9 @@ from bagpiper_jax.batch import BatchShape, empty_batch
 from bagpiper_jax.evaluation.report import Exhibit, Run, write_report
 from bagpiper_jax.evaluation.scores import Score
 from bagpiper_jax.inspection import page
+from bagpiper_jax.inspection.clip_history import Fate, Origin
 from bagpiper_jax.inspection.comparison import Changed, Difference, TaskDifference
 from bagpiper_jax.inspection.examples import Said, Shown, ShownRow
-from bagpiper_jax.inspection.finding import Fate, Origin
 from bagpiper_jax.inspection.limits import Violation
 from bagpiper_jax.inspection.survey import Survey, TaskSurvey
 from bagpiper_jax.inspection.validation import Validation
