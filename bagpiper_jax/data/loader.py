@@ -35,7 +35,7 @@ class LoaderConfig:
         render: template settings.
         seed: of shuffling and of dropout.
         cfg_dropout: probability of dropping the condition of an example; use 0 to validate (docs/reference.md,
-            Classifier-free guidance).
+            Guidance dropout).
         split: of the mixture.
         finite: each example once, in order, the last batch padded with rows of zero weight.
         tokenizer, codec: fingerprints that this run uses; None skips the check.
