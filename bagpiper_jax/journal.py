@@ -11,6 +11,7 @@ import logging
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import IO
 
 from bagpiper_jax.errors import Explained
 
@@ -20,6 +21,20 @@ _BLOCK = 1 << 16
 
 class JournalError(Explained):
     """A journal that another process writes, or that cannot be read or written; names the file."""
+
+
+def lock(file: IO[bytes], path: str | os.PathLike) -> None:
+    """Makes this process the one writer of an open file, until it closes it. Raises JournalError: another one is."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise JournalError(
+            f"{path} is in use by another process, which does the same work; wait until it has ended"
+        ) from error
+    except OSError as error:
+        raise JournalError(
+            f"{path} cannot be locked against a second writer ({error.strerror}); choose a file system with locks"
+        ) from error
 
 
 class Journal:
@@ -34,25 +49,12 @@ class Journal:
         except OSError as error:
             raise JournalError(f"{path} cannot be opened: {error.strerror}") from error
         try:
-            self._lock()
+            lock(self._file, self.path)
             self._drop_torn_line()
         except BaseException:
             self._file.close()
             raise
         self._end = os.fstat(self._file.fileno()).st_size
-
-    def _lock(self) -> None:
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise JournalError(
-                f"{self.path} is in use by another process, which does the same work; wait until it has ended"
-            ) from error
-        except OSError as error:
-            raise JournalError(
-                f"{self.path} cannot be locked against a second writer ({error.strerror}); choose a file system with "
-                "locks"
-            ) from error
 
     def _drop_torn_line(self) -> None:
         """What follows the last line break: completed if it is an object, which lacks only the break, else cut off."""

@@ -1,6 +1,7 @@
 """Writing a corpus that is made from others: a stream of clips and rejects, counted, visible only when complete."""
 
 import collections
+import contextlib
 import dataclasses
 import difflib
 import hashlib
@@ -9,11 +10,12 @@ import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 from bagpiper_jax import strict
 from bagpiper_jax.corpora import assembly
 from bagpiper_jax.corpora.assembly import CorpusError, RecordError, Reject
-from bagpiper_jax.journal import JournalError
+from bagpiper_jax.journal import JournalError, lock
 from bagpiper_jax.manifest import MANIFEST, REJECTS, Clip, ManifestError, clip_line
 
 _COUNTED = ("domain", "split", "language", "licence", "source")
@@ -138,12 +140,18 @@ def _moved(path: str, source, target) -> str:
 
 
 class Derivation:
-    """Writes manifest and rejects as they come; `finish` puts both in place.
+    """Writes manifest and rejects as they come; `finish` puts both in place. Use it in a `with`.
 
-    Nothing is held in memory but counts. A killed job leaves the last complete corpus as it was.
+    Nothing is held in memory but counts. A job that ends otherwise leaves the last complete corpus as it was.
     """
 
     def __init__(self, directory: str | os.PathLike, corpora: Sequence[str], kind: str):
+        """Begins a corpus of that kind.
+
+        Raises:
+            CorpusError: the output is an input, or holds a corpus of another kind.
+            JournalError: another process writes it.
+        """
         self.directory = Path(directory)
         if any(self.directory.resolve() == Path(source).resolve() for source in corpora):
             raise CorpusError(f"the output {directory} is also an input; choose another directory")
@@ -152,9 +160,21 @@ class Derivation:
         self._facts = {"corpus": kind, "inputs": list(map(str, corpora))}
         self._tables = {field: collections.Counter() for field in _COUNTED}
         self._minutes, self._reasons = collections.Counter(), collections.Counter()
-        self._clips = open(self._temporary(MANIFEST), "wb")
+        self._clips = _sole_writer(self._temporary(MANIFEST))
         self._rejects = open(self._temporary(REJECTS), "wb")
-        self.kept = 0
+        self.kept, self._finished = 0, False
+
+    def __enter__(self) -> "Derivation":
+        return self
+
+    def __exit__(self, *_) -> None:
+        for name in (
+            () if self._finished else (REJECTS, MANIFEST)
+        ):  # once finished, the names are the next writer's
+            self._temporary(name).unlink(missing_ok=True)
+        for file in (self._rejects, self._clips):
+            with contextlib.suppress(OSError):  # a full disk was told of when the line was written
+                file.close()
 
     def _temporary(self, name: str) -> Path:
         return self.directory / f"{name}.tmp"
@@ -199,25 +219,27 @@ class Derivation:
         """Puts the corpus in place.
 
         Raises:
-            CorpusError: no clip is left, or too many were rejected: no manifest is left then, but the rejects.
+            CorpusError: there was no record, no clip is left, or too many were rejected: no manifest is left then, but
+                the rejects.
         """
         for file in (self._clips, self._rejects):
             file.flush()
             os.fsync(file.fileno())
-            file.close()
         os.replace(self._temporary(REJECTS), self.directory / REJECTS)
         reasons = self.reasons
         total = self.kept + self.dropped
         if not self.kept or self.dropped > max_reject_frac * total:
-            self._temporary(MANIFEST).unlink()
             (self.directory / MANIFEST).unlink(missing_ok=True)
+            if not total:
+                raise CorpusError(f"{', '.join(self._facts['inputs'])}: there are no records to read")
+            limit = f"more than max_reject_frac={max_reject_frac:g} allows" if self.kept else "none is left"
             raise CorpusError(
-                f"{self.dropped} of {total} records were dropped ({assembly.listing(reasons) or 'none to read'}): more "
-                f"than max_reject_frac={max_reject_frac:g} allows, or none is left; {self.directory / REJECTS} lists "
-                "each"
+                f"{self.dropped} of {total} records were dropped ({assembly.listing(reasons)}): {limit}; "
+                f"{self.directory / REJECTS} lists each with its remedy"
             )
         assembly.write_json(self.directory / assembly.SUMMARY, self._summary(facts, reasons))
         os.replace(self._temporary(MANIFEST), self.directory / MANIFEST)
+        self._finished = True
         return self.directory
 
     def _summary(self, facts: Mapping[str, object], reasons: dict) -> dict:
@@ -229,6 +251,21 @@ class Derivation:
             "minutes_by_domain": minutes,
         }
         return {**self._facts, **facts, **counts, **tables, "rejects": reasons}
+
+
+def _sole_writer(path: Path) -> BinaryIO:
+    """A new file that this process alone writes. Raises JournalError: another process does."""
+    file = open(path, "ab")
+    try:
+        lock(file, path)
+        # Between the opening and the lock the other process may have put its file in place.
+        if not (path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat())):
+            raise JournalError(f"{path} was written by another process just now; run the same command again")
+        file.truncate(0)
+    except BaseException:
+        file.close()
+        raise
+    return file
 
 
 def require_known(names: Iterable[str], known: Iterable[str], what: str) -> None:

@@ -86,14 +86,14 @@ def score(config: ScoreConfig) -> Path:
         ManifestError: an input is missing or damaged.
     """
     scorer = find_scorer(config.scorer)
-    derivation = Derivation(config.output, config.corpora, "scoring")
     seen = SeenIds()
-    with Results(derivation.directory / SCORES) as results:
-        for batch in _read_ahead(config, results):
-            for item, columns in zip(batch, _scored(config, scorer, results, batch), strict=True):
-                derivation.write(item.source, _outcome(seen, item.source.clip, columns))
-    facts = {"records": derivation.kept + derivation.dropped, "settings": dataclasses.asdict(config)}
-    directory = derivation.finish(facts, config.max_reject_frac)
+    with Derivation(config.output, config.corpora, "scoring") as derivation:
+        with Results(derivation.directory / SCORES) as results:
+            for batch in _read_ahead(config, results):
+                for item, columns in zip(batch, _scored(config, scorer, results, batch), strict=True):
+                    derivation.write(item.source, _outcome(seen, item.source.clip, columns))
+        facts = {"records": derivation.kept + derivation.dropped, "settings": dataclasses.asdict(config)}
+        directory = derivation.finish(facts, config.max_reject_frac)
     _log.info("%s: %s", directory, assembly.listing({"kept": derivation.kept, **derivation.reasons}))
     return directory
 

@@ -9,7 +9,7 @@ import pytest
 import simulated_answers
 import soundfile
 from curation_helpers import SAID, corpus, result, settings
-from misbehaving_endpoint import USAGE, endpoint, text_of
+from misbehaving_endpoint import USAGE, Response, endpoint, text_of
 from simulated_answers import TAGS
 
 from bagpiper_jax import audio
@@ -17,6 +17,8 @@ from bagpiper_jax.captions import CaptionFilter
 from bagpiper_jax.corpora.assembly import CorpusError
 from bagpiper_jax.curation import tagging
 from bagpiper_jax.curation.captioning import CaptionConfig, caption
+from bagpiper_jax.curation.derived import Derivation, read_source_clips
+from bagpiper_jax.curation.endpoint.failures import EndpointError
 from bagpiper_jax.curation.tagging import TagConfig, tag
 from bagpiper_jax.errors import Explained
 from bagpiper_jax.jobs import simulate_dialogues, tag_captions
@@ -240,3 +242,41 @@ def test_a_full_disk_ends_the_job_and_nothing_more_is_paid_for(tmp_path, monkeyp
             tag(TagConfig(**settings(tmp_path, server)))
         assert len(server.asked) <= 8
     assert not (tmp_path / "out/manifest.jsonl").exists()
+
+
+def test_two_jobs_do_not_write_one_output(tmp_path):
+    """The second is refused before it touches what the first has written."""
+    corpora = (corpus(tmp_path, 2),)
+    first = Derivation(tmp_path / "out", corpora, "tagging")
+    (source, *_) = read_source_clips(corpora, tmp_path / "out")
+    with first, endpoint(simulated_answers.answer) as server:
+        first.write(source, source.clip)
+        with pytest.raises(JournalError, match="in use by another process"):
+            tag(TagConfig(**settings(tmp_path, server)))
+        assert not server.asked
+        first.finish({})
+    assert [clip.id for clip in read_manifest(tmp_path / "out")] == ["c0"]
+    with endpoint(simulated_answers.answer) as server:
+        tag(TagConfig(**settings(tmp_path, server)))
+    assert [clip.id for clip in read_manifest(tmp_path / "out")] == ["c0", "c1", "t"]
+
+
+def test_a_job_that_ends_early_leaves_no_half_file_and_the_corpus_before(tmp_path):
+    corpus(tmp_path, 4)
+    with endpoint(simulated_answers.answer) as server:
+        tag(TagConfig(**settings(tmp_path, server)))
+    before = (tmp_path / "out/manifest.jsonl").read_bytes()
+    refusal = Response(401, {"error": "no key"})
+    with endpoint(manner=lambda *_: refusal) as server, pytest.raises(EndpointError):
+        tag(TagConfig(**settings(tmp_path, server), max_tokens=99))
+    assert (tmp_path / "out/manifest.jsonl").read_bytes() == before
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "answers.jsonl", "corpus.json", "manifest.jsonl", "rejects.jsonl",
+    ]  # fmt: skip
+
+
+def test_an_input_without_records_is_told(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/manifest.jsonl").write_text("")
+    with endpoint() as server, pytest.raises(CorpusError, match="in: there are no records to read"):
+        tag(TagConfig(**settings(tmp_path, server)))

@@ -15,16 +15,13 @@ def ask(folder, server, prompts, environment=None, **settings) -> list:
     """For each prompt in order the answer's text, the reason of its rejection, or the fault that ended the job."""
 
     async def all_of() -> list:
-        answers = Answers(folder / "answers.jsonl")
-        try:
-            wanted = Endpoint(**{"url": server.url, **QUICK, **settings})
+        wanted = Endpoint(**{"url": server.url, **QUICK, **settings})
+        with Answers(folder / "answers.jsonl") as answers:
             async with Client(wanted, answers, environment or {}) as client:
                 questions = [
                     text_question("s", f"c{i}", prompt, 0.0, 100) for i, prompt in enumerate(prompts)
                 ]
                 return await asyncio.gather(*map(client.ask, questions), return_exceptions=True)
-        finally:
-            answers.close()
 
     results = asyncio.run(all_of())
     for result in results:

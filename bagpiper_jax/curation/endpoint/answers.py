@@ -11,7 +11,7 @@ from bagpiper_jax.journal import Journal
 
 
 class Answers:
-    """Answers by key, and a line for every attempt that gave none.
+    """Answers by key, and a line for every attempt that gave none. Use it in a `with`, or close it.
 
     Attributes:
         requests, tokens: what all attempts ever journaled come to.
@@ -63,3 +63,9 @@ class Answers:
 
     def close(self) -> None:
         self._journal.close()
+
+    def __enter__(self) -> "Answers":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()

@@ -93,22 +93,16 @@ def run(config: AskingConfig, kind: str, work: Work, facts: dict) -> Path:
         JournalError: another process writes the answers, or the disk takes no more.
         ManifestError: an input is missing or damaged.
     """
-    derivation = Derivation(config.output, config.corpora, kind)
-    answers = Answers(derivation.directory / ANSWERS)
-    try:
-        _log.info("%d answers of before in %s", len(answers), derivation.directory / ANSWERS)
-        asyncio.run(_run(config, derivation, answers, work))
-        spent = {"requests": answers.requests, "tokens": answers.tokens}
-    finally:
-        answers.close()
-    records, settings = derivation.kept + derivation.dropped, dataclasses.asdict(config)
-    directory = derivation.finish({**facts, "records": records, "settings": settings}, config.max_reject_frac)
-    _log.info(
-        "%s: %s; paid so far: %s",
-        directory,
-        assembly.listing({"kept": derivation.kept, **derivation.reasons}),
-        spent,
-    )
+    with Derivation(config.output, config.corpora, kind) as derivation:
+        with Answers(derivation.directory / ANSWERS) as answers:
+            _log.info("%d answers of before in %s", len(answers), derivation.directory / ANSWERS)
+            asyncio.run(_run(config, derivation, answers, work))
+            spent = {"requests": answers.requests, "tokens": answers.tokens}
+        records, settings = derivation.kept + derivation.dropped, dataclasses.asdict(config)
+        facts = {**facts, "records": records, "settings": settings}
+        directory = derivation.finish(facts, config.max_reject_frac)
+    counts = assembly.listing({"kept": derivation.kept, **derivation.reasons})
+    _log.info("%s: %s; paid so far: %s", directory, counts, spent)
     return directory
 
 

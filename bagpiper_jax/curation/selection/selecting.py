@@ -89,9 +89,14 @@ def select(config: SelectConfig) -> Path:
 
     Raises:
         CorpusError: the output is an input or another corpus, a source is unknown, or nothing is left.
+        JournalError: another process writes the output.
         ManifestError: a manifest is missing or has a line that is no clip.
     """
-    derivation = Derivation(config.output, config.corpora, "selection")
+    with Derivation(config.output, config.corpora, "selection") as derivation:
+        return _select(config, derivation)
+
+
+def _select(config: SelectConfig, derivation: Derivation) -> Path:
     work = derivation.directory / "work"
     pieces = _measured(config, work / _key(config))
     columns = Columns.load([f"{piece.stem}.npz" for piece in pieces])
