@@ -1,7 +1,6 @@
 """What gin files and flags bind, each binding with its place: read to be checked, before gin evaluates anything."""
 
 import dataclasses
-import difflib
 import io
 import os
 import tokenize
@@ -10,9 +9,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import gin
+from bagpiper_jax.configuration import places
 from gin import config_parser
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 FLAG = "flag --gin."
 
 
@@ -104,11 +103,13 @@ def bind(bindings: Iterable[Binding]) -> None:
 
 
 def _as_gin(value: Any) -> Any:
-    """The value with gin's own references in place of ours."""
+    """The value with gin's own references in place of ours, and names of the package's files as paths."""
     if isinstance(value, Reference):
         path = f"{value.scope}/{value.name}" if value.scope else value.name
         theirs = gin.config.ParserDelegate()
         return theirs.macro(path) if value.is_macro else theirs.configurable_reference(path, value.is_call)
+    if isinstance(value, str):
+        return places.of_package(value)
     if isinstance(value, tuple | list):
         return type(value)(map(_as_gin, value))
     if isinstance(value, dict):
@@ -116,20 +117,13 @@ def _as_gin(value: Any) -> Any:
     return value
 
 
-def find(file: str, beside: str = "") -> str | None:
-    """The path of a gin file that is named relative to a folder beside it, the working directory or the repository."""
-    folders = [beside] if beside else []
-    paths = (os.path.join(folder, file) for folder in (*folders, "", REPOSITORY))
-    return next((path for path in paths if os.path.exists(path) and not os.path.isdir(path)), None)
-
-
 def _read_file(file: str, trail: tuple[str, ...], place: str, faults: list[str]) -> Iterator[Binding]:
     """The bindings of a file; `trail` holds those that include it, `place` the line that does."""
     where = f"{place}: " if place else ""
     beside = os.path.dirname(trail[-1]) if len(trail) > 1 else ""
-    path = find(file, beside)
+    path = places.find(file, beside)
     if path is None:
-        what = "is a folder" if os.path.isdir(file) else f"does not exist{_nearest_file(file)}"
+        what = "is a folder" if os.path.isdir(file) else f"does not exist{places.nearest(file)}"
         faults.append(f"{where}gin file {file!r} {what}")
         return
     resolved = os.path.realpath(path)
@@ -145,12 +139,6 @@ def _read_file(file: str, trail: tuple[str, ...], place: str, faults: list[str])
             return
         is_beside = beside and path == os.path.join(beside, file)
         yield from _statements(text, path if is_beside else file, (*trail, resolved), faults)
-
-
-def _nearest_file(file: str) -> str:
-    known = [str(p.relative_to(REPOSITORY)) for p in (REPOSITORY / "gin").rglob("*.gin")]
-    near = difflib.get_close_matches(file, known, n=1, cutoff=0.75)
-    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def _statements(

@@ -129,3 +129,32 @@ def test_a_pipe_is_read_once(tmp_path):
     writer.start()
     assert build(files=[str(pipe)]).steps == 6
     writer.join()
+
+
+def test_files_of_the_checkout_are_found_by_name_from_anywhere(tmp_path, monkeypatch):
+    """With what they include, and with the files of the package that they name; the working directory comes first."""
+    from places import REPOSITORY
+
+    from bagpiper_jax.interop.importing import ImportConfig
+
+    monkeypatch.chdir(tmp_path)
+    for name in ("runs/nano_start.gin", "gin/runs/nano_start.gin"):
+        config = build("ImportConfig.output='out'", files=[name], root=ImportConfig)
+        assert config.tower == str(REPOSITORY / "bagpiper_jax/assets/tower_nano.safetensors")
+        assert config.tokenizer == "corpora/embedded/tokenizer.json", "of the working directory"
+    assert "did you mean 'runs/nano_start.gin'?" in refused(files=["runs/nano_strat.gin"])
+    (tmp_path / "gin/runs").mkdir(parents=True)
+    (tmp_path / "gin/runs/nano_start.gin").write_text("Probe.steps = 11\n")
+    assert build(files=["runs/nano_start.gin"]).steps == 11
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs/nano_start.gin").write_text("Probe.steps = 12\n")
+    assert build(files=["runs/nano_start.gin"]).steps == 12
+    mine = tmp_path / "bagpiper_jax/assets/tower_nano.safetensors"
+    mine.parent.mkdir(parents=True)
+    mine.write_bytes(b"")
+    for value in (
+        "bagpiper_jax/assets/tower_nano.safetensors",
+        "bagpiper_jax/assets/none.safetensors",
+        "x" * 9000,
+    ):
+        assert build(f"Probe.name={value}").name == value
