@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from bagpiper_jax import strict
+from bagpiper_jax import strict, typed
 from bagpiper_jax.errors import Explained
 
 DOMAINS = ("speech", "sound", "music", "mixed", "text")
@@ -61,7 +61,7 @@ class Clip:
     metrics: dict | None = None
 
     def __post_init__(self):
-        if fault := strict.mistyped(self):
+        if fault := typed.mistyped(self):
             raise ManifestError(f"clip {str(self.id)[:80]}: {fault}")
         if self.duration < 0:
             raise ManifestError(f"clip {self.id}: duration {self.duration} is negative")

@@ -1,11 +1,8 @@
-"""JSON that means one thing, text that can be written, and dataclasses whose fields are what they are annotated as."""
+"""JSON documents that mean the same to every reader, and characters that no text should have."""
 
-import dataclasses
-import functools
 import json
 import math
 import re
-import types
 import typing
 
 _UNUSABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff]")
@@ -56,35 +53,3 @@ def unusable(text: str) -> str | None:
     """The first character that no tokenizer should see, a control character or half a surrogate pair, as "U+0000"."""
     found = _UNUSABLE.search(text)
     return f"U+{ord(found[0]):04X}" if found else None
-
-
-def mistyped(instance) -> str | None:
-    """What is wrong with the first field of a dataclass whose value is not what its annotation says, or None.
-
-    Only the outer type is looked at (`dict` of `dict[str, int]`). A whole number passes for a float, a truth value
-    for neither number, and a float must be finite.
-    """
-    for name, kind, others, number in _annotated(type(instance)):
-        value = getattr(instance, name)
-        if not (isinstance(value, others) or (number and _is_number(value, number))):
-            named = getattr(kind, "__name__", None) or str(kind)
-            return f"{name} must be {named}, got {str(value)[:80]!r}"
-    return None
-
-
-@functools.lru_cache(maxsize=64)
-def _annotated(cls: type) -> tuple[tuple[str, typing.Any, tuple[type, ...], type | None], ...]:
-    """(name, annotation, its types that are no numbers, int or float or None) of each field of a dataclass."""
-    found = []
-    for field in dataclasses.fields(cls):
-        union = isinstance(field.type, types.UnionType)
-        kinds = [typing.get_origin(k) or k for k in (typing.get_args(field.type) if union else (field.type,))]
-        number = float if float in kinds else int if int in kinds else None
-        found.append((field.name, field.type, tuple(k for k in kinds if k not in (int, float)), number))
-    return tuple(found)
-
-
-def _is_number(value, kind: type) -> bool:
-    if isinstance(value, bool):
-        return False
-    return isinstance(value, int) or (kind is float and isinstance(value, float) and math.isfinite(value))

@@ -2,10 +2,10 @@
 
 import dataclasses
 import difflib
-import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
+from bagpiper_jax import typed
 from bagpiper_jax.configuration.bindings import Binding, Reference
 
 Classes = Mapping[str, type]
@@ -62,9 +62,10 @@ def _fault(binding: Binding, macros: Mapping[str, Binding], classes: Classes) ->
     except _BadReference as error:
         return f"{binding.place}: {binding} {error}"
     annotation = hints[binding.field]
-    if matches(value, annotation, classes):
+    if typed.matches(value, annotation):
         return None
-    return f"{binding.place}: {binding} expects {_spell(annotation)}, got {_shown(value)}{_hint(value, annotation)}"
+    expected = typed.spell(annotation)
+    return f"{binding.place}: {binding} expects {expected}, got {_shown(value)}{_hint(value, annotation)}"
 
 
 def _shown(value) -> str:
@@ -92,7 +93,7 @@ class _BadReference(ValueError):
 
 
 def _resolved(value, macros: Mapping[str, Binding], classes: Classes, through: tuple[str, ...] = ()):
-    """The value with its macros replaced; references to classes stay. Raises _BadReference."""
+    """The value with its macros replaced, and references to classes by what they will build. Raises _BadReference."""
     if isinstance(value, Reference):
         if value.is_macro:
             return _macro(value.name, macros, classes, through)
@@ -100,7 +101,7 @@ def _resolved(value, macros: Mapping[str, Binding], classes: Classes, through: t
             raise _BadReference(f"refers to unknown name @{value.name}{suggest(value.name, classes)}")
         if not value.is_call:
             raise _BadReference(f"refers to @{value.name}; write @{value.name}() to build it")
-        return value
+        return typed.Unbuilt(classes[value.name], repr(value))
     if isinstance(value, tuple | list):
         return type(value)(_resolved(v, macros, classes, through) for v in value)
     if isinstance(value, dict):
@@ -121,65 +122,14 @@ def _macro(name: str, macros: Mapping[str, Binding], classes: Classes, through: 
     return _resolved(macros[name].value, macros, classes, (*through, name))
 
 
-def matches(value, annotation, classes: Classes) -> bool:
-    """Whether a resolved value is of the annotated type; an int is a float too, a bool is neither."""
-    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
-    if annotation is typing.Any:
-        return True
-    if origin in (typing.Union, types.UnionType):
-        return any(matches(value, a, classes) for a in arguments)
-    if origin is typing.Literal:
-        return any(type(value) is type(a) and value == a for a in arguments)
-    if isinstance(value, Reference):
-        return isinstance(annotation, type) and not origin and issubclass(classes[value.name], annotation)
-    if origin is not None:
-        return isinstance(value, origin) and _contents_match(value, arguments, classes)
-    if annotation is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    if annotation is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    return value is None if annotation in (None, type(None)) else isinstance(value, annotation)
-
-
-def _contents_match(value, arguments: tuple, classes: Classes) -> bool:
-    """The elements of a tuple, list or dict against the arguments of its annotation."""
-    if isinstance(value, Mapping):
-        kinds = arguments or (typing.Any, typing.Any)
-        return all(matches(k, kinds[0], classes) and matches(v, kinds[1], classes) for k, v in value.items())
-    if isinstance(value, tuple) and arguments[-1:] != (Ellipsis,):
-        return len(value) == len(arguments) and all(
-            matches(v, a, classes) for v, a in zip(value, arguments, strict=True)
-        )
-    return all(matches(v, (arguments or (typing.Any,))[0], classes) for v in value)
-
-
-def _spell(annotation) -> str:
-    if isinstance(annotation, type) and not typing.get_args(annotation):
-        return annotation.__name__
-    text = str(annotation).replace("typing.", "")
-    for leaf in leaves(annotation):
-        if isinstance(leaf, type) and leaf.__module__ != "builtins":
-            text = text.replace(f"{leaf.__module__}.{leaf.__qualname__}", leaf.__name__)
-    return text
-
-
 def _hint(value, annotation) -> str:
-    if isinstance(value, float) and value.is_integer() and int in leaves(annotation):
+    if isinstance(value, float) and value.is_integer() and int in typed.leaves(annotation):
         return f"; write {int(value)}"
     if isinstance(value, list) and typing.get_origin(annotation) is tuple:
         return "; write a tuple, (…,)"
     if isinstance(value, str) and typing.get_origin(annotation) is tuple:
         return f"; one element is written ({value!r},)"
     return ""
-
-
-def leaves(annotation) -> Iterator[typing.Any]:
-    """The types that an annotation is made of."""
-    arguments = typing.get_args(annotation)
-    if not arguments:
-        yield annotation
-    for argument in arguments:
-        yield from leaves(argument)
 
 
 class _Used:
@@ -205,7 +155,7 @@ class _Used:
                 self._follow(binding.value, scope)
             elif field.init and field.default is field.default_factory is dataclasses.MISSING:
                 path = f"{scope}/{name}" if scope else name
-                kind = _spell(typing.get_type_hints(self._classes[name])[field.name])
+                kind = typed.spell(typing.get_type_hints(self._classes[name])[field.name])
                 self.missing.append(
                     f"{name}.{field.name} has no value; bind --gin.{path}.{field.name}=… ({kind})"
                 )

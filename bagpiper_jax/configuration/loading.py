@@ -14,6 +14,7 @@ import textwrap
 import typing
 
 import gin
+from bagpiper_jax import typed
 from bagpiper_jax.configuration import bindings, checks
 from bagpiper_jax.errors import Explained
 
@@ -99,7 +100,7 @@ def _reachable(root: type) -> dict[str, type]:
             continue
         found[cls.__name__] = cls
         for annotation in typing.get_type_hints(cls).values():
-            waiting += [t for t in checks.leaves(annotation) if dataclasses.is_dataclass(t)]
+            waiting += [t for t in typed.leaves(annotation) if dataclasses.is_dataclass(t)]
     return found
 
 

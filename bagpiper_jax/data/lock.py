@@ -10,7 +10,7 @@ import json
 import os
 from pathlib import Path
 
-from bagpiper_jax import files, strict
+from bagpiper_jax import files, strict, typed
 from bagpiper_jax.data.cache import CacheError, TaskCache
 from bagpiper_jax.data.rates import RATE_UNITS
 
@@ -37,7 +37,7 @@ class LockedTask:
     direction: str
 
     def __post_init__(self):
-        if fault := strict.mistyped(self):
+        if fault := typed.mistyped(self):
             raise ValueError(f"task {str(self.task)[:80]}: {fault}")
         if self.rate <= 0 or self.records < 0:
             raise ValueError(f"task {self.task}: rate {self.rate} or records {self.records} is not positive")
@@ -64,7 +64,7 @@ class Lock:
     system_prompt: str = ""
 
     def __post_init__(self):
-        if fault := strict.mistyped(self):
+        if fault := typed.mistyped(self):
             raise ValueError(fault)
         if self.rate_unit not in RATE_UNITS:
             raise ValueError(f"rate_unit must be one of {', '.join(RATE_UNITS)}, got {self.rate_unit!r}")

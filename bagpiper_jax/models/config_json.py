@@ -3,13 +3,11 @@
 import dataclasses
 import json
 import os
-import types
-import typing
 from pathlib import Path
 
 from etils import epath
 
-from bagpiper_jax import files
+from bagpiper_jax import files, typed
 from bagpiper_jax.errors import Explained
 from bagpiper_jax.models.configs import BagpiperConfig
 
@@ -46,7 +44,7 @@ def load_model_config(directory: str | os.PathLike) -> tuple[BagpiperConfig, dic
     path = _find(epath.Path(directory))
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        config = from_dict(BagpiperConfig, content.pop("model"))
+        config = typed.from_json(BagpiperConfig, content.pop("model"))
     except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
         raise ModelConfigError(
             f"{path} is no model configuration ({error}); train again or repair it"
@@ -59,36 +57,3 @@ def _find(directory: epath.Path) -> epath.Path:
         if (candidate / FILE).exists():
             return candidate / FILE
     raise ModelConfigError(f"{directory} holds no {FILE}; is it the directory of a training run?")
-
-
-def from_dict(kind: type, content: dict):
-    """Builds a (nested) dataclass from `dataclasses.asdict` output; lists become tuples.
-
-    Raises:
-        TypeError: a field that `kind` doesn't have, or a value of the wrong JSON type.
-    """
-    if not isinstance(content, dict):
-        raise TypeError(f"{kind.__name__} needs an object, got {content!r}")
-    hints = typing.get_type_hints(kind)
-    unknown = sorted(set(content) - {field.name for field in dataclasses.fields(kind)})
-    if unknown:
-        raise TypeError(f"{kind.__name__} has no field {', '.join(unknown)}")
-    return kind(
-        **{name: _value(hints[name], value, f"{kind.__name__}.{name}") for name, value in content.items()}
-    )
-
-
-def _value(hint, value, where: str):
-    if dataclasses.is_dataclass(hint):
-        return from_dict(hint, value)
-    origin = typing.get_origin(hint)
-    if origin in (typing.Union, types.UnionType):
-        return value
-    if origin is tuple or hint is tuple:
-        if not isinstance(value, list):
-            raise TypeError(f"{where} needs a list, got {value!r}")
-        return tuple(value)
-    number = hint is float and isinstance(value, int) and not isinstance(value, bool)
-    if not number and type(value) is not hint:
-        raise TypeError(f"{where} needs {hint.__name__}, got {value!r}")
-    return float(value) if number else value

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
+from bagpiper_jax import typed
 from bagpiper_jax.errors import Explained
 from bagpiper_jax.models.codec.functional import Parameters, check
-from bagpiper_jax.models.config_json import from_dict
 from bagpiper_jax.models.configs import CodecConfig
 
 FORMAT = "bagpiper_jax.codec.1"
@@ -140,7 +140,7 @@ def _complete(
             f"{path} is no codec of ours: format {header.get('format')!r}, expected {FORMAT!r}"
         )
     try:
-        config = from_dict(CodecConfig, json.loads(header["config"]))
+        config = typed.from_json(CodecConfig, json.loads(header["config"]))
         parameters = {**tensors, **_restored_means(tensors)}
         check(parameters, config)
     except (KeyError, TypeError, ValueError) as error:
