@@ -39,7 +39,7 @@ class Outer:
         (bool, (True, False), (0, 1, None)),
         (str, ("", "x"), (b"x", 1, None)),
         (None, (None,), (0, "")),
-        (Optional[int], (None, 3), (3.0, True)),
+        (Optional[int], (None, 3), (3.0, True)),  # noqa: UP045
         (int | str | None, (None, 3, "x"), (3.0, ("x",))),
         (Literal["a", 1], ("a", 1), (True, 1.0, "b", None)),
         (tuple[int, float], ((1, 2), (1, 2.5)), ((1,), (1, 2, 3), [1, 2], (1.5, 2), (True, 2))),
@@ -61,7 +61,8 @@ def test_what_fits_an_annotation(annotation, fit, misfit):
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=3),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["inner", "width", "x"]), inner, max_size=3),
+    lambda inner: st.lists(inner, max_size=3)
+    | st.dictionaries(st.sampled_from(["inner", "width", "x"]), inner, max_size=3),
     max_leaves=8,
 )  # fmt: skip
 
