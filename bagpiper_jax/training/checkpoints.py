@@ -22,7 +22,7 @@ from etils import epath
 from bagpiper_jax.errors import Explained
 from bagpiper_jax.parallel import parameter_path
 from bagpiper_jax.runs.guard import Guard
-from bagpiper_jax.training.freezing import Parameters
+from bagpiper_jax.training.partition import Parameters
 from bagpiper_jax.training.state import TrainState, flatten, unflatten
 
 _log = logging.getLogger(__name__)

@@ -9,9 +9,9 @@ from bagpiper_jax.models.configs import BagpiperConfig
 from bagpiper_jax.parallel import MeshConfig
 from bagpiper_jax.runs.guard import GuardConfig
 from bagpiper_jax.runs.heartbeat import WatchConfig
-from bagpiper_jax.training.freezing import STAGES
 from bagpiper_jax.training.losses import LossConfig
 from bagpiper_jax.training.optimizer import OptimizerConfig
+from bagpiper_jax.training.partition import STAGES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +27,7 @@ class TrainConfig:
         limits: the limits that the mixture must keep to before launch; `inspect_data --validate` and `plan` check them.
         slice: the chips that the run is sized for, see `chips.SLICES`; `plan` compiles for them. Training does not
             look at it.
-        stage: the name of a set of parameters that train, see `freezing.STAGES`.
+        stage: the name of a set of parameters that train, see `partition.STAGES`.
         init_from: directory of a run, or of one of its checkpoints, whose parameters this run starts from;
             its optimizer and data position are not taken over.
         steps: optimizer steps of the whole run.

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
-from bagpiper_jax.training.freezing import EMBEDDING, Parameters
+from bagpiper_jax.training.partition import EMBEDDING, Parameters
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,10 +14,9 @@ from bagpiper_jax import parallel
 from bagpiper_jax.models.bagpiper import Bagpiper
 from bagpiper_jax.models.configs import BagpiperConfig
 from bagpiper_jax.runs.guard import Guard
-from bagpiper_jax.training import freezing
 from bagpiper_jax.training.config import TrainConfig
-from bagpiper_jax.training.freezing import EMBEDDING, Parameters
 from bagpiper_jax.training.optimizer import make_optimizer
+from bagpiper_jax.training.partition import EMBEDDING, STAGES, Parameters
 
 TABLES = (EMBEDDING, "lm_head")
 """The parameters with one row for each id."""
@@ -73,7 +72,7 @@ def model_definition(config: BagpiperConfig) -> nnx.GraphDef:
 def start_state(config: TrainConfig, parameters: Parameters) -> TrainState:
     """Step 0 from given parameters, whose tables may have other rows beyond the vocabulary than the model's."""
     parameters = parameters | {name: _with_rows(parameters[name], config.model) for name in TABLES}
-    trainable, frozen = freezing.split(parameters, config.stage)
+    trainable, frozen = STAGES[config.stage].split(parameters)
     return TrainState(
         jnp.int32(0), trainable, frozen, make_optimizer(config.optimizer).init(trainable), Guard.new()
     )

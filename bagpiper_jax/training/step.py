@@ -4,26 +4,26 @@
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
-from flax import nnx
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from bagpiper_jax import parallel
 from bagpiper_jax.batch import Batch, BatchShape
-from bagpiper_jax.dialogue import DIRECTIONS
 from bagpiper_jax.runs.guard import Guard, judge, keep_unless
-from bagpiper_jax.training import freezing, history
+from bagpiper_jax.training import history
 from bagpiper_jax.training.config import TrainConfig
-from bagpiper_jax.training.freezing import EMBEDDING, Parameters
-from bagpiper_jax.training.losses import LossSums, loss_sums
+from bagpiper_jax.training.losses import LossSums
+from bagpiper_jax.training.objectives import Objective
+from bagpiper_jax.training.objectives.next_token import next_token
 from bagpiper_jax.training.optimizer import learning_rate, make_optimizer
-from bagpiper_jax.training.state import TrainState, abstract_state, model_definition, unflatten
+from bagpiper_jax.training.partition import STAGES, Parameters
+from bagpiper_jax.training.state import TrainState, abstract_state
 
 
 @jax.tree_util.register_dataclass
@@ -46,43 +46,29 @@ class StepMetrics:
     guard: Guard
 
 
-def make_loss(config: TrainConfig) -> Callable[..., LossSums]:
-    """The loss of a batch as a pure function of (parameters, batch, tokens seen instead of the batch's own)."""
-    definition = model_definition(config.model)
+def make_train_step(config: TrainConfig, mesh: Mesh, objective: Objective | None = None):
+    """The jitted step; the state is donated. Call or lower it under `jax.set_mesh(mesh)`.
 
-    def loss(parameters: Parameters, batch: Batch, seen: jax.Array | None = None) -> LossSums:
-        model = nnx.merge(definition, unflatten(parameters))
-        return loss_sums(
-            model.hidden(batch if seen is None else dataclasses.replace(batch, tokens=seen)),
-            model.lm_head[...],
-            model.stream_emb[...],
-            batch.tokens,
-            batch.loss_weights,
-            batch.direction,
-            config.model.vocabulary,
-            len(DIRECTIONS),
-            config.loss,
-        )
-
-    return loss
-
-
-def make_train_step(config: TrainConfig, mesh: Mesh):
-    """The jitted step; the state is donated. Call or lower it under `jax.set_mesh(mesh)`."""
+    Args:
+        config: the run.
+        mesh: the devices.
+        objective: what is minimised; `next_token` of the run by default.
+    """
     _check_rows(config, mesh)
-    loss, optimizer = make_loss(config), make_optimizer(config.optimizer)
+    objective, optimizer = objective or next_token(config), make_optimizer(config.optimizer)
+    partition = STAGES[config.stage]
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, StepMetrics]:
-        def objective(trainable: Parameters, rows: tuple[Batch, jax.Array | None]):
-            sums = loss(trainable | state.frozen, *rows)
+        def loss(trainable: Parameters, rows: tuple[Batch, jax.Array | None]):
+            sums = objective(trainable | state.frozen, *rows)
             return sums.total, sums
 
         rows = batch, _seen(config, state.step, batch)
-        gradients, sums = _accumulate(jax.grad(objective, has_aux=True), state.trainable, rows, config)
-        gradients = jax.tree.map(lambda g: g / jnp.maximum(sums.frames, 1), gradients)
-        gradients[EMBEDDING] = freezing.mask_embedding(
-            gradients[EMBEDDING], config.stage, config.model.vocabulary
+        gradients, sums = _accumulate(
+            jax.grad(loss, has_aux=True), state.trainable, rows, config.accumulation
         )
+        gradients = jax.tree.map(lambda g: g / jnp.maximum(sums.frames, 1), gradients)
+        gradients = partition.masked(gradients, config.model.vocabulary)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.trainable)
         norm = optax.tree.norm(gradients)
         good, guard = judge(state.guard, config.guard, sums.total, norm)
@@ -108,12 +94,12 @@ def make_train_step(config: TrainConfig, mesh: Mesh):
     )
 
 
-def make_eval_step(config: TrainConfig, mesh: Mesh):
-    """The jitted (state, batch) → LossSums."""
-    loss = make_loss(config)
+def make_eval_step(config: TrainConfig, mesh: Mesh, objective: Objective | None = None):
+    """The jitted (state, batch) → LossSums; see `make_train_step`."""
+    objective = objective or next_token(config)
 
     def eval_step(state: TrainState, batch: Batch) -> LossSums:
-        return loss(state.parameters, batch)
+        return objective(state.parameters, batch)
 
     shardings = jax.tree.map(lambda x: x.sharding, abstract_state(config, mesh))
     replicated = NamedSharding(mesh, P())
@@ -171,9 +157,8 @@ def _seen(config: TrainConfig, step: jax.Array, batch: Batch) -> jax.Array | Non
     return history.disturb(jax.random.fold_in(jax.random.key(config.seed), step), batch, config.history_noise)
 
 
-def _accumulate(gradient, trainable: Parameters, batch: tuple[Batch, jax.Array | None], config: TrainConfig):
-    """Sums of gradients and losses over micro-batches; nothing is divided here."""
-    count = config.accumulation
+def _accumulate(gradient, trainable: Parameters, batch: tuple[Batch, jax.Array | None], count: int):
+    """Sums of gradients and losses over `count` micro-batches; nothing is divided here."""
     if count == 1:
         return gradient(trainable, batch)
 
@@ -184,9 +169,10 @@ def _accumulate(gradient, trainable: Parameters, batch: tuple[Batch, jax.Array |
     def add_micro_batch(total, rows):
         return jax.tree.map(jnp.add, total, gradient(trainable, rows)), None
 
-    zeros = jax.tree.map(jnp.zeros_like, trainable)
-    sums = LossSums.zeros(config.model.vocabulary.num_streams, len(DIRECTIONS))
-    return jax.lax.scan(add_micro_batch, (zeros, sums), jax.tree.map(divide, batch))[0]
+    micro_batches = jax.tree.map(divide, batch)
+    first = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), micro_batches)
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(gradient, trainable, first))
+    return jax.lax.scan(add_micro_batch, zeros, micro_batches)[0]
 
 
 def _check_rows(config: TrainConfig, mesh: Mesh) -> None:

@@ -7,7 +7,7 @@ from jax.sharding import Mesh
 from bagpiper_jax.models.config_json import load_model_config
 from bagpiper_jax.models.configs import BagpiperConfig
 from bagpiper_jax.training.checkpoints import restore_parameters
-from bagpiper_jax.training.freezing import Parameters
+from bagpiper_jax.training.partition import Parameters
 from bagpiper_jax.training.state import abstract_parameters
 
 

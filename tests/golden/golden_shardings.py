@@ -14,8 +14,9 @@ from bagpiper_jax.batch import BatchShape
 from bagpiper_jax.models.configs import BagpiperConfig, DecoderConfig
 from bagpiper_jax.parallel import MESH_AXES, parameter_path
 from bagpiper_jax.training.config import TrainConfig
+from bagpiper_jax.training.objectives.next_token import next_token
 from bagpiper_jax.training.state import abstract_state
-from bagpiper_jax.training.step import batch_shapes, make_loss
+from bagpiper_jax.training.step import batch_shapes
 
 SHARDINGS = GOLDEN / "shardings_8b.txt"
 COMMAND = "PYTHONPATH=tests/helpers python tests/golden/golden_shardings.py"
@@ -40,7 +41,7 @@ def dump() -> str:
 
 
 def _step_jaxpr(state):
-    loss = make_loss(CONFIG)
+    loss = next_token(CONFIG)
 
     def objective(trainable, frozen, batch):
         return loss(trainable | frozen, batch).total

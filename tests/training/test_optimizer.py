@@ -5,8 +5,8 @@ import numpy as np
 import optax
 import pytest
 
-from bagpiper_jax.training.freezing import EMBEDDING
 from bagpiper_jax.training.optimizer import OptimizerConfig, learning_rate, make_optimizer
+from bagpiper_jax.training.partition import EMBEDDING
 
 
 def test_schedule():

@@ -1,5 +1,7 @@
 """The train step: the same on every mesh, independent of packing and accumulation, frozen parts untouched."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,9 +10,10 @@ from training_helpers import CONFIG, SHAPE, VOCABULARY, make_batch, make_documen
 
 from bagpiper_jax import parallel
 from bagpiper_jax.parallel import MeshConfig
-from bagpiper_jax.training import freezing
+from bagpiper_jax.training import partition
+from bagpiper_jax.training.objectives.next_token import next_token
 from bagpiper_jax.training.state import create_state
-from bagpiper_jax.training.step import compile_step, make_loss, make_train_step
+from bagpiper_jax.training.step import compile_step, make_train_step
 
 
 def mesh_of(config):
@@ -52,7 +55,7 @@ def test_many_devices_agree_with_one(one_device, mesh):
     for ours, theirs in zip(metrics, one_device[1], strict=True):
         assert loss(ours) == pytest.approx(loss(theirs), rel=1e-5)
         assert float(ours.gradient_norm) == pytest.approx(float(theirs.gradient_norm), rel=1e-4)
-    embedding = state.trainable[freezing.EMBEDDING]
+    embedding = state.trainable[partition.EMBEDDING]
     shard = embedding.addressable_shards[0].data
     assert shard.size * mesh.fsdp * mesh.tensor == embedding.size, (
         "the embedding table is not sharded over all devices"
@@ -61,7 +64,7 @@ def test_many_devices_agree_with_one(one_device, mesh):
 
 def test_packed_documents_have_the_loss_they_have_alone(one_device):
     documents = [d for row in random_rows(3) for d in row]
-    function = jax.jit(make_loss(CONFIG))
+    function = jax.jit(next_token(CONFIG))
     parameters = one_device[0].parameters
     packed = jax.device_get(function(parameters, make_batch(3)))
     alone = [jax.device_get(function(parameters, pack([[d]] + [[]] * (SHAPE.rows - 1)))) for d in documents]
@@ -86,7 +89,7 @@ def test_accumulation_over_a_mesh_equals_one_device(one_device):
     assert loss(metrics[0]) == pytest.approx(loss(one_device[1][0]), rel=1e-5)
 
 
-@pytest.mark.parametrize("stage", freezing.STAGES)
+@pytest.mark.parametrize("stage", partition.STAGES)
 def test_frozen_parameters_stay_and_own_no_optimizer_state(stage):
     config = with_(stage=stage)
     before = jax.device_get(create_state(config, mesh_of(config)))
@@ -104,12 +107,52 @@ def test_frozen_parameters_stay_and_own_no_optimizer_state(stage):
 @pytest.mark.parametrize("stage", ["scratch", "warmup"])
 def test_embedding_rows_that_stay(stage):
     config = with_(stage=stage)
-    before = np.asarray(create_state(config, mesh_of(config)).trainable[freezing.EMBEDDING])
-    after = np.asarray(run(config, [make_batch(0), make_batch(1)])[0].trainable[freezing.EMBEDDING])
+    before = np.asarray(create_state(config, mesh_of(config)).trainable[partition.EMBEDDING])
+    after = np.asarray(run(config, [make_batch(0), make_batch(1)])[0].trainable[partition.EMBEDDING])
     changed = (before != after).any(axis=1)
     assert not changed[0]
     assert changed[VOCABULARY.text_start : VOCABULARY.codec_start].any() == (stage == "scratch")
     assert changed[VOCABULARY.codec_start :].any()
+
+
+@pytest.mark.parametrize(
+    "frozen", [("tower/", partition.EMBEDDING), ("decoder/", "tower/", "lm_head"), ("stream_emb", "adaptor/")]
+)
+def test_a_partition_that_no_stage_has(monkeypatch, frozen):
+    """What trains is data: an adapter, a head or a table alone is one more value of it."""
+    monkeypatch.setitem(partition.STAGES, "mine", partition.Partition(frozen))
+    config = with_(stage="mine")
+    before = jax.device_get(create_state(config, mesh_of(config)))
+    after = jax.device_get(run(config, [make_batch(0)] * 2)[0])
+    assert before.frozen and all(name.startswith(frozen) for name in before.frozen)
+    assert not any(name.startswith(frozen) for name in before.trainable)
+    for name, value in before.frozen.items():
+        np.testing.assert_array_equal(after.frozen[name], value, err_msg=name)
+    assert all((after.trainable[name] != value).any() for name, value in before.trainable.items())
+
+
+@pytest.mark.parametrize(
+    "frozen, says", [(("towr/",), "'towr/' is to stay frozen"), (("",), "nothing trains")]
+)
+def test_a_partition_that_fits_no_model_is_named(frozen, says):
+    with pytest.raises(ValueError, match=says):
+        partition.Partition(frozen).split({"tower/x": np.zeros(1)})
+
+
+def test_the_step_minimises_the_objective_that_it_is_given(one_device):
+    """Twice the loss: twice the gradient, and the same number of frames."""
+
+    def twice(parameters, batch, seen=None):
+        sums = next_token(CONFIG)(parameters, batch, seen)
+        return dataclasses.replace(sums, total=2 * sums.total)
+
+    mesh = mesh_of(CONFIG)
+    step = compile_step(make_train_step(CONFIG, mesh, twice), CONFIG, mesh)
+    batch = jax.device_put(make_batch(0), parallel.batch_sharding(mesh))
+    _, metrics = step(create_state(CONFIG, mesh), batch)
+    single = one_device[1][0]
+    assert float(metrics.gradient_norm) == pytest.approx(2 * float(single.gradient_norm), rel=1e-5)
+    assert float(metrics.sums.frames) == float(single.sums.frames)
 
 
 def test_another_batch_shape_is_an_error_not_a_recompilation():

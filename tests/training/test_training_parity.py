@@ -20,7 +20,7 @@ from bagpiper_jax.interop import tower as tower_names
 from bagpiper_jax.interop.names import to_theirs
 from bagpiper_jax.models.configs import AudioTowerConfig, BagpiperConfig
 from bagpiper_jax.training.losses import LossConfig
-from bagpiper_jax.training.step import make_loss
+from bagpiper_jax.training.objectives.next_token import next_token
 from bagpiper_jax.vocabulary import Vocabulary
 
 torch = pytest.importorskip("torch")
@@ -119,7 +119,7 @@ def as_theirs(ours: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 def compute():
     """(parameters, batch) → ((loss sum, frames), gradients)."""
     config = dataclasses.replace(CONFIG, model=MODEL, loss=LossConfig(chunk=32, z_loss=Z_LOSS))
-    loss = make_loss(config)
+    loss = next_token(config)
 
     def objective(parameters, batch):
         sums = loss(parameters, batch)

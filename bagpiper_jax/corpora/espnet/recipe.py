@@ -140,7 +140,7 @@ def _stage(frozen: object, faults: list[str]) -> str:
         frozenset(names)
     )
     if stage is None:
-        faults.append(f"trainer.freeze_param {sorted(names)} is that of no stage (training.freezing.STAGES)")
+        faults.append(f"trainer.freeze_param {sorted(names)} is that of no stage (training.partition.STAGES)")
     return stage or ""
 
 
