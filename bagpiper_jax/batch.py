@@ -65,6 +65,10 @@ class BatchShape:
     chunks: int
     mel_bins: int = 128
 
+    def __post_init__(self):
+        if min(self.rows, self.slots, self.mel_bins) < 1 or self.chunks < 0:
+            raise ValueError("rows, slots and mel_bins must be at least 1, chunks at least 0")
+
 
 def empty_batch(rows: int, shape: BatchShape, num_streams: int) -> Batch:
     """All padding: zero tokens and weights, segment 0, no audio."""

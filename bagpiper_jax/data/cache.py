@@ -54,7 +54,13 @@ class TaskCache:
 
     def __post_init__(self):
         object.__setattr__(self, "directory", Path(self.directory))
-        if not (self.directory / COMPLETE).exists():
+        try:
+            is_finished = (self.directory / COMPLETE).exists()
+        except OSError as error:
+            raise CacheError(
+                f"{self.directory} cannot be read: {error.strerror}; run cache_tasks again"
+            ) from error
+        if not is_finished:
             raise CacheError(f"{self.directory} is no finished cache; run cache_tasks to make or finish it")
 
     @functools.cached_property
@@ -168,7 +174,11 @@ class TaskCache:
         """The clips that were rejected: id, reason, detail. Raises CacheError: their list is missing or damaged."""
         try:
             with open(self.directory / REJECTS, "rb") as file:
-                yield from map(strict.loads, file)
+                for number, line in enumerate(file, 1):
+                    reject = strict.loads(line)
+                    if not _is_reject(reject):
+                        raise ValueError(f"line {number} is no reject with id, reason and detail")
+                    yield reject
         except (OSError, ValueError) as error:
             raise CacheError(
                 f"{self.directory / REJECTS} cannot be read ({error}); run cache_tasks again"
@@ -248,6 +258,10 @@ class TaskCache:
     @functools.cached_property
     def _lock(self) -> threading.Lock:
         return threading.Lock()
+
+
+def _is_reject(found: Any) -> bool:
+    return isinstance(found, dict) and all(isinstance(found.get(k), str) for k in ("id", "reason", "detail"))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,6 +15,8 @@ from bagpiper_jax.data.cache import CacheError, TaskCache
 from bagpiper_jax.data.rates import RATE_UNITS
 
 FORMAT = 1
+_LEAST = {"tokenizer_size": 0, "codebook_size": 0, "num_streams": 1, "max_slots": 0}
+_MOST = 2**31 - 1  # token ids are int32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +70,9 @@ class Lock:
             raise ValueError(fault)
         if self.rate_unit not in RATE_UNITS:
             raise ValueError(f"rate_unit must be one of {', '.join(RATE_UNITS)}, got {self.rate_unit!r}")
+        for name, least in _LEAST.items():
+            if not least <= (size := getattr(self, name)) <= _MOST:
+                raise ValueError(f"{name} must be {least} to {_MOST}, got {size}")
 
     def tasks(self, split: str) -> tuple[LockedTask, ...]:
         if not self.splits.get(split):
@@ -108,6 +113,8 @@ def read_lock(path: str | os.PathLike) -> Lock:
         raise CacheError(f"{path} does not exist; run cache_tasks to make it") from None
     except CacheError:
         raise
+    except OSError as error:
+        raise CacheError(f"{path} cannot be read: {error.strerror}; name the lock of a mixture") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CacheError(f"{path} is not a mixture lock: {error}; run cache_tasks again") from error
 

@@ -18,12 +18,14 @@ class Fate:
     Attributes:
         task: the task's name.
         index: -1 without a record.
+        fault: what is damaged: the clip's record, or records that can no longer say which clip they hold.
     """
 
     task: str
     index: int = -1
     record: Record | None = None
     reject: dict | None = None
+    fault: str = ""
 
 
 def find(loader: Loader, clip: str) -> list[Fate]:
@@ -35,12 +37,22 @@ def _fate(task: str, cache: TaskCache, clip: str) -> Fate:
     for reject in cache.rejects():
         if reject["id"] == clip:
             return Fate(task, reject=reject)
+    damaged = []
     for index in range(len(cache)):
         try:
-            if cache.read(index, audio=False).id == clip:
-                return Fate(task, index, cache.read(index))
-        except RecordError:
-            continue  # rows that hold it name it; here only the id counts
+            if cache.read(index, audio=False).id != clip:
+                continue
+        except RecordError as error:
+            damaged.append(str(error))
+            continue
+        try:
+            return Fate(task, index, cache.read(index))
+        except RecordError as error:
+            return Fate(task, index, fault=f"its record {index} is damaged: {error}")
+    if damaged:
+        return Fate(
+            task, fault=f"{len(damaged)} records are damaged and may hold it; the first: {damaged[0]}"
+        )
     return Fate(task)
 
 

@@ -3,13 +3,17 @@
 import collections
 import dataclasses
 import hashlib
+import logging
 from collections.abc import Iterator
 
 import numpy as np
 
 from bagpiper_jax.data.cache import TaskCache
 from bagpiper_jax.data.lock import Lock, open_caches, read_lock
-from bagpiper_jax.data.records import Record, RecordError
+from bagpiper_jax.data.records import Record
+from bagpiper_jax.errors import Explained
+
+_log = logging.getLogger(__name__)
 
 PARTS = ("messages", "text", "codes", "audio")
 
@@ -128,8 +132,12 @@ def _digests(cache: TaskCache, which: str, damaged: list[str]) -> dict[Key, tupl
     for index in range(len(cache)):
         try:
             record = cache.read(index)
-        except RecordError as error:
+        except Explained as error:
             damaged.append(f"{which}: {error}")
+            continue
+        except Exception as error:
+            damaged.append(f"{which}: record {index}: {type(error).__name__}: {error}")
+            _log.debug("record %d of %s cannot be compared", index, cache.directory, exc_info=error)
             continue
         found[record.id, seen[record.id]] = index, tuple(_digest(part) for part in _parts(record))
         seen[record.id] += 1

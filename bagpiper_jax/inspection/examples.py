@@ -1,6 +1,7 @@
 """Examples and rows as a reader wants them: what was said, beside the very arrays that the model is given."""
 
 import dataclasses
+import logging
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,9 +12,12 @@ from bagpiper_jax.audio import CHUNK_TOKENS, log_mel
 from bagpiper_jax.batch import Batch, empty_batch
 from bagpiper_jax.data.loader import Loader
 from bagpiper_jax.data.planner import Planned
-from bagpiper_jax.data.records import Record, RecordError
+from bagpiper_jax.data.records import Record
+from bagpiper_jax.errors import Explained
 from bagpiper_jax.text import TextTokenizer
 from bagpiper_jax.vocabulary import Vocabulary
+
+_log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,8 +169,11 @@ def _example(loader: Loader, batch: Batch, here: slice, task, epoch, index, vari
             fault = "its slots stayed empty"
         else:
             messages = _said(said, rendered, tokens, tokenizer)
-    except (RecordError, dialogue.DialogueError, KeyError) as error:
+    except Explained as error:
         fault = str(error)
+    except Exception as error:
+        fault = f"{type(error).__name__}: {error}"
+        _log.debug("record %d of %s cannot be shown", index, loader.task_names[task], exc_info=error)
     return Shown(
         loader.task_names[task], epoch, index, name, messages, fault, tokens, weights, _mels(batch, here),
         variant, variants,

@@ -21,6 +21,14 @@ from bagpiper_jax.inspection.validation import validate
 from bagpiper_jax.text import TextTokenizer
 from bagpiper_jax.training.config import TrainConfig
 
+_MOST_STEPS = 10**8
+"""No run is longer; a row is planned by planning all windows before it."""
+
+_BOUNDS = {
+    "steps": (1, _MOST_STEPS), "step": (-1, _MOST_STEPS), "row": (0, 2**31), "index": (-1, 2**63 - 1),
+    "seed": (0, 2**63 - 1), "cfg_dropout": (0, 1), "rejects": (0, 2**31), "seqio_shards": (0, 2**31),
+}  # fmt: skip
+
 
 @dataclasses.dataclass(frozen=True)
 class InspectConfig:
@@ -76,6 +84,9 @@ class InspectConfig:
     def __post_init__(self):
         if bool(self.lock) == bool(self.train):
             raise ValueError("give either a lock (--lock=FILE) or a run (--run=GIN_FILE)")
+        for name, (least, most) in _BOUNDS.items():
+            if not least <= (value := getattr(self, name)) <= most:
+                raise ValueError(f"{name} must be {least} to {most}, got {value}")
 
     def held_to(self) -> MixtureLimits:
         """The limits of `validate`."""
@@ -114,7 +125,7 @@ def inspect(config: InspectConfig) -> View:
     """Makes the view that the configuration asks for, and writes its page and its clips if it names a place.
 
     Raises:
-        CacheError, CodeStoreError, PlanError, RecordError, TokenizerError: what is asked for cannot be shown.
+        Explained: what is asked for cannot be shown or written.
     """
     mixture = config.served()
     view = _view(config, mixture)
@@ -187,7 +198,7 @@ def _rejects(config: InspectConfig, loader: Loader) -> View:
 
 def _clip(config: InspectConfig, mixture: ServedMixture, loader: Loader, tokenizer: TextTokenizer) -> View:
     fates, source = find(loader, config.id), origin(loader, config.id, config.data_root)
-    if source is None and not any(fate.record or fate.reject for fate in fates):
+    if source is None and not any(fate.record or fate.reject or fate.fault for fate in fates):
         raise CacheError(f"no task of {loader.lock.mixture} knows a clip {config.id!r} in this split")
     shown = {}
     for fate in fates:

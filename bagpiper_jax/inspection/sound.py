@@ -1,11 +1,18 @@
 """The sound of shown examples: what is heard, and codes through the codec that made them."""
 
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from bagpiper_jax.errors import Explained
 from bagpiper_jax.inspection.examples import Shown
+
+
+class ClipFileError(Explained):
+    """Clips that cannot be written; names their folder."""
+
 
 Decode = Callable[[list[np.ndarray]], list[np.ndarray]]
 """Codes int [N, S] of each clip → its 16 kHz waveform."""
@@ -21,17 +28,28 @@ def decoder(codec: str) -> Decode:
 
 
 def write_clips(example: Shown, directory: Path, stem: str, decode: Decode | None = None) -> list[Path]:
-    """Writes what an example hears as `<stem>_<n>.flac`, its codes as `<stem>_codes<n>.wav`; returns the paths."""
+    """Writes what an example hears as `<stem>_<n>.flac`, its codes as `<stem>_codes<n>.wav`; returns the paths.
+
+    Args:
+        stem: of the names; of a task's name in it, only what a file's name may hold is kept.
+
+    Raises:
+        ClipFileError: the folder cannot be written.
+    """
     from bagpiper_jax import audio
 
     given = [m for m in example.messages if not m.dropped]
+    stem = re.sub(r"[^\w.-]", "_", stem)
     clips = _named(stem, "", ".flac", [m.samples for m in given if m.samples is not None])
     codes = [m.codes for m in given if m.codes is not None]
     if decode is not None and codes:
         clips |= _named(stem, "codes", ".wav", decode(codes))
-    directory.mkdir(parents=True, exist_ok=True)
-    for name, samples in clips.items():
-        audio.write(directory / name, samples)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        for name, samples in clips.items():
+            audio.write(directory / name, samples)
+    except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: of libsndfile
+        raise ClipFileError(f"clips cannot be written to {str(directory)!r}: {error}") from error
     return [directory / name for name in clips]
 
 

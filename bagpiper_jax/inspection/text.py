@@ -147,6 +147,8 @@ def some_rejects(cache: TaskCache, limit: int) -> list[dict]:
 
 def describe_absence(fate: Fate) -> str:
     """A clip that has no example in a task."""
+    if fate.fault:
+        return f"{fate.task}: {fate.fault}"
     if fate.reject is None:
         return f"{fate.task}: no example; the task skipped the clip, or its corpus does not hold it"
     return f"{fate.task}: rejected as {fate.reject['reason']}: {fate.reject['detail']}"

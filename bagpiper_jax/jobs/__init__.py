@@ -5,6 +5,7 @@
 
 import errno
 import importlib
+import io
 import os
 import sys
 import traceback
@@ -49,6 +50,8 @@ _OF_THE_MACHINE = {
 def run(name: str, argv: list[str]) -> NoReturn:
     """Runs the job `name` of `JOBS` with its flags and ends the process."""
     job = importlib.import_module(f"{__name__}.{name}")
+    if isinstance(sys.stdout, io.TextIOWrapper):  # what a terminal cannot show must not end a job
+        sys.stdout.reconfigure(errors="backslashreplace")
     end_with(name, lambda: job.main(argv), at_once=getattr(job, "ENDS_AT_ONCE", False))
 
 

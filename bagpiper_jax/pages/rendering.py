@@ -10,9 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from bagpiper_jax import files
+from bagpiper_jax.errors import Explained
 
 _UNSEEN = {code: 0x2400 + code for code in range(32) if chr(code) not in "\t\n\r"} | {0x7F: 0x2421}
 """Control characters, which HTML forbids, to the pictures that Unicode has of them."""
+
+
+class PageError(Explained):
+    """A page that cannot be written; names its file and why."""
 
 
 @functools.cache
@@ -50,9 +55,16 @@ def render(template: str, **content: Any) -> str:
 
 
 def write_page(path: str | os.PathLike, template: str, **content: Any) -> Path:
-    """Renders a page and writes it, whole or not at all; returns its path."""
+    """Renders a page and writes it, whole or not at all; returns its path.
+
+    Raises:
+        PageError: its place cannot be written.
+    """
     path = Path(path)
     page = render(template, **content)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    files.replace(path, page)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        files.replace(path, page)
+    except (OSError, ValueError) as error:
+        raise PageError(f"the page {str(path)!r} cannot be written: {error}; name another place") from error
     return path
