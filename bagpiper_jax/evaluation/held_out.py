@@ -2,8 +2,10 @@
 
 import dataclasses
 import hashlib
+import itertools
 import logging
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -39,10 +41,12 @@ class Corpus:
     Attributes:
         held_out: captioned clips of the split to score.
         training: captioned clips of the training split, which the baselines are counted on; no waveforms.
+        training_truth: what is true of each of them.
     """
 
     held_out: tuple[HeldOut, ...]
     training: tuple[Clip, ...]
+    training_truth: tuple[ParsedCaption, ...]
 
     def first(self, count: int) -> "Corpus":
         """The same with at most `count` clips to score."""
@@ -52,30 +56,30 @@ class Corpus:
     def truth(self) -> list[ParsedCaption]:
         return [example.truth for example in self.held_out]
 
-    @property
-    def training_truth(self) -> list[ParsedCaption]:
-        return [truth_of(clip) for clip in self.training]
-
 
 def read_corpus(directory: str, split: str, limit: int) -> Corpus:
     """Reads at most `limit` captioned clips of `split`, and all training clips without their audio.
 
     The clips come in an order that only their ids decide, so that any first part of them is a fair sample: manifests
-    are sorted by source. Clips whose audio cannot be used are left out with a warning.
+    are sorted by source. Clips whose audio or annotation cannot be used are left out, and counted by the reason.
 
     Raises:
         EvaluationError: nothing to score, or no training clips to count baselines on.
     """
     clips = [clip for clip in read_manifest(directory) if clip.audio and clip.caption]
     shuffled = sorted((clip for clip in clips if clip.split == split), key=_by_hash)
-    held_out = list(_opened(directory, shuffled, limit))
-    training = tuple(clip for clip in clips if clip.split == "train")
+    left_out: Counter[str] = Counter()
+    held_out = list(itertools.islice(_opened(directory, shuffled, left_out), limit))
+    training = list(_known(clips, left_out))
+    if left_out:
+        counts = ", ".join(f"{count} {reason}" for reason, count in sorted(left_out.items()))
+        _log.warning("%s: clips left out: %s", directory, counts)
     if not held_out or not training:
         raise EvaluationError(
             f"{directory} has {len(held_out)} usable captioned clips in split {split!r} and {len(training)} in "
             "'train'; both are needed, see build_corpus"
         )
-    return Corpus(tuple(held_out), training)
+    return Corpus(tuple(held_out), *map(tuple, zip(*training, strict=True)))
 
 
 def _by_hash(clip: Clip) -> bytes:
@@ -89,15 +93,27 @@ def truth_of(clip: Clip) -> ParsedCaption:
     return parse_caption(clip.caption or "")
 
 
-def _opened(directory: str, clips: Iterable[Clip], limit: int):
-    count = 0
+def _opened(directory: str, clips: Iterable[Clip], left_out: Counter[str]) -> Iterator[HeldOut]:
     for clip in clips:
-        if count == limit:
-            return
         try:
-            waveform = audio.read(Path(directory) / clip.audio)
-        except AudioError as error:
-            _log.warning("clip %s is left out: %s", clip.id, error)
+            yield HeldOut(clip, audio.read(Path(directory) / clip.audio), truth_of(clip))
+        except Exception as error:
+            _leave_out(clip, error, left_out)
+
+
+def _known(clips: Iterable[Clip], left_out: Counter[str]) -> Iterator[tuple[Clip, ParsedCaption]]:
+    """Training clips and what is true of them."""
+    for clip in clips:
+        if clip.split != "train":
             continue
-        count += 1
-        yield HeldOut(clip, waveform, truth_of(clip))
+        try:
+            yield clip, truth_of(clip)
+        except Exception as error:
+            _leave_out(clip, error, left_out)
+
+
+def _leave_out(clip: Clip, error: Exception, left_out: Counter[str]) -> None:
+    """One clip must not end the job, whatever is wrong with it."""
+    left_out[error.reason if isinstance(error, AudioError) else type(error).__name__] += 1
+    _log.warning("clip %s is left out: %s", clip.id, error)
+    _log.debug("clip %s", clip.id, exc_info=error)

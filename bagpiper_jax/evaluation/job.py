@@ -4,6 +4,7 @@ import dataclasses
 import json
 import logging
 import math
+import tempfile
 import time
 from pathlib import Path
 
@@ -12,8 +13,9 @@ import numpy as np
 from bagpiper_jax import files
 from bagpiper_jax.evaluation import sections
 from bagpiper_jax.evaluation.held_out import Corpus, EvaluationError, read_corpus
-from bagpiper_jax.evaluation.report import Exhibit, Run, read_run, write_report
+from bagpiper_jax.evaluation.report import Exhibit, write_report
 from bagpiper_jax.evaluation.scores import Score
+from bagpiper_jax.evaluation.training_run import Run, is_number, part_of, read_run
 from bagpiper_jax.generation.loop import LoopConfig
 from bagpiper_jax.generation.replies import Generator, load_generator
 
@@ -63,6 +65,12 @@ class EvaluateConfig:
     seed: int = 0
     audible: bool = True
 
+    def __post_init__(self):
+        if min(self.captions, self.rows, self.caption_steps) < 1:
+            raise ValueError("captions, rows and caption_steps must be at least 1")
+        if min(self.audios, self.requests, self.exhibits, self.seed) < 0:
+            raise ValueError("audios, requests, exhibits and seed must be at least 0")
+
 
 def evaluate(config: EvaluateConfig) -> dict[str, dict[str, Score]]:
     """Scores, and writes `results.json`, `predictions.jsonl` and `report.html` to `config.output`.
@@ -71,10 +79,12 @@ def evaluate(config: EvaluateConfig) -> dict[str, dict[str, Score]]:
         section → name → score.
 
     Raises:
-        EvaluationError: no checkpoint is named, or the corpus has nothing to score.
+        EvaluationError: no checkpoint is named, the corpus has nothing to score, or the output cannot be written.
+        Explained: a checkpoint, codec or tokenizer cannot be loaded.
     """
     if not config.checkpoint and not config.sft_checkpoint:
         raise EvaluationError("name a run: EvaluateConfig.checkpoint or EvaluateConfig.sft_checkpoint")
+    _make(Path(config.output))
     corpus = read_corpus(config.corpus, config.split, config.captions)
     evaluation = _Evaluation(config, corpus)
     base = _load(config, config.checkpoint)
@@ -85,6 +95,18 @@ def evaluate(config: EvaluateConfig) -> dict[str, dict[str, Score]]:
         evaluation.dialogues(tuned, base or tuned)
     evaluation.write()
     return evaluation.scores
+
+
+def _make(output: Path) -> None:
+    """Before the work, which may take hours."""
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=output):
+            pass
+    except (OSError, ValueError) as error:
+        raise EvaluationError(
+            f"EvaluateConfig.output {str(output)!r} cannot be written: {error}; name another folder"
+        ) from error
 
 
 def _load(config: EvaluateConfig, checkpoint: str) -> Generator | None:
@@ -113,6 +135,7 @@ class _Evaluation:
         self._take("Audio → caption", scores, heard=said)
         if generator.codec is None:
             _log.warning("the run names no codec: caption to audio is not scored")
+        if generator.codec is None or not config.audios:
             return
         fewer = self.corpus.first(config.audios)
         with _timed("caption to audio and back"):
@@ -151,7 +174,6 @@ class _Evaluation:
     def write(self) -> None:
         """The three files, the report last."""
         config, output = self.config, Path(self.config.output)
-        output.mkdir(parents=True, exist_ok=True)
         runs = [
             read_run(name, _run_directory(path))
             for name, path in (("pretraining", config.checkpoint), ("tuning", config.sft_checkpoint))
@@ -182,11 +204,11 @@ def _losses(runs: list[Run]) -> dict[str, Score]:
     note = "nats per frame on held-out rows; baseline: token frequencies of the training rows"
     found = {}
     for run in runs:
-        last = run.summary.get("validation", {})
-        if "loss" in last:
-            found[run.name] = Score(
-                last["loss"], 0, last.get("unigram_loss"), higher_is_better=False, is_share=False, note=note
-            )
+        last = part_of(run.summary, "validation")
+        loss, unigram = last.get("loss"), last.get("unigram_loss")
+        if is_number(loss):
+            baseline = unigram if is_number(unigram) else None
+            found[run.name] = Score(loss, 0, baseline, higher_is_better=False, is_share=False, note=note)
     return found
 
 

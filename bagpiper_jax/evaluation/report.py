@@ -11,6 +11,7 @@ import numpy as np
 
 from bagpiper_jax.audio import SAMPLE_RATE
 from bagpiper_jax.evaluation.scores import Score
+from bagpiper_jax.evaluation.training_run import Run, is_number, part_of
 from bagpiper_jax.pages.charts import LineChart, line_chart
 from bagpiper_jax.pages.pictures import mel_spectrogram
 from bagpiper_jax.pages.players import Recording, recording
@@ -43,24 +44,6 @@ class Exhibit:
     codec_copy: np.ndarray | None = None
     generated: np.ndarray | None = None
     reheard: str | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class Run:
-    """One training run: its name, its lines of `metrics.jsonl`, its `metrics.json` and `config.json`."""
-
-    name: str
-    history: tuple[dict, ...] = ()
-    summary: Mapping = dataclasses.field(default_factory=dict)
-    config: Mapping = dataclasses.field(default_factory=dict)
-
-
-def read_run(name: str, directory: str | os.PathLike) -> Run:
-    """What a run left in its output directory; what is missing stays empty."""
-    directory = Path(directory)
-    lines = directory / "metrics.jsonl"
-    history = [json.loads(line) for line in lines.read_text().splitlines()] if lines.exists() else []
-    return Run(name, tuple(history), _json(directory / "metrics.json"), _json(directory / "config.json"))
 
 
 def write_report(
@@ -109,12 +92,11 @@ def _run(run: Run) -> dict:
 
 
 def _sizes(config: Mapping) -> list[str]:
-    decoder = config.get("model", {}).get("decoder", {})
-    tower = config.get("model", {}).get("tower", {})
+    parts = {"decoder": part_of(config, "model", "decoder"), "audio tower": part_of(config, "model", "tower")}
     return [
         f"{name} {part['layers']} layers × {part['width']}"
-        for name, part in (("decoder", decoder), ("audio tower", tower))
-        if part
+        for name, part in parts.items()
+        if {"layers", "width"} <= part.keys()
     ]
 
 
@@ -173,19 +155,16 @@ def _number(score: Score, value: float | None) -> str:
 
 
 def _curves(run: Run) -> list[LineChart]:
-    unigram = run.summary.get("validation", {}).get("unigram_loss")
-    reference = {"unigram": unigram} if unigram is not None else {}
+    unigram = part_of(run.summary, "validation").get("unigram_loss")
+    reference = {"unigram": unigram} if is_number(unigram) and math.isfinite(unigram) else {}
     lines = {}
     for kind in dict.fromkeys(line.get("kind", "train") for line in run.history):
         points = [line for line in run.history if line.get("kind", "train") == kind]
         for name in _LOSS_CHART:
-            if drawn := [(line["step"], line[name]) for line in points if name in line]:
+            if drawn := _points(points, name):
                 lines[f"{kind} {name.removeprefix('loss_').replace('_', ' ')}"] = drawn
-    streams = {
-        f"stream {s}": [(line["step"], line[f"loss_stream{s}"]) for line in run.history
-                        if line.get("kind", "train") == "train" and f"loss_stream{s}" in line]
-        for s in range(8)
-    }  # fmt: skip
+    trained = [line for line in run.history if line.get("kind", "train") == "train"]
+    streams = {f"stream {s}": _points(trained, f"loss_stream{s}") for s in range(8)}
     charts = [
         line_chart("Loss", lines, reference),
         line_chart(
@@ -193,6 +172,11 @@ def _curves(run: Run) -> list[LineChart]:
         ),
     ]
     return [chart for chart in charts if chart]
+
+
+def _points(lines: Sequence[Mapping], name: str) -> list[tuple[float, float]]:
+    """(step, value) where a line has the value."""
+    return [(line["step"], line[name]) for line in lines if is_number(line.get(name))]
 
 
 def _exhibit(exhibit: Exhibit, audible: bool) -> dict:
@@ -231,7 +215,3 @@ def _dialogue(dialogue: Mapping, audible: bool) -> dict:
 def _recording(samples: np.ndarray, caption: str, audible: bool) -> Recording:
     seconds = f"{len(samples) / SAMPLE_RATE:.1f} s"
     return recording(samples, caption, mel_spectrogram, seconds, audible)
-
-
-def _json(path: Path) -> dict:
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import orbax.checkpoint as ocp
@@ -12,13 +13,14 @@ from bagpiper_jax import audio
 from bagpiper_jax.captions import AudioAnnotation, Music, SoundEvent, Speaker, Turn, describe, parse_caption
 from bagpiper_jax.captions.parsing import facts
 from bagpiper_jax.dialogue import Message
+from bagpiper_jax.errors import Explained
 from bagpiper_jax.evaluation import acoustics, job, scores
 from bagpiper_jax.evaluation.held_out import EvaluationError, read_corpus
 from bagpiper_jax.evaluation.job import EvaluateConfig, evaluate
 from bagpiper_jax.generation.loop import LoopConfig
 from bagpiper_jax.generation.replies import Generator, GeneratorError, decode_clips
 from bagpiper_jax.generation.sampling import AudioSampling, TextSampling
-from bagpiper_jax.manifest import Clip, write_manifest
+from bagpiper_jax.manifest import Clip, read_manifest, write_manifest
 from bagpiper_jax.models.bagpiper import Bagpiper
 from bagpiper_jax.models.codec import functional
 from bagpiper_jax.models.config_json import ModelConfigError, load_model_config, save_model_config
@@ -220,6 +222,65 @@ def test_evaluation_names_what_is_missing(corpus, tmp_path):
         evaluate(EvaluateConfig(str(corpus), str(tmp_path)))
     with pytest.raises(EvaluationError, match="0 usable captioned clips in split 'validation'"):
         read_corpus(str(corpus), "validation", 4)
+
+
+def test_one_bad_clip_is_left_out_and_counted(corpus, tmp_path, caplog):
+    """Whatever is wrong with it: its audio, its annotation, in the split that is scored and in the training split."""
+    shutil.copytree(corpus, tmp_path / "corpus")
+    clips = list(read_manifest(tmp_path / "corpus"))
+    whole = read_corpus(str(tmp_path / "corpus"), "test", 99)
+    (tmp_path / "corpus" / clips[0].audio).write_bytes(b"no audio")
+    (tmp_path / "corpus" / clips[1].audio).unlink()
+    damaged = [
+        dataclasses.replace(clips[2], annotation={"turns": 3}), dataclasses.replace(clips[3], annotation={"x": []})
+    ]  # fmt: skip
+    spare = dataclasses.replace(clips[2], id="spare")
+    write_manifest(tmp_path / "corpus", [*clips[:2], *damaged, *clips[4:], spare])
+    found = read_corpus(str(tmp_path / "corpus"), "test", 99)
+    assert [example.clip.id for example in found.held_out] == ["spare"] and len(whole.held_out) == 3
+    assert len(found.training) == len(found.training_truth) == len(whole.training) - 1
+    assert "clips left out: 2 AnnotationError, 1 corrupt, 1 missing" in caplog.text
+
+
+def test_an_exception_of_one_clip_is_counted_under_its_name(corpus, monkeypatch, caplog):
+    read = audio.read
+    monkeypatch.setattr(audio, "read", lambda path: 1 / 0 if path.name == "clip0.wav" else read(path))
+    assert len(read_corpus(str(corpus), "test", 99).held_out) == 2
+    assert "clips left out: 1 ZeroDivisionError" in caplog.text
+
+
+@pytest.mark.parametrize("place", ["file", "file/in", "a" * 300, "a\0b"])
+def test_an_output_that_cannot_be_written_is_refused_before_the_work(corpus, tmp_path, place):
+    (tmp_path / "file").touch()
+    with pytest.raises(EvaluationError, match="cannot be written"):
+        evaluate(EvaluateConfig("no corpus", str(tmp_path / place), "run"))
+
+
+@pytest.mark.parametrize(
+    "field", ["captions", "rows", "caption_steps", "audios", "requests", "exhibits", "seed"]
+)
+def test_settings_that_mean_nothing_are_refused(field):
+    with pytest.raises(ValueError, match=f"{field}.*must be at least"):
+        EvaluateConfig("corpus", "output", **{field: -1})
+
+
+def test_what_is_evaluated_must_be_there_and_whole(corpus, run, tmp_path):
+    """Every fault explains itself: the job's one catch makes it a message."""
+    whole = {"corpus": str(corpus), "output": str(tmp_path / "out"), "checkpoint": str(run), "captions": 1}
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "codec.safetensors").write_bytes(b"no codec")
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad/manifest.jsonl").write_text("[]\n")
+    faults = [
+        {"corpus": str(tmp_path / "none")}, {"corpus": str(tmp_path / "empty")}, {"corpus": str(tmp_path / "bad")},
+        {"split": "dev"}, {"checkpoint": str(tmp_path / "none")}, {"checkpoint": str(tmp_path / "empty")},
+        {"sft_checkpoint": str(tmp_path / "none")}, {"codec": str(tmp_path / "none.safetensors")},
+        {"codec": str(tmp_path / "codec.safetensors")}, {"codec": str(tmp_path)},
+        {"tokenizer": str(tmp_path / "none.json")}, {"tokenizer": str(tmp_path / "codec.safetensors")},
+    ]  # fmt: skip
+    for fault in faults:
+        with pytest.raises(Explained):
+            evaluate(EvaluateConfig(**{**whole, **fault}))
 
 
 def test_a_model_without_codec_refuses_audio():

@@ -3,10 +3,13 @@
 import re
 
 import numpy as np
+import pytest
 from html_balance import Balance
 
-from bagpiper_jax.evaluation.report import Exhibit, Run, write_report
+from bagpiper_jax.evaluation import job
+from bagpiper_jax.evaluation.report import Exhibit, write_report
 from bagpiper_jax.evaluation.scores import Score
+from bagpiper_jax.evaluation.training_run import Run, read_run
 
 WAVE = np.sin(np.arange(16000) * 0.2).astype(np.float32)
 
@@ -61,3 +64,48 @@ def test_a_target_that_the_baseline_reaches_too_is_not_good(tmp_path):
 def test_an_empty_report_is_a_page(tmp_path):
     page = page_of(tmp_path, scores={}, runs=[], exhibits=[], codebooks=[], dialogues=[])
     assert "<h1>A &lt;title&gt;</h1>" in page
+
+
+LINES = {
+    "whole": '{"step": 1, "kind": "train", "loss": 2.0}',
+    "cut": '{"step": 2, "kind": "tr',
+    "list": "[1, 2]",
+    "no step": '{"loss": 1.0}',
+    "text as step": '{"step": "3", "loss": 1.0}',
+    "no step at all": '{"step": NaN, "loss": 1.0}',
+    "kind": '{"step": 4, "kind": ["train"], "loss": 1.0}',
+    "deep": "[" * 100_000,
+    "huge": '{"step": 1' + "0" * 400 + "}",
+    "no loss": '{"step": 5, "kind": "train", "loss": null, "loss_stream0": "x", "loss_understanding": true}',
+}
+
+
+def test_a_run_that_was_killed_in_the_middle_of_a_line_still_has_its_report(tmp_path, caplog):
+    (tmp_path / "metrics.jsonl").write_bytes("\n".join(LINES.values()).encode() + b"\n\xff\xfe\n")
+    run = read_run("killed", tmp_path)
+    assert [line["step"] for line in run.history] == [1, 5]
+    assert "metrics.jsonl: 9 lines cannot be read and are left out" in caplog.text
+    assert page_of(tmp_path, runs=[run]).count("<polyline") == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "[]", "null", "{", "\0", '{"model": []}', '{"model": {"decoder": 3, "tower": {"layers": 1}}}',
+        '{"validation": [1], "model": {"decoder": {}}}', '{"validation": {"unigram_loss": "x", "loss": []}}',
+        '{"validation": {"unigram_loss": NaN}}',
+    ],
+)  # fmt: skip
+def test_a_damaged_summary_or_configuration_is_left_out(tmp_path, text):
+    (tmp_path / "metrics.jsonl").write_text(LINES["whole"])
+    for name in ("metrics.json", "config.json"):
+        (tmp_path / name).write_text(text)
+    run = read_run("damaged", tmp_path)
+    assert "Training: damaged" in page_of(tmp_path, runs=[run])
+    assert job._losses([run]) == {}
+
+
+def test_folders_where_files_belong_are_left_out(tmp_path):
+    for name in ("metrics.jsonl", "metrics.json", "config.json"):
+        (tmp_path / name).mkdir()
+    assert read_run("odd", tmp_path) == Run("odd")

@@ -10,8 +10,9 @@ from synthetic_cache import CODES, STREAMS
 
 from bagpiper_jax import audio
 from bagpiper_jax.batch import BatchShape, empty_batch
-from bagpiper_jax.evaluation.report import Exhibit, Run, write_report
+from bagpiper_jax.evaluation.report import Exhibit, write_report
 from bagpiper_jax.evaluation.scores import Score
+from bagpiper_jax.evaluation.training_run import Run
 from bagpiper_jax.inspection import page
 from bagpiper_jax.inspection.clip_history import Fate, Origin
 from bagpiper_jax.inspection.comparison import Changed, Difference, TaskDifference
