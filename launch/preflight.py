@@ -60,7 +60,7 @@ def check_gin_files(job: list[str], read: Reader, where: str) -> None:
 
     Args:
         job: module and flags.
-        read: of the commit or the folder.
+        read: the function that reads a file of the commit or the folder.
         where: names it in a fault, e.g. "the last commit".
 
     Raises:

@@ -25,7 +25,7 @@ def write(directory: Path, source: dict, vocabulary: Vocabulary, max_length: int
     Args:
         directory: exists.
         source: content of the text tokenizer's tokenizer.json.
-        vocabulary: of the model.
+        vocabulary: the model's vocabulary, which names every id that is no text.
         max_length: tokens that the model takes.
 
     Raises:
