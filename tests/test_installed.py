@@ -85,7 +85,7 @@ def place(tmp_path_factory) -> Path:
 
 
 def run(environment: Path, cwd: Path | str, *command: str) -> subprocess.CompletedProcess:
-    kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    kept = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "XLA_FLAGS")}
     return subprocess.run(
         [str(environment / command[0]), *command[1:]],
         cwd=cwd,
@@ -122,14 +122,11 @@ def test_what_the_package_says_of_itself(environment):
     assert any(need.startswith("etils") for need in said["requires_dist"])
 
 
-@pytest.mark.parametrize("where", ["/", "place"])
-def test_every_job_starts(environment, place, where):
-    cwd = place if where == "place" else where
-    listed = run(environment, cwd, "bagpiper", "--help")
+def test_every_job_starts_in_the_root_directory(environment):
+    listed = run(environment, "/", "bagpiper", "--help")
     assert listed.returncode == 0 and all(job in listed.stdout for job in JOBS)
     for job in JOBS:
-        command = ["bagpiper", job] if where == "place" else ["python", "-m", "bagpiper_jax", job]
-        done = run(environment, cwd, *command, "--help")
+        done = run(environment, "/", "python", "-m", "bagpiper_jax", job, "--help")
         assert done.returncode == 0 and "--gin" in done.stdout, (job, done.stderr[-2000:])
 
 
@@ -160,6 +157,6 @@ def test_the_quickstart_runs(environment, place):
     job("import_checkpoint", "--gin_file=runs/nano_start.gin")
     job("train", "--gin_file=gin/runs/nano_pretrain.gin", *steps)
     job("generate", "--gin_file=runs/generate_nano.gin", "--checkpoint=runs/nano_pretrain", "--text=Hello",
-        "--gin.TextSampling.max_steps=4", "--gin.AudioSampling.max_steps=4",
-        "--gin.AudioSampling.min_steps=1")  # fmt: skip
+        "--gin.AudioSampling.max_steps=20")  # fmt: skip
+    assert (place / "generated.wav").is_file()
     assert (place / "runs/nano_pretrain/config.json").is_file()

@@ -134,7 +134,10 @@ class JsonTokenizer:
         return encoding.ids
 
     def decode(self, ids: Sequence[int]) -> str:
-        return self._tokenizer.decode([int(i) for i in ids], skip_special_tokens=False)
+        try:
+            return self._tokenizer.decode([int(i) for i in ids], skip_special_tokens=False)
+        except BaseException as error:
+            raise self._fault("cannot decode what it encoded", error) from error
 
     def warn(self) -> None:
         """Logs, once for each file, what the tokenizer loses of texts, and which of its tokens bear names of ours."""

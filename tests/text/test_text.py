@@ -199,6 +199,7 @@ def test_begin_and_end_tokens_of_others_are_not_added(variant, bpe, tmp_path, po
          "' The dog"),
         ({"pre_tokenizer": {"type": "Whitespace"}}, "comes back as"),
         ({"decoder": None}, "comes back as"),
+        ({"decoder": {"type": "Strip", "content": "A", "start": 100, "stop": 100}}, "is refused"),
         ({"decoder": {"type": "WordPiece", "prefix": "##", "cleanup": True}}, "comes back as"),
         ({"post_processor": TEMPLATE | {"single": TEMPLATE["single"][1:] * 2}}, "comes back as"),
         ({"added_tokens": [{"id": 500, "content": "<mask>", "single_word": False, "lstrip": True, "rstrip": False,
