@@ -91,7 +91,7 @@ def test_training_core_imports_with_only_the_numeric_core():
         "parallel",
         "dialogue.py",
         "vocabulary.py",
-        "audio.py",
+        "audio",
     )
     blocked = ABSENT_ON_A_BARE_TRAINING_HOST
     _run(

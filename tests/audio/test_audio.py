@@ -6,6 +6,7 @@ import pytest
 import soundfile
 
 from bagpiper_jax import audio
+from bagpiper_jax.audio import flac
 
 
 def sine(seconds=1.0, hertz=440.0, rate=16_000):
@@ -221,7 +222,7 @@ def test_features_need_only_numpy_and_scipy():
 
 
 def without_miniaudio(monkeypatch):
-    monkeypatch.setattr(audio, "_drflac", lambda: None)
+    monkeypatch.setattr(flac, "_drflac", lambda: None)
 
 
 def test_both_flac_decoders_give_the_same_samples(monkeypatch):
