@@ -20,10 +20,10 @@ from bagpiper_jax.audio.lengths import (
     tower_tokens,
 )
 from bagpiper_jax.audio.reading import read, resample
-from bagpiper_jax.audio.writing import write
+from bagpiper_jax.audio.writing import file_format, write
 
 __all__ = [
     "CHUNK_FRAMES", "CHUNK_TOKENS", "FFT_SIZE", "HOP", "MAX_SECONDS", "MEL_BINS", "MIN_SECONDS", "REMEDIES",
-    "SAMPLE_RATE", "AudioError", "decode_flac", "encode_flac", "flac_samples", "log_mel", "mel_frames", "read",
-    "resample", "tower_tokens", "write",
+    "SAMPLE_RATE", "AudioError", "decode_flac", "encode_flac", "file_format", "flac_samples", "log_mel", "mel_frames",
+    "read", "resample", "tower_tokens", "write",
 ]  # fmt: skip

@@ -21,12 +21,18 @@ def write(
     """
     import soundfile
 
+    format = file_format(path)
+    pcm, clipped = to_pcm(samples, path)
+    soundfile.write(path, pcm, sample_rate, format=format, subtype="PCM_16")
+    return clipped
+
+
+def file_format(path: str | os.PathLike) -> str:
+    """FLAC or WAV, by suffix. Raises ValueError: it is neither."""
     suffix = Path(path).suffix.lower()
     if suffix not in (".flac", ".wav"):
         raise ValueError(f"{path}: audio is written as .flac or .wav, not {suffix or 'without a suffix'}")
-    pcm, clipped = to_pcm(samples, path)
-    soundfile.write(path, pcm, sample_rate, format=suffix[1:].upper(), subtype="PCM_16")
-    return clipped
+    return suffix[1:].upper()
 
 
 def to_pcm(samples: Float32[np.ndarray, "samples"], path: object) -> tuple[Int16[np.ndarray, "samples"], int]:

@@ -2,11 +2,15 @@
 
 bagpiper generate --checkpoint=RUN --audio=x.wav                     prints a caption
 bagpiper generate --checkpoint=RUN --audio=x.wav --question="…"      prints the answer
-bagpiper generate --checkpoint=RUN --text="…" --output=y.wav         writes audio
+bagpiper generate --checkpoint=RUN --text="…" --output=y.wav         writes audio (.wav or .flac)
 """
 
 import argparse
 import dataclasses
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32
 
 from bagpiper_jax import audio, configuration
 from bagpiper_jax.dialogue import Message
@@ -38,19 +42,45 @@ def main(argv: list[str] | None = None) -> None:
     if flags.checkpoint:
         rest.append(f"--gin.GenerateConfig.checkpoint={flags.checkpoint}")
     config = configuration.load(GenerateConfig, rest, __doc__)
+    # What is wrong with these files is said before a model is loaded.
+    heard = audio.read(flags.audio) if flags.audio else None
+    if flags.text:
+        _prepare(flags.output)
     generator = load_generator(config.checkpoint, config.codec, config.tokenizer)
-    answer(generator, flags, config)
+    answer(generator, flags, config, heard)
 
 
-def answer(generator: Generator, flags: argparse.Namespace, config: GenerateConfig) -> None:
-    """Prints the reply's text and writes its audio."""
-    sounds = flags.audio is None
+def _prepare(output: str) -> None:
+    """Makes the folder of the output. Raises GeneratorError: no audio can be written there."""
+    try:
+        audio.file_format(output)
+        if Path(output).is_dir():
+            raise GeneratorError(f"{output} is a folder; name a file with --output")
+        Path(output).parent.mkdir(parents=True, exist_ok=True)
+    except ValueError as error:
+        raise GeneratorError(f"--output: {error}") from error
+    except (FileExistsError, NotADirectoryError) as error:
+        raise GeneratorError(f"--output: {error.filename} is no folder; name another place") from error
+
+
+def answer(
+    generator: Generator,
+    flags: argparse.Namespace,
+    config: GenerateConfig,
+    heard: Float32[np.ndarray, "samples"] | None = None,
+) -> None:
+    """Prints the reply's text and writes its audio.
+
+    Args:
+        heard: the audio that is asked about, or None where audio is asked for.
+    """
+    sounds = heard is None
     loop = config.loop
     if not loop.modalities:
         thinks = generator.extras.get("stage") == "sft"
         modalities = ("text",) if not sounds else ("text", "audio") if thinks else ("audio",)
         loop = dataclasses.replace(loop, modalities=modalities, max_segments=len(modalities))
-    reply = generator.reply([_dialogue(flags, _system_prompt(config, generator), sounds)], loop)[0]
+    reply = generator.reply([_dialogue(flags, _system_prompt(config, generator), heard)], loop)[0]
     if reply.text:
         print(reply.text)
     if reply.audio is not None and len(reply.audio):
@@ -66,11 +96,11 @@ def _system_prompt(config: GenerateConfig, generator: Generator) -> str:
     return generator.system_prompt if config.system_prompt is None else config.system_prompt
 
 
-def _dialogue(flags, system_prompt: str, sounds: bool) -> list[Message]:
-    if sounds:
+def _dialogue(flags, system_prompt: str, heard: np.ndarray | None) -> list[Message]:
+    if heard is None:
         system = [Message("system", "text", system_prompt)] if system_prompt else []
         return [*system, Message("user", "text", flags.text)]
-    messages = [Message("user", "audio", audio.read(flags.audio))]
+    messages = [Message("user", "audio", heard)]
     return [*messages, Message("user", "text", flags.question)] if flags.question else messages
 
 
@@ -85,7 +115,9 @@ def _parse(argv) -> tuple[argparse.Namespace, list[str]]:
     asked.add_argument("--text", help="a caption, or a request, to turn into audio")
     parser.add_argument("--question", help="a question about --audio")
     parser.add_argument(
-        "--output", default="generated.wav", help="where audio is written (default: %(default)s)"
+        "--output",
+        default="generated.wav",
+        help="where audio is written, .wav or .flac; a missing folder is made (default: %(default)s)",
     )
     parser.add_argument("--checkpoint", help="directory of a training run, or one of its steps")
     flags, rest = parser.parse_known_args(argv)

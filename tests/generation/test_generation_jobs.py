@@ -5,6 +5,7 @@ import argparse
 import numpy as np
 import pytest
 
+from bagpiper_jax import audio as sound
 from bagpiper_jax import configuration
 from bagpiper_jax.dialogue import Message
 from bagpiper_jax.errors import Explained
@@ -63,6 +64,45 @@ def test_contradicting_flags_end_the_job(flags, capsys):
     with pytest.raises(SystemExit) as ended:
         generate.main([*flags, "--checkpoint=run"])
     assert ended.value.code == 2 and "error:" in capsys.readouterr().err
+
+
+@pytest.fixture
+def no_model(monkeypatch):
+    monkeypatch.setattr(generate, "load_generator", lambda *a: pytest.fail("a model was loaded"))
+
+
+@pytest.mark.parametrize("output, said", [
+    ("a.mp3", r"a\.mp3: audio is written as \.flac or \.wav, not \.mp3"), ("a", "not without a suffix"),
+    ("taken.wav", "is a folder"), ("file.wav/a.wav", r"file\.wav is no folder"), ("file.wav/b/a.wav", "is no folder"),
+])  # fmt: skip
+def test_an_output_that_cannot_be_written_is_refused_before_a_model_is_loaded(
+    tmp_path, no_model, output, said
+):
+    (tmp_path / "taken.wav").mkdir()
+    (tmp_path / "file.wav").write_bytes(b"")
+    with pytest.raises(Explained, match=said):
+        generate.main([f"--checkpoint={tmp_path}", "--text=rain", f"--output={tmp_path / output}"])
+
+
+@pytest.mark.parametrize(
+    "name, said", [("", "a folder, not a file"), ("no.wav", "no such file"), ("text.wav", "corrupt")]
+)
+def test_audio_that_cannot_be_read_is_refused_before_a_model_is_loaded(tmp_path, no_model, name, said):
+    (tmp_path / "text.wav").write_text("words")
+    with pytest.raises(Explained, match=said):
+        generate.main([f"--checkpoint={tmp_path}", f"--audio={tmp_path / name}"])
+
+
+def test_a_missing_folder_of_the_output_is_made(tmp_path, monkeypatch):
+    class Loud(Generator):
+        def reply(self, dialogues, config, rows=None):
+            return [Reply("", np.full(320, 0.5, np.float32), True)]
+
+    loud = Loud(None, ByteTokenizer(), None, {"system_prompt": ""})
+    monkeypatch.setattr(generate, "load_generator", lambda *a: loud)
+    output = tmp_path / "new" / "folder" / "A.FLAC"
+    generate.main([f"--checkpoint={tmp_path}", "--text=rain", f"--output={output}"])
+    assert len(sound.read(output)) == 320
 
 
 def test_a_directory_that_is_no_run_is_named(tmp_path):
