@@ -4,7 +4,8 @@ from bagpiper_jax.errors import Explained
 
 REMEDIES = {
     "missing": "check the path",
-    "corrupt": "re-encode the file, or install `av` for containers that only ffmpeg reads",
+    "unreadable": "check the path and its permissions",
+    "corrupt": "re-encode the file from its original",
     "empty": "remove the record",
     "not_finite": "remove NaN and infinity from the samples",
     "too_long": "cut the recording into pieces",
@@ -25,8 +26,25 @@ class AudioError(Explained, ValueError):
         super().__init__(f"{path}: {reason}: {detail}; {REMEDIES[reason]}")
         self.reason, self.path, self.detail = reason, str(path), detail
 
+    def __reduce__(self):
+        return type(self), (self.reason, self.path, self.detail)
 
-def require_length(seconds: float, max_seconds: float, name: str) -> None:
-    """Raises AudioError `too_long`."""
-    if seconds > max_seconds:
-        raise AudioError("too_long", name, f"{seconds:.2f} s exceeds {max_seconds:g} s")
+
+class Damage(Exception):
+    """What a container or a decoder finds wrong with a file; reading makes it an `AudioError` with the file's name."""
+
+
+class Unrecognised(Exception):
+    """The content is of no format that this decoder knows; another may know it."""
+
+
+class TooLong(Exception):
+    """The sound goes on beyond the accepted length.
+
+    Attributes:
+        seconds: how much there is, as far as it is known.
+    """
+
+    def __init__(self, seconds: float):
+        super().__init__(f"{seconds:.2f} s")
+        self.seconds = seconds

@@ -1,6 +1,7 @@
 """Reading of any audio file as one waveform."""
 
 import io
+import logging
 import os
 from pathlib import Path
 from typing import BinaryIO
@@ -8,9 +9,12 @@ from typing import BinaryIO
 import numpy as np
 from jaxtyping import Float32
 
-from bagpiper_jax.audio import ffmpeg, libsndfile
-from bagpiper_jax.audio.faults import AudioError
+from bagpiper_jax.audio import decoding
+from bagpiper_jax.audio.faults import AudioError, Damage, TooLong, Unrecognised
 from bagpiper_jax.audio.lengths import MAX_SECONDS, MIN_SECONDS, SAMPLE_RATE
+from bagpiper_jax.audio.waveform import Waveform
+
+_log = logging.getLogger(__name__)
 
 
 def read(
@@ -19,11 +23,12 @@ def read(
     max_seconds: float = MAX_SECONDS,
     min_seconds: float = MIN_SECONDS,
 ) -> Float32[np.ndarray, "samples"]:
-    """Reads the first channel of any audio file, resampled (docs/reference.md, Log-mel features).
+    """Reads the first channel of any audio file, whole, resampled (docs/reference.md, Log-mel features).
 
-    The format is found from the content, never from the name. libsndfile is tried first, then ffmpeg's
-    libraries if `av` is installed. Length is checked against the header before anything is decoded. The
-    resampler is soxr (HQ), where the reference uses torchaudio's sinc.
+    The format is found from the content, not from the name; only G.722, which has no header, needs its suffix. A file
+    that holds less or more than it says, that a decoder cannot make out in every part, or that changes its rate or its
+    channels midway is corrupt. Files joined end to end are read as one where their format allows it (MP3, AAC, chained
+    Ogg). The resampler is soxr (HQ), where the reference uses torchaudio's sinc.
 
     Args:
         source: a path, or the bytes of a file.
@@ -31,24 +36,22 @@ def read(
             (docs/reference.md, Rich captions).
 
     Raises:
-        AudioError: with `reason` missing, corrupt, empty, not_finite, too_long or too_short.
+        AudioError: with `reason` missing, unreadable, corrupt, empty, not_finite, too_long or too_short;
+            corrupt is also whatever else a decoder makes of hostile bytes.
     """
-    name = "<bytes>" if isinstance(source, bytes) else os.fspath(source)
-    if not isinstance(source, bytes) and not Path(source).is_file():
-        raise AudioError("missing", name, "no such file")
-    if not (len(source) if isinstance(source, bytes) else os.path.getsize(source)):
-        raise AudioError("empty", name, "the file has no bytes")
-    samples, rate = _decode(source, name, max_seconds)
-    if not samples.size:
-        raise AudioError("empty", name, "the file has no samples")
-    if not np.isfinite(samples).all():
-        raise AudioError(
-            "not_finite", name, f"{np.count_nonzero(~np.isfinite(samples))} samples are NaN or infinite"
-        )
-    seconds = len(samples) / rate
-    if seconds < min_seconds:
-        raise AudioError("too_short", name, f"{seconds:.3f} s is below {min_seconds:g} s")
-    return resample(samples, rate, sample_rate)
+    name = "<bytes>" if isinstance(source, bytes) else str(source)
+    try:
+        with _opened(source, name) as stream:
+            sound = _decoded(stream, name, max_seconds)
+        _require_usable(sound, name, max_seconds, min_seconds)
+        return resample(sound.samples, sound.rate, sample_rate)
+    except (AudioError, ImportError):  # the second is a fault of the installation
+        raise
+    except OSError as error:
+        raise AudioError("unreadable", name, error.strerror or str(error)) from error
+    except Exception as error:  # whatever a decoder makes of hostile bytes is a fault of this file alone
+        _log.debug("decoding %s", name, exc_info=True)
+        raise AudioError("corrupt", name, f"{type(error).__name__}: {error}") from error
 
 
 def resample(
@@ -62,17 +65,37 @@ def resample(
     return soxr.resample(samples, source_rate, target_rate, quality="HQ").astype(np.float32, copy=False)
 
 
-def _decode(source, name: str, max_seconds: float) -> tuple[np.ndarray, int]:
-    import soundfile
+def _opened(source: str | os.PathLike | bytes, name: str) -> BinaryIO:
+    if isinstance(source, bytes):
+        return io.BytesIO(source)
+    if Path(source).is_dir():
+        raise AudioError("missing", name, "this is a folder, not a file")
+    if not Path(source).is_file():
+        raise AudioError("missing", name, "no such file")
+    # Opening by descriptor hides the name, lest a decoder judge the file by its extension.
+    return open(os.open(source, os.O_RDONLY), "rb")
 
+
+def _decoded(stream: BinaryIO, name: str, max_seconds: float) -> Waveform:
+    size = stream.seek(0, io.SEEK_END)
+    if not size:
+        raise AudioError("empty", name, "the file has no bytes")
     try:
-        with _opened(source) as stream:
-            return libsndfile.decode(stream, name, max_seconds)
-    except soundfile.LibsndfileError as error:
-        with _opened(source) as stream:
-            return ffmpeg.decode(stream, name, max_seconds, str(error))
+        return decoding.decode(stream, size, max_seconds, Path(name).suffix.lower())
+    except TooLong as error:
+        raise AudioError("too_long", name, f"{error.seconds:.2f} s exceeds {max_seconds:g} s") from None
+    except (Damage, Unrecognised) as error:
+        raise AudioError("corrupt", name, str(error)) from error
 
 
-def _opened(source: str | os.PathLike | bytes) -> BinaryIO:
-    # Opening by descriptor hides the name, lest a reader judge the file by its extension.
-    return io.BytesIO(source) if isinstance(source, bytes) else open(os.open(source, os.O_RDONLY), "rb")
+def _require_usable(sound: Waveform, name: str, max_seconds: float, min_seconds: float) -> None:
+    samples, seconds = sound.samples, len(sound.samples) / sound.rate
+    if not samples.size:
+        raise AudioError("empty", name, "the file has no samples")
+    if not np.isfinite(samples).all():
+        bad = np.count_nonzero(~np.isfinite(samples))
+        raise AudioError("not_finite", name, f"{bad} samples are NaN or infinite")
+    if seconds < min_seconds:
+        raise AudioError("too_short", name, f"{seconds:.3f} s is below {min_seconds:g} s")
+    if seconds > max_seconds:
+        raise AudioError("too_long", name, f"{seconds:.2f} s exceeds {max_seconds:g} s")

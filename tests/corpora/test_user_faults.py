@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from sound_files import by_libsndfile, mp3, noise_and_tone
 from user_corpus_helpers import CAPTION, build, good, tone, write_jsonl
 
 from bagpiper_jax.captions import CaptionFilter
@@ -60,6 +61,28 @@ def test_a_zero_byte_file_a_folder_and_an_absurd_path_are_rejects(tmp_path):
     clips, rejects = build(tmp_path, records)
     assert len(clips) == 1
     assert [r["reason"] for r in rejects] == ["empty_audio", "missing_audio", "unreadable_audio"]
+
+
+def _flipped(data: bytes, place: int) -> bytes:
+    return data[:place] + bytes([data[place] ^ 16]) + data[place + 1 :]
+
+
+def test_files_that_are_not_whole_cost_themselves_alone(tmp_path):
+    wav, flac = by_libsndfile(tone(1.0), "WAV"), by_libsndfile(noise_and_tone(), "FLAC")
+    ogg, mp3_file = by_libsndfile(noise_and_tone(), "OGG"), mp3(noise_and_tone())
+    files = {
+        "proprietary.wav": wav[:20] + b"\x34\x12" + wav[22:], "cut.wav": wav[: len(wav) // 2], "cut.ogg": ogg[:-1],
+        "cut.mp3": mp3_file[: len(mp3_file) // 2], "damaged.flac": _flipped(flac, len(flac) // 2),
+        "joined.wav": wav * 2, "joined.flac": flac * 2,
+    }  # fmt: skip
+    (tmp_path / "source").mkdir()
+    for name, data in files.items():
+        (tmp_path / "source" / name).write_bytes(data)
+    records = [good(str(n)) for n in range(12)] + [good(name, audio=name) for name in files]
+    clips, rejects = build(tmp_path, records, max_reject_frac=0.5)
+    assert len(clips) == 12 and [r["id"] for r in rejects] == list(files)
+    for reject in rejects:
+        assert reject["reason"] == "corrupt_audio" and reject["id"] in reject["detail"], reject
 
 
 BAD_RECORDS = {

@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import os
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,9 @@ from bagpiper_jax.corpora.debian.recordings import Recording
 from bagpiper_jax.corpora.user_audio import write_flac
 
 _SILENT = -60.0  # dBFS of the active frames
+_LONGEST_RECORDING = (
+    24 * 3600.0
+)  # seconds of a recording that is decoded; what is kept of it is decided later
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +63,7 @@ def load(recording: Recording) -> Float32[np.ndarray, "n"]:
         AudioError: the file cannot be decoded.
     """
     if recording.path.endswith(".g722"):
-        return _load_g722(recording.path)
+        return audio.read(recording.path, max_seconds=_LONGEST_RECORDING, min_seconds=0.0)
     import soundfile
 
     try:
@@ -72,20 +74,6 @@ def load(recording: Recording) -> Float32[np.ndarray, "n"]:
             return audio.resample(samples, file.samplerate, audio.SAMPLE_RATE)
     except soundfile.LibsndfileError as error:
         raise audio.AudioError("corrupt", recording.path, str(error)) from error
-
-
-def _load_g722(path: str) -> Float32[np.ndarray, "n"]:
-    """G.722 has no header, so the format must be said."""
-    import av
-
-    if not os.path.getsize(path):
-        raise audio.AudioError("empty", path, "the file has no bytes")
-    try:
-        with av.open(path, format="g722") as container:
-            frames = [frame.to_ndarray().reshape(-1) for frame in container.decode(audio=0)]
-    except av.FFmpegError as error:
-        raise audio.AudioError("corrupt", path, str(error)) from error
-    return np.concatenate(frames).astype(np.float32) / 32768
 
 
 def _screened(samples: np.ndarray, job: Job):
