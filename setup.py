@@ -43,6 +43,8 @@ CORE = [
     "jinja2>=3.1.4,<4",
     # Longest common subsequence of what was heard and what was said.
     "rapidfuzz>=3.9,<4",
+    # Hashes at the speed of memory, for what is read again later.
+    "xxhash>=3.5,<4",
 ]
 DATA = ["seqio>=0.0.20,<0.1", "tensorflow>=2.20,<3", "tensorflow-datasets>=4.9.9,<5", "av>=14"]
 # Of ESPnet's files and of released data sets.

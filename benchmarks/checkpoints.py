@@ -3,7 +3,8 @@
     python benchmarks/checkpoints.py --gin_file=gin/runs/nano_pretrain.gin [--gin.DecoderConfig.width=…]
 
 Makes the run's state, with random moments (zeros would compress), saves it in a temporary directory under the working
-directory, drops the files from memory, restores it, drops them again, and reads the same files one after the other.
+directory, drops the files from memory, restores it, does so again in turns with and without its digests, and reads the
+same files one after the other.
 Prints one JSON object; `cpu_seconds` are those of all threads of this process.
 """
 
@@ -17,12 +18,13 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from bagpiper_jax import configuration, parallel
+from bagpiper_jax import configuration, digests, parallel
 from bagpiper_jax.training.checkpoints import Checkpoints
 from bagpiper_jax.training.config import TrainConfig
 from bagpiper_jax.training.state import abstract_state, create_state
 
 BLOCK = 16 << 20
+TURNS = 5
 
 
 def random_state(config: TrainConfig, mesh):
@@ -69,9 +71,26 @@ def main() -> None:
         timed("save_in_background", checkpoints.wait)
         stored = sum(path.stat().st_size for path in files(root))
         like = abstract_state(config, mesh)
+        digest_file = root / "0" / digests.FILE
+        content = digest_file.read_bytes()
+
+        def restore():
+            return jax.block_until_ready(checkpoints.restore(0, like)[0])
+
         drop_from_memory(root)
-        restored = timed("restore", lambda: jax.block_until_ready(checkpoints.restore(0, like)[0]))
+        restored = timed("restore", restore)
         assert all(map(lambda a, b: bool((a == b).all()), jax.tree.leaves(state), jax.tree.leaves(restored)))
+        del restored
+        turns = {"with": [], "without": []}
+        for turn in range(2 * TURNS):
+            name = ("with", "without")[turn % 2]
+            digest_file.unlink(missing_ok=True)
+            if name == "with":
+                digest_file.write_bytes(content)
+            drop_from_memory(root)
+            timed("turn", restore)
+            turns[name].append(seconds.pop("turn"))
+            cpu_seconds.pop("turn")
         drop_from_memory(root)
         timed("sequential_read", read_all, root)
     print(json.dumps({
@@ -81,6 +100,8 @@ def main() -> None:
         "cpu_seconds": {name: round(s, 3) for name, s in cpu_seconds.items()},
         "restore_mib_per_second": round(size / 2**20 / seconds["restore"], 1),
         "disk_mib_per_second": round(stored / 2**20 / seconds["sequential_read"], 1),
+        "restore_with_and_without_digests": {n: [round(t, 3) for t in sorted(ts)] for n, ts in turns.items()},
+        "median_with_over_without": round(np.median(turns["with"]) / np.median(turns["without"]), 3),
         "restore_over_disk": round(seconds["sequential_read"] / seconds["restore"], 3),
     }, indent=1))  # fmt: skip
 

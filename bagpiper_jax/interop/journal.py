@@ -10,7 +10,7 @@ import numpy as np
 
 from bagpiper_jax.interop.names import InterchangeError
 
-_FILE = "journal.jsonl"
+FILE = "journal.jsonl"
 
 
 class Journal:
@@ -22,7 +22,7 @@ class Journal:
 
     def __init__(self, directory: Path, job: dict):
         directory.mkdir(parents=True, exist_ok=True)
-        self._path, self._job = directory / _FILE, job
+        self._path, self._job = directory / FILE, job
         self._file = open(self._path, "a+b")
         self._lock()
         lines = self._read()

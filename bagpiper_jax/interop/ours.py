@@ -13,7 +13,7 @@ from bagpiper_jax.interop.names import Shapes
 from bagpiper_jax.interop.tensors import open_tensors
 from bagpiper_jax.models.codec import storage
 from bagpiper_jax.models.configs import CodecConfig
-from bagpiper_jax.training.checkpoints import find_checkpoint
+from bagpiper_jax.training.checkpoints import find_parameters
 
 
 class Parameter(Protocol):
@@ -45,12 +45,12 @@ class OnDemand:
 
 
 def open_model(checkpoint: str | os.PathLike, shapes: Shapes) -> dict[str, Parameter]:
-    """Parameters of a run, one of its checkpoints, or an import; nothing is read yet.
+    """Parameters of a run, one of its checkpoints, or an import, compared with their digests.
 
     Raises:
-        CheckpointError, InterchangeError: there is none, or one of other names or shapes.
+        CheckpointError, InterchangeError: there is none, it is damaged, or has other names or shapes.
     """
-    return dict(store.open_parameters(Path(find_checkpoint(checkpoint)) / "parameters", shapes))
+    return dict(store.open_parameters(Path(find_parameters(checkpoint)), shapes))
 
 
 def open_codec(path: str | os.PathLike) -> tuple[dict[str, Parameter], CodecConfig]:

@@ -30,9 +30,11 @@ class Stored:
     """One parameter on disk.
 
     Attributes:
+        name: its path in the model.
         band: rows of the leading axis that are stored together, hence best read and written together.
     """
 
+    name: str
     shape: tuple[int, ...]
     dtype: np.dtype
     band: int
@@ -46,7 +48,11 @@ class Stored:
         return [(start, min(start + step, length)) for start in range(0, length, step)]
 
     def read(self, start: int, stop: int) -> np.ndarray:
-        return np.asarray(self._slice(start, stop).read().result())
+        """Raises InterchangeError where it is damaged."""
+        try:
+            return np.asarray(self._slice(start, stop).read().result())
+        except ValueError as error:  # TensorStore's word for a piece that is missing or torn
+            raise InterchangeError(f"cannot read {self.name}: {error}") from error
 
     def write(self, start: int, stop: int, values: np.ndarray) -> ts.Future:
         """Starts writing; `result()` of what it returns waits until the values are on disk."""
@@ -101,14 +107,15 @@ def _stored(directory: Path, name: str, opened: ts.Future, shape: tuple[int, ...
     if tuple(array.shape) != shape:
         raise InterchangeError(f"{directory}: {name} is {list(array.shape)}, should be {list(shape)}")
     band = array.chunk_layout.read_chunk.shape[0] if shape else 1
-    return Stored(shape, array.dtype.numpy_dtype, band, array)
+    return Stored(name, shape, array.dtype.numpy_dtype, band, array)
 
 
 def _spec(directory: Path, name: str) -> dict:
     base = str(directory)
     kvstore = {
         "driver": "ocdbt",
-        "base": base if "://" in base else f"file://{base}",
+        # A local path as it is: in a URL, some characters of file names would mean something else.
+        "base": base if "://" in base else {"driver": "file", "path": f"{base}/"},
         "path": name.replace("/", ".") + "/",
     }
     return {

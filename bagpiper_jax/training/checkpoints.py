@@ -4,9 +4,11 @@
                        optimizer    optimizer state of the trainable ones, the step, and the guard's memory
                        data         position of the loader, JSON
                        provenance   operative gin and environment, JSON
+                       digests.json sizes and hashes of all of these
 
 Orbax makes a checkpoint visible only once it is complete; one torn by a crash is reported and removed at the next
-start. Trees are stored as nested dicts named like the parameters, so files need none of our classes to be read.
+start. What is read is compared with its digests. Trees are stored as nested dicts named like the parameters, so files
+need none of our classes to be read.
 """
 
 import dataclasses
@@ -19,23 +21,24 @@ import jax
 import orbax.checkpoint as ocp
 from etils import epath
 
-from bagpiper_jax.errors import Explained
+from bagpiper_jax import digests
 from bagpiper_jax.parallel import parameter_path
 from bagpiper_jax.runs.guard import Guard
+from bagpiper_jax.training.checkpoint_checks import (
+    CheckpointError,
+    absolute,
+    require_match,
+    require_plain,
+    stored_shapes,
+    verified,
+    verify,
+)
 from bagpiper_jax.training.partition import Parameters
 from bagpiper_jax.training.state import TrainState, flatten, unflatten
 
 _log = logging.getLogger(__name__)
 
-_MOST_NAMES = 12
-_DAMAGED = (
-    "If its storage works, it is damaged: move it away and run the same command again, which then takes the "
-    "checkpoint before it"
-)
-
-
-class CheckpointError(Explained):
-    """A checkpoint that cannot be written or does not fit; the message names directory and remedy."""
+_TREES = ("parameters", "optimizer")
 
 
 class SaveError(CheckpointError):
@@ -55,16 +58,19 @@ class Checkpoints:
     """
 
     def __init__(self, directory: str | os.PathLike, keep: int = 3):
-        self.directory = _absolute(directory)
-        options = ocp.CheckpointManagerOptions(max_to_keep=keep)
+        self.directory = absolute(directory)
+        self._begun, self._failures, self._retry_at = -1, 0, None
+        require_plain(self.directory)
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=keep, async_options=ocp.AsyncOptions(post_finalization_callback=self._write_digests)
+        )
         try:
-            self._remove_torn()
+            self._remove_torn("a crash or kill while saving")
             self._manager = ocp.CheckpointManager(self.directory, options=options, item_handlers=_handlers())
         except Exception as error:
             raise CheckpointError(
                 f"cannot open {self.directory}: {error}. Check its permissions, or choose another output"
             ) from error
-        self._begun, self._failures, self._retry_at = -1, 0, None
 
     def latest(self) -> int | None:
         """The step of the newest complete checkpoint."""
@@ -74,6 +80,7 @@ class Checkpoints:
         """Starts saving; returns when the state is copied to the host, so its buffers may be donated.
 
         A save that fails is repeated after a pause: here if `wait`, else when the caller saves because of `failed`.
+        Saves that are due in the pause are left out.
 
         Args:
             state, data, provenance: the train state, the data position and the provenance to save.
@@ -82,7 +89,11 @@ class Checkpoints:
         Raises:
             SaveError: this save and its repetitions failed.
         """
-        self.failed(wait=True)  # the save before this one, under its own name
+        again = self.failed(wait=True)  # the save before this one, under its own name
+        if self._retry_at is not None and not again:
+            if not wait:
+                return
+            time.sleep(max(0.0, self._retry_at - time.monotonic()))
         while True:
             try:
                 self._retry_at = None
@@ -132,7 +143,11 @@ class Checkpoints:
 
     def _note_failure(self, error: Exception) -> float:
         """Seconds until the next try. Raises SaveError when there is none."""
-        # Among several processes each one sees another failure, or none; a restart of all is what agrees them.
+        # In a pod one process may have failed while the others have not, so they cannot agree on when to try again.
+        # All of them end instead, and their next start removes what the others may still be writing now.
+        if jax.process_count() == 1:
+            self._remove_torn("the save failed")
+            self._manager.reload()  # it has forgotten the checkpoint that this one would have replaced
         pauses = RETRY_SECONDS if jax.process_count() == 1 else ()
         if self._failures >= len(pauses):
             raise SaveError(self._explain(error)) from error
@@ -154,17 +169,8 @@ class Checkpoints:
         """
         where = self.directory / str(step)
         optimizer = _optimizer_tree(like)
-        _require_match(where / "parameters", flatten(_stored(where / "parameters")), like.parameters)
-        _require_match(where / "optimizer", flatten(_stored(where / "optimizer")), flatten(optimizer))
-        wanted = ocp.args.Composite(
-            parameters=_restore_as(unflatten(like.parameters)),
-            optimizer=_restore_as(optimizer),
-            data=ocp.args.JsonRestore(),
-        )
-        try:
-            items = self._manager.restore(step, args=wanted)
-        except Exception as error:  # TensorStore has many kinds for a damaged file
-            raise CheckpointError(f"cannot read {where}: {error}. {_DAMAGED}") from error
+        with verified(where):
+            items = self._read(step, where, like, optimizer)
         parameters, moments = flatten(items.parameters), flatten(items.optimizer)
         paths, structure = jax.tree_util.tree_flatten_with_path(like.opt_state)
         opt_state = structure.unflatten([moments[f"state/{parameter_path(path)}"] for path, _ in paths])
@@ -172,6 +178,16 @@ class Checkpoints:
         frozen = {name: parameters[name] for name in like.frozen}
         guard = Guard(**{field.name: moments[f"guard/{field.name}"] for field in dataclasses.fields(Guard)})
         return TrainState(moments["step"], trainable, frozen, opt_state, guard), items.data
+
+    def _read(self, step: int, where: epath.Path, like: TrainState, optimizer: dict):
+        require_match(where / "parameters", flatten(stored_shapes(where / "parameters")), like.parameters)
+        require_match(where / "optimizer", flatten(stored_shapes(where / "optimizer")), flatten(optimizer))
+        wanted = ocp.args.Composite(
+            parameters=_restore_as(unflatten(like.parameters)),
+            optimizer=_restore_as(optimizer),
+            data=ocp.args.JsonRestore(),
+        )
+        return self._manager.restore(step, args=wanted)
 
     def close(self) -> None:
         """Ends the manager, after the save in the background."""
@@ -188,13 +204,30 @@ class Checkpoints:
             if kind is None:
                 raise SaveError(self._explain(error)) from error
 
-    def _remove_torn(self) -> None:
-        if not self.directory.exists() or jax.process_index():
-            return
-        for entry in sorted(self.directory.iterdir()):
-            if ocp.utils.is_tmp_checkpoint(entry):
-                _log.warning("%s was never completed (a crash or kill while saving); removing it", entry)
-                entry.rmtree()
+    def _remove_torn(self, why: str) -> None:
+        for entry in self._torn() if jax.process_index() == 0 else ():
+            _log.warning("%s was never completed (%s); removing it", entry, why)
+            try:
+                entry.rmtree(missing_ok=True)
+            except OSError as error:  # a write that is still under way; the next try or start removes it
+                _log.warning("%s cannot be removed yet: %s", entry, error)
+
+    def _torn(self) -> list[epath.Path]:
+        """Directories of saves that are under way, or were when something ended them."""
+        entries = sorted(self.directory.iterdir()) if self.directory.exists() else ()
+        return [entry for entry in entries if ocp.utils.is_tmp_checkpoint(entry)]
+
+    def _write_digests(self) -> None:
+        """Of a checkpoint whose data are written, before it counts as complete; Orbax calls it in one process."""
+        step = str(self._begun)
+        (where,) = [entry for entry in self._torn() if entry.name.split(".")[0] == step]
+        for tree in _TREES:
+            if not (where / tree / "manifest.ocdbt").exists():
+                raise CheckpointError(f"Orbax wrote no data into {where / tree}")
+        own = [
+            entry.name for entry in where.iterdir() if not entry.is_dir()
+        ]  # Orbax has not finished with these
+        digests.write(where, without=own)
 
     def _explain(self, error: Exception) -> str:
         complete = self._manager.latest_step()
@@ -213,17 +246,39 @@ def restore_parameters(path: str | os.PathLike, like: Parameters) -> Parameters:
         like: abstract parameters with shardings, see `state.abstract_parameters`.
 
     Raises:
-        CheckpointError: there is none, or names or shapes differ.
+        CheckpointError: there is none, it is damaged, or names or shapes differ.
     """
-    where = find_checkpoint(path) / "parameters"
-    _require_match(where, flatten(_stored(where)), like)
-    with ocp.StandardCheckpointer() as checkpointer:
-        return flatten(checkpointer.restore(where, unflatten(like)))
+    step = find_checkpoint(path)
+    where = step / "parameters"
+    with verified(step, ("parameters",)):
+        require_match(where, flatten(stored_shapes(where)), like)
+        with ocp.StandardCheckpointer() as checkpointer:
+            return flatten(checkpointer.restore(where, unflatten(like)))
+
+
+def find_parameters(path: str | os.PathLike) -> epath.Path:
+    """The parameters of the step that `find_checkpoint` finds, compared with their digests.
+
+    Raises:
+        CheckpointError: there is none, or it is damaged.
+    """
+    where = find_checkpoint(path)
+    verify(where, ("parameters",))
+    return where / "parameters"
+
+
+def has_checkpoint(path: str | os.PathLike) -> bool:
+    """Whether `find_checkpoint` finds one."""
+    try:
+        find_checkpoint(path)
+    except CheckpointError:
+        return False
+    return True
 
 
 def find_checkpoint(path: str | os.PathLike) -> epath.Path:
     """The step directory meant by a run, its `checkpoints` or a step. Raises CheckpointError if there is none."""
-    path = _absolute(path)
+    path = absolute(path)
     if (path / "parameters").is_dir():
         return path
     for root in (path / "checkpoints", path):
@@ -238,7 +293,7 @@ def find_checkpoint(path: str | os.PathLike) -> epath.Path:
 
 def _handlers() -> dict[str, ocp.CheckpointHandler]:
     # Compressing takes a tenth off float32 weights, and the time of saving and restoring twice (docs/performance.md).
-    trees = {name: ocp.PyTreeCheckpointHandler(use_compression=False) for name in ("parameters", "optimizer")}
+    trees = {name: ocp.PyTreeCheckpointHandler(use_compression=False) for name in _TREES}
     return trees | {name: ocp.JsonCheckpointHandler() for name in ("data", "provenance")}
 
 
@@ -246,36 +301,7 @@ def _restore_as(like: dict) -> ocp.args.PyTreeRestore:
     return ocp.args.PyTreeRestore(like, restore_args=ocp.checkpoint_utils.construct_restore_args(like))
 
 
-def _absolute(path: str | os.PathLike) -> epath.Path:
-    path = os.fspath(path)
-    return epath.Path(path if "://" in path else os.path.abspath(path))
-
-
 def _optimizer_tree(state: TrainState) -> dict[str, Any]:
     leaves = jax.tree_util.tree_leaves_with_path(state.opt_state)
     guard = {f"guard/{name}": x for name, x in vars(state.guard).items()}
     return unflatten({"step": state.step} | guard | {f"state/{parameter_path(p)}": x for p, x in leaves})
-
-
-def _stored(where: epath.Path) -> dict:
-    """Nested shapes of a stored tree. Raises CheckpointError if it is not readable."""
-    try:
-        metadata = ocp.PyTreeCheckpointHandler().metadata(where)
-    except (OSError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{where} is no readable checkpoint: {error}. {_DAMAGED}") from error
-    return metadata.tree
-
-
-def _require_match(where: epath.Path, stored: dict, wanted: dict) -> None:
-    faults = [f"{name}: missing in the checkpoint" for name in wanted if name not in stored]
-    faults += [f"{name}: not in this model or stage" for name in stored if name not in wanted]
-    for name in wanted.keys() & stored.keys():
-        ours, theirs = tuple(wanted[name].shape), tuple(stored[name].shape)
-        if ours != theirs:
-            faults.append(f"{name}: {list(theirs)} in the checkpoint, {list(ours)} in this run")
-    if faults:
-        more = [f"… and {len(faults) - _MOST_NAMES} more"] if len(faults) > _MOST_NAMES else []
-        raise CheckpointError(
-            f"{where} does not fit this run; use the model and stage it was trained with, or another output "
-            "directory:\n  " + "\n  ".join(sorted(faults)[:_MOST_NAMES] + more)
-        )
