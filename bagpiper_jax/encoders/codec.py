@@ -24,6 +24,7 @@ from bagpiper_jax.encoders.tags import Tags
 from bagpiper_jax.encoders.waveforms import Waveforms
 from bagpiper_jax.models.codec.storage import save_codec
 from bagpiper_jax.models.configs import CodecConfig
+from bagpiper_jax.runs import output_lock
 
 _log = logging.getLogger(__name__)
 
@@ -72,6 +73,11 @@ class TrainCodecConfig:
 
 def train_codec(config: TrainCodecConfig) -> codec_report.CodecReport:
     """Trains, measures on held-out clips, and writes `codec.safetensors`; returns the last report."""
+    with output_lock.hold(config.output):
+        return _train(config)
+
+
+def _train(config: TrainCodecConfig) -> codec_report.CodecReport:
     train, held_out = Waveforms(config.corpora, "train"), Waveforms(config.corpora, "validation")
     tags = Tags(clip for _, clip in train.clips)
     _log.info("the semantic branch learns %d tags", len(tags))

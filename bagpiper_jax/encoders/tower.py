@@ -26,6 +26,7 @@ from bagpiper_jax.encoders.waveforms import Waveforms
 from bagpiper_jax.models.audio_tower import AudioTower
 from bagpiper_jax.models.codec.storage import load_codec
 from bagpiper_jax.models.configs import AudioTowerConfig, BagpiperConfig
+from bagpiper_jax.runs import output_lock
 from bagpiper_jax.training.state import flatten, unflatten
 
 _log = logging.getLogger(__name__)
@@ -79,6 +80,11 @@ class TowerState:
 
 def train_tower(config: TrainTowerConfig) -> tuple[dict[str, Array], dict[str, float]]:
     """Trains, and returns the tower's parameters by path, e.g. `conv1/kernel`, and its held-out scores."""
+    with output_lock.hold(config.output):
+        return _train(config)
+
+
+def _train(config: TrainTowerConfig) -> tuple[dict[str, Array], dict[str, float]]:
     train, held_out = (Waveforms(config.corpora, split, annotated=True) for split in ("train", "validation"))
     tags = Tags(clip for _, clip in train.clips)
     copy = _codec_copies(config.codec) if config.codec else None

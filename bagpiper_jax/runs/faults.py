@@ -15,6 +15,7 @@ from etils import epath
 
 from bagpiper_jax.errors import Explained
 from bagpiper_jax.runs.ledger import Ledger
+from bagpiper_jax.runs.output_lock import OutputError
 
 _log = logging.getLogger(__name__)
 
@@ -30,10 +31,13 @@ class TrainingError(Explained):
 def reported(output: str | os.PathLike, ledger: Ledger) -> Iterator[None]:
     """Writes what ends this process early to `<output>/crash.txt`, and closes its account.
 
-    `crash.txt` is written by the process that fails first; those that fall with it write `crash.<process>.txt`.
+    `crash.txt` is written by the process that fails first; those that fall with it write `crash.<process>.txt`. An
+    output that is in use, or cannot be written to, is left alone.
     """
     try:
         yield
+    except OutputError:
+        raise
     except BaseException as error:
         ledger.end = f"{type(error).__name__}: {error}"
         write_crash(epath.Path(output), ledger, error)

@@ -4,6 +4,7 @@ A thread of each process writes `hosts/<process>.json` in the run's directory. A
 batches says so; the first process compares all files when no step ends, and names who keeps the others waiting.
 """
 
+import contextlib
 import dataclasses
 import faulthandler
 import json
@@ -17,6 +18,7 @@ from etils import epath
 
 from bagpiper_jax.runs.faults import EXIT_TRY_AGAIN, TrainingError, process_name, write_crash
 from bagpiper_jax.runs.ledger import Ledger
+from bagpiper_jax.runs.output_lock import ENDED
 from bagpiper_jax.runs.outputs import Output
 
 _log = logging.getLogger(__name__)
@@ -68,7 +70,7 @@ class Heartbeat:
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._reported_at = (-1, "")
-        self._waited = (time.time(), 0.0)
+        self._waited = (ledger.now(), 0.0)
 
     def __enter__(self) -> "Heartbeat":
         self._directory.mkdir(parents=True, exist_ok=True)
@@ -82,6 +84,8 @@ class Heartbeat:
     def __exit__(self, *_) -> None:
         self._done.set()
         self._thread.join()
+        with contextlib.suppress(Exception):  # each file system of a cloud has its own kinds
+            self._leave_sign(time.time(), ENDED, time.time(), self._ledger.step)
         faulthandler.enable()
         self._stacks.close()
 
@@ -96,18 +100,22 @@ class Heartbeat:
 
     def _beat(self) -> None:
         now, phase, since, step = time.time(), self._ledger.phase, self._ledger.entered, self._ledger.step
-        sign = {"host": socket.gethostname(), "pid": os.getpid(), "time": now, "step": step, "phase": phase,
-                "since": since}  # fmt: skip
-        _write(self._directory / f"{self._index}.json", sign)
+        elapsed = max(self._ledger.now() - since, 0.0)  # by a clock that nobody can set
+        self._leave_sign(now, phase, now - elapsed, step)
         if self._index == 0:
             self._output.push()
-        self._report_slow_data(now)
-        stalled = now - since if phase in WATCHED else 0.0
+        self._report_slow_data(self._ledger.now())
+        stalled = elapsed if phase in WATCHED else 0.0
         if stalled > self._config.stall_seconds and self._reported_at != (step, phase):
             self._reported_at = (step, phase)
             self._report_stall(phase, stalled, now)
         if stalled > self._config.give_up_seconds:
             self._give_up(phase, stalled)
+
+    def _leave_sign(self, now: float, phase: str, since: float, step: int) -> None:
+        sign = {"host": socket.gethostname(), "pid": os.getpid(), "time": now, "step": step, "phase": phase,
+                "since": since}  # fmt: skip
+        _write(self._directory / f"{self._index}.json", sign)
 
     def _report_slow_data(self, now: float) -> None:
         """Once per stall time: this host's share of time without a batch."""

@@ -12,10 +12,11 @@ down        between the end of an attempt and the beginning of the next
 """
 
 import contextlib
+import itertools
 import json
 import logging
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from bagpiper_jax import files
@@ -30,12 +31,12 @@ class Ledger:
     """Counts seconds per phase of this attempt, and keeps those of earlier ones.
 
     Args:
-        clock: the wall clock, in seconds since 1970.
+        clock: seconds since 1970 by which phases are measured; by default one that nobody can set.
     """
 
-    def __init__(self, clock=time.time):
-        self._clock = clock
-        self.began = self.entered = clock()
+    def __init__(self, clock: Callable[[], float] | None = None):
+        self._clock = clock or _steady_clock()
+        self.began = self.entered = self._clock()
         self._seconds = dict.fromkeys(PHASES, 0.0)
         self._past: list[dict] = []
         self._path: Path | None = None
@@ -61,9 +62,13 @@ class Ledger:
                 attempt["end"] = "killed"
         self.save()
 
+    def now(self) -> float:
+        """The time, never before what it was when the phase was entered."""
+        return max(self._clock(), self.entered)
+
     def enter(self, phase: str) -> None:
         """Books the time since the last change to the phase that ends."""
-        now = self._clock()
+        now = self.now()
         self._seconds[self.phase] += now - self.entered
         self.phase, self.entered = phase, now
 
@@ -94,7 +99,7 @@ class Ledger:
     @property
     def waited(self) -> float:
         """Seconds that this attempt waited for data; may be read by another thread."""
-        return self._seconds["data"] + (self._clock() - self.entered if self.phase == "data" else 0.0)
+        return self._seconds["data"] + (self.now() - self.entered if self.phase == "data" else 0.0)
 
     def attempt(self) -> dict:
         """This attempt, as it is kept."""
@@ -105,12 +110,19 @@ class Ledger:
         }  # fmt: skip
 
     def total(self) -> dict:
-        """All attempts together: wall seconds since the first began, seconds per phase, and the share of `step`."""
+        """All attempts together: wall seconds since the first began, seconds per phase, and the share of `step`.
+
+        Where an attempt begins before the one before it ended, somebody set a clock back, or another machine's is
+        behind: `clock_set_back_seconds` says by how much, and that pause counts as none.
+        """
         attempts = [*self._past, self.attempt()]
-        seconds = {phase: sum(a["seconds"][phase] for a in attempts) for phase in PHASES}
-        seconds["down"] = sum(b["began"] - a["ended"] for a, b in zip(attempts, attempts[1:], strict=False))
-        wall = attempts[-1]["ended"] - attempts[0]["began"]
-        return {"wall_seconds": wall, "seconds": seconds, "goodput": seconds["step"] / max(wall, 1e-9)}
+        pauses = [b["began"] - a["ended"] for a, b in itertools.pairwise(attempts)]
+        seconds = {phase: sum(max(a["seconds"][phase], 0.0) for a in attempts) for phase in PHASES}
+        seconds["down"] = sum(pause for pause in pauses if pause > 0)
+        wall = sum(seconds.values())
+        total = {"wall_seconds": wall, "seconds": seconds, "goodput": seconds["step"] / max(wall, 1e-9)}
+        set_back = -sum(pause for pause in pauses if pause < 0)
+        return total | ({"clock_set_back_seconds": set_back} if set_back else {})
 
     def save(self) -> None:
         """Writes the account in one stroke. An attempt that is killed is known up to its last interval."""
@@ -122,6 +134,12 @@ class Ledger:
             files.replace(self._path, json.dumps(content, indent=1) + "\n")
         except OSError as error:  # the next interval writes all of it again
             _log.warning("cannot write %s: %s", self._path, error)
+
+
+def _steady_clock() -> Callable[[], float]:
+    """Seconds since 1970 as the machine's clock shows them now, and from here on evenly, whoever sets that clock."""
+    offset = time.time() - time.monotonic()
+    return lambda: offset + time.monotonic()
 
 
 def _attempts(path: Path) -> list[dict]:

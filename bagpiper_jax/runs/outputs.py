@@ -4,13 +4,17 @@ Small files that grow line by line (metrics, TensorBoard, skipped steps) cannot 
 local directory, copied to the bucket by the heartbeat, and fetched from there when the run continues elsewhere.
 """
 
+import contextlib
 import logging
 import os
 import re
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from etils import epath
+
+from bagpiper_jax.runs import output_lock
 
 _log = logging.getLogger(__name__)
 
@@ -34,6 +38,30 @@ class Output:
         self.local = Path("runs/buckets", *re.split(r":?/+", text)[1:]) if self._is_bucket else Path(text)
         self._pushed: dict[Path, tuple] = {}
         self._pushed_at = 0.0
+        self._held = False
+
+    @contextlib.contextmanager
+    def held(self, beat_seconds: float) -> Iterator[None]:
+        """Keeps other runs out while the body runs; does nothing inside another `held`. For a run's first process.
+
+        Args:
+            beat_seconds: between two signs of life of a run; in a bucket they tell whether one is alive.
+
+        Raises:
+            OutputInUseError: a run is alive there.
+            OutputError: the output cannot be written to.
+        """
+        if self._held:
+            yield
+            return
+        with output_lock.hold(self.local):
+            if self._is_bucket:
+                output_lock.require_quiet(self.path / "hosts" / "0.json", beat_seconds)
+            self._held = True
+            try:
+                yield
+            finally:
+                self._held = False
 
     def fetch(self) -> None:
         """Brings what earlier attempts wrote. Call it in the process that writes."""

@@ -130,3 +130,61 @@ def test_only_an_active_process_reads_and_writes(clock, tmp_path, caplog):
     Ledger(clock).open(tmp_path, 0)
     ledger.open(tmp_path, 0, active=False)
     assert "without a word" not in caplog.text, "the file is of this attempt's first process"
+
+
+def test_a_clock_that_is_set_back_takes_no_seconds_away(clock):
+    ledger = Ledger(clock)
+    ledger.enter("step")
+    clock.now += 10
+    ledger.enter("data")
+    clock.now -= 5000
+    assert ledger.waited == 0
+    ledger.enter("step")
+    clock.now += 7
+    account = ledger.total()
+    assert min(account["seconds"].values()) >= 0 and 0 <= account["goodput"] <= 1
+    assert_sums(account)
+
+
+def test_setting_the_machine_s_clock_changes_nothing(monkeypatch):
+    ledger = Ledger()
+    began = ledger.began
+    for moved in (-1e6, 1e6):
+        monkeypatch.setattr("time.time", lambda moved=moved: began + moved)
+        seconds = ledger.seconds["setup"]
+        assert 0 <= seconds < 60
+    assert ledger.now() - began < 60
+
+
+def test_a_clock_set_back_between_attempts_is_marked_and_no_pause(clock, tmp_path):
+    for start, moved in ((0, -3600), (4, 50), (8, 0)):
+        ledger = Ledger(clock)
+        ledger.open(tmp_path, start)
+        spend(ledger, clock, step=4.0)
+        ledger.step, ledger.end = start + 4, "preempted"
+        ledger.save()
+        clock.now += moved
+    account = stored(tmp_path)
+    assert_sums(account)
+    assert account["clock_set_back_seconds"] == pytest.approx(3600)
+    assert account["seconds"]["down"] == pytest.approx(50) and account["wall_seconds"] == pytest.approx(62)
+    assert account["goodput"] == pytest.approx(12 / 62)
+
+
+def test_negative_seconds_of_an_older_account_do_not_spoil_the_sum(clock, tmp_path):
+    seconds = dict.fromkeys(PHASES, 0.0) | {"step": -4000.0, "data": 5.0}
+    attempt = {
+        "began": 900.0,
+        "ended": -3100.0,
+        "from_step": 0,
+        "to_step": 3,
+        "end": "done",
+        "seconds": seconds,
+    }
+    (tmp_path / FILE).write_text(json.dumps({"attempts": [attempt]}))
+    ledger = Ledger(clock)
+    ledger.open(tmp_path, 3)
+    spend(ledger, clock, step=5.0)
+    account = ledger.total()
+    assert_sums(account)
+    assert 0 <= account["goodput"] <= 1
