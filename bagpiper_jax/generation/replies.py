@@ -1,9 +1,9 @@
 """Replies to dialogues: text and waveforms in, text and waveforms out."""
 
 import dataclasses
+import itertools
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -19,6 +19,7 @@ from bagpiper_jax.models.codec.storage import load_codec
 from bagpiper_jax.models.config_json import load_model_config
 from bagpiper_jax.models.configs import BagpiperConfig, CodecConfig
 from bagpiper_jax.text import TextTokenizer, load_tokenizer
+from bagpiper_jax.training import companions
 from bagpiper_jax.training.checkpoints import restore_parameters
 from bagpiper_jax.training.state import initial_parameters, model_definition, unflatten
 
@@ -66,7 +67,9 @@ class Generator:
     def reply(
         self, dialogues: Sequence[Sequence[Message]], config: LoopConfig, rows: int | None = None
     ) -> list[Reply]:
-        """Answers each dialogue; messages from the first of the assistant on are left out.
+        """Answers each dialogue, asked up to the first message of the assistant (docs/reference.md, Message layout).
+
+        What stands behind it, of whatever role, is left out.
 
         Args:
             dialogues: messages as written; audio is a 16 kHz waveform.
@@ -89,8 +92,7 @@ class Generator:
             dataclasses.replace(message, content=np.array(self.tokenizer.encode(message.content)))
             if message.modality == "text"
             else message
-            for message in dialogue
-            if message.role != "assistant"
+            for message in itertools.takewhile(lambda message: message.role != "assistant", dialogue)
         ]
 
     def _decode(self, answers: Sequence[Sequence[Segment]]) -> list[Reply]:
@@ -147,8 +149,8 @@ def load_generator(checkpoint: str | os.PathLike, codec: str = "", tokenizer: st
     model = nnx.merge(
         model_definition(config), unflatten(restore_parameters(checkpoint, _on_one_device(config)))
     )
-    text = load_tokenizer(tokenizer or _found(extras.get("tokenizer") or "byte", checkpoint))
-    codec = codec or _found(extras.get("codec") or "", checkpoint)
+    text = load_tokenizer(tokenizer or companions.find(checkpoint, extras, "tokenizer") or "byte")
+    codec = codec or companions.find(checkpoint, extras, "codec")
     return Generator(model, text, load_codec(codec) if codec else None, extras)
 
 
@@ -157,9 +159,3 @@ def _on_one_device(config: BagpiperConfig):
     sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     shapes = jax.eval_shape(lambda: initial_parameters(config, 0))
     return {name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding) for name, x in shapes.items()}
-
-
-def _found(spec: str, checkpoint: str | os.PathLike) -> str:
-    """A path as training stored it: from the working directory, else from the checkpoint's."""
-    beside = Path(checkpoint) / spec
-    return str(beside) if spec and not Path(spec).exists() and beside.exists() else spec

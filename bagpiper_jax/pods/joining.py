@@ -1,7 +1,7 @@
 """Joining the processes of a pod before the first JAX computation.
 
 Who is in the pod is said by the environment: `JAX_COORDINATOR_ADDRESS`, `JAX_NUM_PROCESSES` and `JAX_PROCESS_ID`
-(launch/local_pod.py and launch/pod.py set them), or by GKE's variables for TPU slices. When a host is missing,
+(launch/local_pod.py and launch/tpu_pod.py set them), or by GKE's variables for TPU slices. When a host is missing,
 `jax.distributed` aborts every process and names none. So a roll is called first: the first process waits for all
 others, and everybody learns who did not come.
 """

@@ -13,7 +13,7 @@ from jaxtyping import Array, Int, Key
 from bagpiper_jax.batch import Batch
 
 RUN = 4
-"""Slots disturbed together. A single strange frame would be overheard between its neighbours."""
+"""Slots disturbed together. A single strange frame between true neighbours would hardly matter."""
 
 
 def disturb(key: Key[Array, ""], batch: Batch, share: float) -> Int[Array, "B T S"]:

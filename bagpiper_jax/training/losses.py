@@ -53,7 +53,7 @@ class LossSums:
     Attributes:
         total: [] Σ class-weighted cross-entropy + z-loss; `total / frames` is the loss.
         frames: [] slots whose stream-0 weight is not zero.
-        correct: [] stream-0 targets that the model ranks first.
+        correct: [] stream-0 targets that the model ranks first, before every other id.
         stream, stream_targets: [S] Σ unweighted cross-entropy and number of targets per stream.
         direction, direction_frames: [N] `total` without z-loss and `frames` per direction.
     """
@@ -254,12 +254,14 @@ def _chunk_sums(static, differentiable, data):
     weighted = jnp.sum(weights * cross_entropy, axis=-1)
     total = jnp.sum(weighted) + config.z_loss * jnp.sum(jnp.where(valid, lse, 0) ** 2)
     frames = weights[..., 0] != 0
-    best = jnp.maximum(text.max(-1), codec.max(-1))
+    # Ids that are as likely as the target, itself among them: a model that cannot tell has not ranked it first.
+    first = target_logits[..., :1]
+    as_likely = jnp.sum(text >= first, axis=-1) + jnp.sum(codec >= first, axis=-1)
     group = (direction[..., None] == jnp.arange(num_directions)).astype(jnp.float32)
     return total, LossSums(
         total=total,
         frames=jnp.sum(frames, dtype=jnp.float32),
-        correct=jnp.sum(valid[..., 0] & (target_logits[..., 0] >= best), dtype=jnp.float32),
+        correct=jnp.sum(valid[..., 0] & (as_likely == 1), dtype=jnp.float32),
         stream=cross_entropy.sum((0, 1)),
         stream_targets=valid.sum((0, 1), dtype=jnp.float32),
         direction=jnp.einsum("bt,btn->n", weighted, group),

@@ -1,6 +1,7 @@
 """The jobs' gin files build, and flags that contradict each other are refused."""
 
 import argparse
+import types
 
 import numpy as np
 import pytest
@@ -10,8 +11,11 @@ from bagpiper_jax import configuration
 from bagpiper_jax.dialogue import Message
 from bagpiper_jax.errors import Explained
 from bagpiper_jax.evaluation.job import EvaluateConfig
+from bagpiper_jax.generation import replies
+from bagpiper_jax.generation.loop import LoopConfig
 from bagpiper_jax.generation.replies import Generator, Reply
 from bagpiper_jax.jobs import generate
+from bagpiper_jax.models.configs import BagpiperConfig
 from bagpiper_jax.text import ByteTokenizer
 
 
@@ -108,3 +112,26 @@ def test_a_missing_folder_of_the_output_is_made(tmp_path, monkeypatch):
 def test_a_directory_that_is_no_run_is_named(tmp_path):
     with pytest.raises(Explained, match="no config.json"):
         generate.main([f"--checkpoint={tmp_path}", "--text=rain"])
+
+
+@pytest.mark.parametrize(
+    "behind",
+    [
+        [],
+        [Message("user", "text", "and now shorter")],
+        [Message("user", "audio", np.zeros(1600, np.float32)), Message("assistant", "text", "a horn")],
+    ],
+)
+def test_a_dialogue_is_asked_up_to_the_first_message_of_the_assistant(monkeypatch, behind):
+    """Questions that follow an answer were asked about that answer, which the model has not given yet."""
+    asked = []
+    monkeypatch.setattr(
+        replies, "generate", lambda model, prompts, *_: asked.extend(prompts) or [()] * len(prompts)
+    )
+    generator = Generator(types.SimpleNamespace(config=BagpiperConfig()), ByteTokenizer())
+    before = [Message("system", "text", "Listen."), Message("user", "text", "what is it?")]
+    generator.reply(
+        [before, [*before, Message("assistant", "text", "rain"), *behind]], LoopConfig(modalities=("text",))
+    )
+    np.testing.assert_array_equal(asked[1].tokens, asked[0].tokens)
+    assert not asked[1].audio

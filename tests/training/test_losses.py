@@ -152,6 +152,22 @@ def test_accuracy_counts_stream_zero_argmax():
     assert int(jax_loss(inputs)[1].correct) == expected
 
 
+@pytest.mark.parametrize("tied", ["all ids", "a text id and a codec id", "two text ids, the target first"])
+def test_a_tie_is_not_ranked_first(tied):
+    """A dead model, whose logits are all equal, knows nothing."""
+    inputs = make_inputs()
+    head, target = np.zeros_like(inputs["lm_head"]), VOCABULARY.text_start
+    inputs["hidden"] = np.ones_like(inputs["hidden"])
+    inputs["tokens"][..., 0] = target
+    frames = int((inputs["loss_weights"][:, 1:, 0] != 0).sum())
+    if tied != "all ids":
+        head[[target, target + 1 if "two" in tied else VOCABULARY.codec_start + 3]] = 1.0
+    inputs["lm_head"] = head
+    assert int(jax_loss(inputs)[1].correct) == 0
+    head[target] = 2.0
+    assert int(jax_loss(inputs)[1].correct) == frames > 0
+
+
 def test_bfloat16_stays_near_float32():
     inputs = make_inputs()
     expected, _, gradients = torch_loss(inputs)
