@@ -33,6 +33,7 @@ from bagpiper_jax.interop.safetensors_io import Plan
 from bagpiper_jax.interop.tensors import FLOATS
 from bagpiper_jax.models.config_json import load_model_config
 from bagpiper_jax.models.configs import BagpiperConfig, CodecConfig
+from bagpiper_jax.training import companions
 
 logger = logging.getLogger(__name__)
 
@@ -111,7 +112,8 @@ def export_checkpoint(config: ExportConfig) -> Path:
         _remove(partial)
         raise
     os.replace(partial, output)
-    text = model_card.text(config.format, config.checkpoint, config.dtype, model, extras)
+    told = {name: value for name, value in extras.items() if name != "digests"}
+    text = model_card.text(config.format, config.checkpoint, config.dtype, model, told)
     card.write_text(text, encoding="utf-8")
     logger.info("%s: %s of %s, %s", output, config.format, config.checkpoint, config.dtype)
     return output
@@ -147,11 +149,13 @@ def _without_padding(checkpoint: str, model: BagpiperConfig) -> dict[str, Parame
 
 
 def _codec_file(config: ExportConfig, extras: dict) -> str:
-    named = config.codec or extras.get("codec") or ""
-    if not named:
+    if config.codec:
+        beside = Path(config.checkpoint) / config.codec
+        return str(beside if beside.is_file() else config.codec)
+    kept = companions.find(config.checkpoint, extras, "codec")
+    if not kept:
         raise InterchangeError(f"{config.format} contains the codec; give ExportConfig.codec")
-    beside = Path(config.checkpoint) / named
-    return str(beside if beside.is_file() else named)
+    return kept
 
 
 def entries_of(format: str, ours: Shapes, codec: CodecConfig) -> list[Entry]:
@@ -227,9 +231,8 @@ def _writer(
     }[config.format]()
     (partial / hub_config.FILE).write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
     if config.format == "vllm":
-        vllm.write_tokenizer(
-            partial, config.tokenizer or extras.get("tokenizer") or "byte", config.checkpoint, model
-        )
+        kept = companions.find(config.checkpoint, extras, "tokenizer")
+        vllm.write_tokenizer(partial, config.tokenizer or kept or "byte", config.checkpoint, model)
     return safetensors_io.Shards(partial, plan)
 
 

@@ -11,10 +11,11 @@ from typing import Literal, NamedTuple
 import jax
 import numpy as np
 
-from bagpiper_jax import files
+from bagpiper_jax import digests, files
 from bagpiper_jax.interop import espnet, fillings, hub_config, qwen3, store, tower, xcodec
 from bagpiper_jax.interop.ahead import ahead
 from bagpiper_jax.interop.fillings import Fillings
+from bagpiper_jax.interop.journal import FILE as JOURNAL
 from bagpiper_jax.interop.journal import Journal, checksum
 from bagpiper_jax.interop.names import InterchangeError, Shapes, count
 from bagpiper_jax.interop.ours import OnDemand
@@ -26,11 +27,13 @@ from bagpiper_jax.models.codec.storage import save_codec
 from bagpiper_jax.models.config_json import save_model_config
 from bagpiper_jax.models.configs import BagpiperConfig, CodecConfig
 from bagpiper_jax.parallel import MeshConfig
+from bagpiper_jax.training import companions
+from bagpiper_jax.training.checkpoint_checks import require_plain
 from bagpiper_jax.training.state import initial_parameters
 
 logger = logging.getLogger(__name__)
 
-CODEC_FILE = "codec.safetensors"
+CODEC_FILE = companions.CODEC
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,12 +84,14 @@ def import_checkpoint(config: ImportConfig) -> Path:
     result is called `<output>.partial`.
 
     Raises:
+        CheckpointError: `output` has a name that Orbax cannot write to.
         InterchangeError: `output` exists, something does not fit the disk, or tensors are missing, unknown or
             misshapen; nothing is written then.
     """
     output = Path(config.output).absolute()
     if output.exists():
         raise InterchangeError(f"{output} exists; remove it or choose another output")
+    require_plain(output)
     config = dataclasses.replace(config, model=config.model.with_tables(1))
     shapes = model_shapes(config.model)
     parameters, codec = _fillings(config, shapes)
@@ -96,17 +101,17 @@ def import_checkpoint(config: ImportConfig) -> Path:
     journal = Journal(partial, _job(config, sources))
     if codec and not (partial / CODEC_FILE).exists():
         _write_codec(partial / CODEC_FILE, codec, config)
-    extras = {"codec": CODEC_FILE} if codec else {}
+    kept = companions.keep(partial, config.tokenizer, str(partial / CODEC_FILE) if codec else None)
     imported_from = {name: Path(path).name for name, path in config.sources.items()}
     save_model_config(
         partial,
         config.model,
-        tokenizer=config.tokenizer,
         imported_from=imported_from,
         seed=config.seed,
-        **extras,
+        **kept,
     )
     _write_parameters(partial / "parameters", shapes, parameters, config.mesh, journal)
+    digests.write(partial, without=[JOURNAL])
     files.synchronize(partial)
     journal.finish()
     os.replace(partial, output)

@@ -21,6 +21,7 @@ from bagpiper_jax.models.bagpiper import Bagpiper
 from bagpiper_jax.models.config_json import load_model_config
 from bagpiper_jax.models.configs import BagpiperConfig, CodecConfig
 from bagpiper_jax.text import load_tokenizer
+from bagpiper_jax.training import companions
 from bagpiper_jax.training.checkpoints import restore_parameters
 from bagpiper_jax.training.state import initial_parameters, model_definition, unflatten
 
@@ -123,9 +124,8 @@ def _log_softmax(x: np.ndarray) -> np.ndarray:
 
 def _sequence(config: LogitCheckConfig, model: BagpiperConfig, extras: dict, tensors: Mapping) -> Rendered:
     vocabulary = model.vocabulary
-    spec = config.tokenizer or extras.get("tokenizer") or "byte"
-    beside = Path(config.checkpoint) / spec
-    tokenizer = load_tokenizer(str(beside) if beside.exists() else spec)
+    kept = companions.find(config.checkpoint, extras, "tokenizer")
+    tokenizer = load_tokenizer(config.tokenizer or kept or "byte")
     text = np.array(tokenizer.encode(config.prompt), np.int32)
     if tensors[qwen3.EMBEDDING].shape[0] < vocabulary.size:
         rows = np.zeros((len(text), vocabulary.num_streams), np.int32)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32
 
-from bagpiper_jax import audio, configuration
+from bagpiper_jax import audio, configuration, parallel
 from bagpiper_jax.dialogue import Message
 from bagpiper_jax.generation.loop import LoopConfig
 from bagpiper_jax.generation.replies import Generator, GeneratorError, load_generator
@@ -46,6 +46,7 @@ def main(argv: list[str] | None = None) -> None:
     heard = audio.read(flags.audio) if flags.audio else None
     if flags.text:
         _prepare(flags.output)
+    parallel.require_devices()
     generator = load_generator(config.checkpoint, config.codec, config.tokenizer)
     answer(generator, flags, config, heard)
 

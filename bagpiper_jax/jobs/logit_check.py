@@ -4,13 +4,14 @@ bagpiper logit_check --gin.LogitCheckConfig.checkpoint=OURS --gin.LogitCheckConf
     --gin.LogitCheckConfig.audio=clip.wav
 """
 
-from bagpiper_jax import configuration
+from bagpiper_jax import configuration, parallel
 from bagpiper_jax.interop.logit_check import LogitCheckConfig, logit_check
 from bagpiper_jax.interop.names import InterchangeError
 
 
 def main(argv: list[str] | None = None) -> None:
     config = configuration.load(LogitCheckConfig, argv)
+    parallel.require_devices()
     found = logit_check(config)
     print(f"{'':10} max error   relative         KL    top 1  top {config.top_k}")
     for name, a in found.items():

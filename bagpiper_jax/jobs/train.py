@@ -5,6 +5,7 @@ saved), by a stall, or in a pod by a missing host or failing storage: run it aga
 message explains, 1 any other. `<output>/crash.txt` says why a run ended. docs/running.md has every fault.
 """
 
+import contextlib
 import logging
 import os
 
@@ -22,10 +23,13 @@ from bagpiper_jax.pods.joining import join_pod  # noqa: E402
 from bagpiper_jax.runs import faults  # noqa: E402
 from bagpiper_jax.runs.faults import EXIT_TRY_AGAIN  # noqa: E402
 from bagpiper_jax.runs.ledger import Ledger  # noqa: E402
+from bagpiper_jax.runs.outputs import Output  # noqa: E402
 from bagpiper_jax.text import load_tokenizer  # noqa: E402
+from bagpiper_jax.training.checkpoint_checks import require_plain  # noqa: E402
 from bagpiper_jax.training.checkpoints import SaveError  # noqa: E402
 from bagpiper_jax.training.config import TrainConfig  # noqa: E402
 from bagpiper_jax.training.loop import train  # noqa: E402
+from bagpiper_jax.training.tables import require_start  # noqa: E402
 
 ENDS_AT_ONCE = True
 """After a fault; `bagpiper_jax.jobs.end_with` tells why."""
@@ -36,9 +40,15 @@ _log = logging.getLogger(__name__)
 def main(argv: list[str] | None = None) -> int:
     ledger = Ledger()
     config = configuration.load(TrainConfig, argv)
+    require_plain(config.output)
+    output = Output(config.output)
     try:
-        with faults.reported(config.output, ledger):
+        with faults.reported(config.output, ledger), contextlib.ExitStack() as stack:
             join_pod()
+            parallel.require_devices()
+            if jax.process_index() == 0:
+                stack.enter_context(output.held(config.watch.beat_seconds))
+            require_start(config)
             data = open_loader(
                 config,
                 config.train_lock,
@@ -49,7 +59,7 @@ def main(argv: list[str] | None = None) -> int:
             )
             extras = {"system_prompt": data.lock.system_prompt}
             gin = configuration.operative_config()
-            done = train(config, data, validation_batches(config), gin, extras, ledger)
+            done = train(config, data, validation_batches(config), gin, extras, ledger, output)
     except SaveError as error:
         if jax.distributed.is_initialized():  # a pod's storage may come back
             error.exit_code = EXIT_TRY_AGAIN

@@ -1,8 +1,10 @@
 """Trains a codec from scratch: `bagpiper train_codec --gin_file=gin/runs/train_codec_nano.gin` (docs/codec.md)."""
 
-from bagpiper_jax import configuration
+from bagpiper_jax import configuration, parallel
 from bagpiper_jax.encoders.codec import TrainCodecConfig, train_codec
 
 
 def main(argv: list[str] | None = None) -> None:
-    train_codec(configuration.load(TrainCodecConfig, argv, __doc__))
+    config = configuration.load(TrainCodecConfig, argv, __doc__)
+    parallel.require_devices()
+    train_codec(config)

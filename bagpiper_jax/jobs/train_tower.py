@@ -6,7 +6,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from bagpiper_jax import configuration
+from bagpiper_jax import configuration, parallel
 from bagpiper_jax.encoders.tower import TrainTowerConfig, train_tower
 from bagpiper_jax.interop import tower
 from bagpiper_jax.interop.names import to_theirs
@@ -16,6 +16,7 @@ FILE = "tower.safetensors"
 
 def main(argv: list[str] | None = None) -> None:
     config = configuration.load(TrainTowerConfig, argv, __doc__)
+    parallel.require_devices()
     parameters, _ = train_tower(config)
     path = Path(config.output) / FILE
     _write(path, {f"tower/{name}": x for name, x in jax.device_get(parameters).items()})

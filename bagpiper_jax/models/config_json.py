@@ -12,6 +12,7 @@ from bagpiper_jax.errors import Explained
 from bagpiper_jax.models.configs import BagpiperConfig
 
 FILE = "config.json"
+_TEXTS = ("tokenizer", "codec", "system_prompt", "stage")
 
 
 class ModelConfigError(Explained, ValueError):
@@ -24,7 +25,8 @@ def save_model_config(directory: str | os.PathLike, config: BagpiperConfig, **ex
     Args:
         directory: the checkpoint directory; made if it doesn't exist.
         config: the model's sizes.
-        **extras: JSON values kept beside them; `tokenizer` and `codec` (paths or specs) are what generation reads.
+        **extras: JSON values kept beside them; `tokenizer` and `codec`, paths inside the
+            directory, are what generation reads.
     """
     path = Path(directory) / FILE
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -39,20 +41,29 @@ def load_model_config(directory: str | os.PathLike) -> tuple[BagpiperConfig, dic
     Looks in `directory` and, so that one step of a run may be named, in its parents up to two levels.
 
     Raises:
-        ModelConfigError: no file, broken JSON, or fields that `BagpiperConfig` doesn't have.
+        ModelConfigError: no file, no JSON, or a field that is missing, unknown or of another type.
     """
-    path = _find(epath.Path(directory))
+    path = find_model_config(directory)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_bytes())
+        if not isinstance(content, dict) or "model" not in content:
+            raise TypeError("it has no object with a model")
+        for name in _TEXTS:
+            if not isinstance(content.get(name), str | None):
+                raise TypeError(f"{name} needs a text, got {content[name]!r:.60}")
+        if not isinstance(content.get("digests", {}), dict):
+            raise TypeError(f"digests needs an object, got {content['digests']!r:.60}")
         config = typed.from_json(BagpiperConfig, content.pop("model"))
-    except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise ModelConfigError(
             f"{path} is no model configuration ({error}); train again or repair it"
         ) from error
     return config, content
 
 
-def _find(directory: epath.Path) -> epath.Path:
+def find_model_config(directory: str | os.PathLike) -> epath.Path:
+    """The config.json of a run, an import or one of their steps. Raises ModelConfigError if there is none."""
+    directory = epath.Path(directory)
     for candidate in (directory, *directory.resolve().parents[:2]):
         if (candidate / FILE).exists():
             return candidate / FILE

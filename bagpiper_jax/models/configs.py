@@ -2,8 +2,20 @@
 
 import dataclasses
 import math
+from typing import Literal
 
 from bagpiper_jax.vocabulary import Vocabulary
+
+Dtype = Literal["float32", "bfloat16"]
+Remat = Literal["none", "dots", "attention", "full"]
+
+
+def _require_sizes(config) -> None:
+    """Raises ValueError unless every whole number is at least 1 and every other one is finite."""
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if isinstance(value, int) and value < 1 or isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"{type(config).__name__}.{field.name} cannot be {value}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,9 +41,12 @@ class DecoderConfig:
     rope_theta: float = 1e6
     norm_eps: float = 1e-6
     init_std: float = 0.02
-    dtype: str = "bfloat16"
-    attention: str = "dot_product"
-    remat: str = "full"
+    dtype: Dtype = "bfloat16"
+    attention: Literal["dot_product", "splash", "mosaic", "triton", "cudnn"] = "dot_product"
+    remat: Remat = "full"
+
+    def __post_init__(self):
+        _require_sizes(self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,8 +71,11 @@ class AudioTowerConfig:
     conv_channels: int = 480
     output_width: int = 2048
     window_chunks: int = 8
-    dtype: str = "bfloat16"
-    remat: str = "full"
+    dtype: Dtype = "bfloat16"
+    remat: Remat = "full"
+
+    def __post_init__(self):
+        _require_sizes(self)
 
 
 @dataclasses.dataclass(frozen=True)

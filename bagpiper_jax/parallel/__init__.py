@@ -11,7 +11,14 @@ from bagpiper_jax.parallel.collectives import (
     slot_spec,
     table_axes,
 )
-from bagpiper_jax.parallel.mesh import MeshConfig, MeshError, make_mesh, mesh_in_use, platform
+from bagpiper_jax.parallel.mesh import (
+    MeshConfig,
+    MeshError,
+    make_mesh,
+    mesh_in_use,
+    platform,
+    require_devices,
+)
 from bagpiper_jax.parallel.processes import batch_sharding, global_sum, process_share
 from bagpiper_jax.parallel.rules import (
     DATA_AXES,
@@ -43,6 +50,7 @@ __all__ = [
     "per_shard",
     "platform",
     "process_share",
+    "require_devices",
     "scattered_sum",
     "shards",
     "slot_spec",

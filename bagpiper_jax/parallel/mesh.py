@@ -42,6 +42,16 @@ class MeshConfig:
         return tuple(getattr(self, axis) for axis in MESH_AXES)
 
 
+def require_devices() -> None:
+    """Starts JAX's backend. Raises MeshError, with what the platform says, if it does not start."""
+    try:
+        jax.devices()
+    except RuntimeError as error:
+        raise MeshError(
+            f"JAX finds no device: {error}. JAX_PLATFORMS names the platforms to use; cpu is always there"
+        ) from error
+
+
 def make_mesh(config: MeshConfig = MeshConfig(), devices: Sequence[jax.Device] | None = None) -> Mesh:
     """A mesh over `devices` (all of them by default); of several TPU slices, `replica` spans the slices.
 

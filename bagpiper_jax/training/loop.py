@@ -23,6 +23,7 @@ from bagpiper_jax.runs.ledger import Ledger
 from bagpiper_jax.runs.outputs import Output
 from bagpiper_jax.runs.profiling import Profile
 from bagpiper_jax.runs.progress import Progress
+from bagpiper_jax.training import companions
 from bagpiper_jax.training.checkpoints import Checkpoints
 from bagpiper_jax.training.config import TrainConfig
 from bagpiper_jax.training.flops import step_flops
@@ -57,6 +58,7 @@ def train(
     operative_config: str = "",
     extras: Mapping[str, object] = types.MappingProxyType({}),
     ledger: Ledger | None = None,
+    output: Output | None = None,
 ) -> bool:
     """Trains to `config.steps`, continuing from the newest checkpoint in `config.output`.
 
@@ -67,17 +69,22 @@ def train(
         operative_config: gin text, saved with every checkpoint.
         extras: JSON values for generation to know, kept in the run's config.json.
         ledger: begun when the process began; by default it begins here.
+        output: of the run, if the caller has opened it.
 
     Returns:
         True when all steps are done; False when SIGTERM ended the run early, with everything saved.
 
     Raises:
+        OutputInUseError: another run is alive in the output.
         CheckpointError: a save failed repeatedly, or what is there does not fit this run.
         ResumeError: the data changed since the checkpoint.
         TrainingError: too many steps in a row had no usable loss or gradient.
     """
-    output, ledger = Output(config.output), ledger or Ledger()
-    with Heartbeat(output, ledger, config.watch, jax.process_index(), jax.process_count()):
+    output, ledger = output or Output(config.output), ledger or Ledger()
+    with contextlib.ExitStack() as stack:
+        if jax.process_index() == 0:
+            stack.enter_context(output.held(config.watch.beat_seconds))
+        stack.enter_context(Heartbeat(output, ledger, config.watch, jax.process_index(), jax.process_count()))
         return _train(config, data, validation, operative_config, extras, output, ledger)
 
 
@@ -95,9 +102,8 @@ def _train(config, data, validation, operative_config, extras, output: Output, l
         return True
     if first:
         output.fetch()
-        save_model_config(
-            local, config.model, tokenizer=config.tokenizer, codec=config.codec, stage=config.stage, **extras
-        )
+        kept = companions.keep(local, config.tokenizer, config.codec)
+        save_model_config(local, config.model, stage=config.stage, **kept, **extras)
         faults.set_aside(output.path)
     ledger.open(local, start, active=first)
     origin = provenance.record(local, operative_config, start)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
 from bagpiper_jax.models.attention.sharding import (
+    KernelError,
     Key,
     Query,
     Segments,
@@ -24,7 +25,7 @@ def tokamax(query: Query, key: Key, value: Key, segment_ids: Segments, implement
         implementation: "mosaic" for Hopper and Blackwell, "triton" for older GPUs.
 
     Raises:
-        RuntimeError: another platform, tokamax is not installed, or the kernel refuses these sizes or this GPU.
+        KernelError: another platform, tokamax is not installed, or the kernel refuses these sizes or this GPU.
         ValueError: a mesh that divides slots.
     """
     require_platform(implementation, "gpu")
@@ -42,9 +43,7 @@ def tokamax_shard(
     try:
         from tokamax import dot_product_attention
     except ImportError as error:
-        raise RuntimeError(
-            f"attention {implementation!r} needs tokamax: pip install 'bagpiper_jax[gpu]'"
-        ) from error
+        raise KernelError(needs_tokamax(implementation)) from error
     # A window that ends at the slot itself and begins with its document: tokamax turns it into bounds of the
     # keys of each query, whole blocks outside of which its kernels skip.
     before = (jnp.arange(query.shape[1]) - document_starts(segments))[:, None]
@@ -53,7 +52,11 @@ def tokamax_shard(
             query, key, value, is_causal=True, local_window_size=(before, 0), implementation=implementation
         )
     except NotImplementedError as error:
-        raise RuntimeError(f"attention {implementation!r} does not run here: {error}") from error
+        raise KernelError(f"attention {implementation!r} does not run here: {error}") from error
+
+
+def needs_tokamax(implementation: str) -> str:
+    return f"attention {implementation!r} needs tokamax: pip install 'bagpiper_jax[gpu]'"
 
 
 def document_starts(segments: Segments) -> Int[Array, "B T"]:
@@ -67,7 +70,7 @@ def cudnn(query: Query, key: Key, value: Key, segment_ids: Segments) -> Query:
     """cuDNN's kernel. Documents are kept apart by a mask [B,1,T,T], which it reads whole.
 
     Raises:
-        RuntimeError: another platform, or cuDNN refuses these sizes or this GPU.
+        KernelError: another platform, or cuDNN refuses these sizes or this GPU.
     """
     require_platform("cudnn", "gpu")
     return on_shards(functools.partial(masked_shard, "cudnn"), query, key, value, segment_ids)
@@ -83,7 +86,7 @@ def masked_shard(
             query, key, value, mask=mask[:, None], implementation=implementation
         )
     except (NotImplementedError, ValueError) as error:
-        raise RuntimeError(f"attention {implementation!r} does not run here: {error}") from error
+        raise KernelError(f"attention {implementation!r} does not run here: {error}") from error
 
 
 def _causal(query: Query, key: Key) -> Bool[Array, "T U"]:

@@ -6,9 +6,10 @@ A kernel that cannot run where it is asked to is an error, never a fall-back.
 import functools
 import logging
 from collections.abc import Callable
+from importlib.util import find_spec
 
 from bagpiper_jax.models.attention import gpu, splash, xla
-from bagpiper_jax.models.attention.sharding import Key, Query, Segments
+from bagpiper_jax.models.attention.sharding import KernelError, Key, Query, Segments, require_platform
 
 logger = logging.getLogger(__name__)
 
@@ -31,3 +32,15 @@ def kernel(name: str) -> Callable[[Query, Key, Key, Segments], Query]:
         raise ValueError(f"unknown attention kernel {name!r}; choose one of {sorted(KERNELS)}")
     logger.info("decoder attention kernel: %s", name)
     return KERNELS[name]
+
+
+PLATFORMS = {"splash": "tpu", "mosaic": "gpu", "triton": "gpu", "cudnn": "gpu"}
+"""What the kernels are made for that do not run anywhere."""
+
+
+def require_kernel(name: str) -> None:
+    """Raises KernelError where a kernel cannot run on the devices compiled for, before anything is compiled."""
+    if name in PLATFORMS:
+        require_platform(name, PLATFORMS[name])
+    if name in ("mosaic", "triton") and find_spec("tokamax") is None:
+        raise KernelError(gpu.needs_tokamax(name))

@@ -9,6 +9,7 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, Int
 
 from bagpiper_jax import parallel
+from bagpiper_jax.errors import Explained
 
 Query = Float[Array, "B T H K"]
 Key = Float[Array, "B U KV K"]
@@ -58,11 +59,15 @@ def first_slot(query: Query, key: Key) -> Array | int:
     return 0 if undivided else jax.lax.axis_index(parallel.RULES["slots"]) * query.shape[1]
 
 
+class KernelError(Explained, RuntimeError):
+    """An attention kernel that cannot run here; the message says what can."""
+
+
 def require_platform(kernel: str, wanted: str) -> None:
-    """Raises RuntimeError unless the devices compiled for are of the platform that the kernel is made for."""
+    """Raises KernelError unless the devices compiled for are of the platform that the kernel is made for."""
     found = parallel.platform()
     if found != wanted:
-        raise RuntimeError(
+        raise KernelError(
             f"attention {kernel!r} runs on {wanted.upper()}s, not on {found}; "
             "set DecoderConfig.attention = 'dot_product'"
         )

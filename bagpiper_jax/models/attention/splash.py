@@ -23,7 +23,7 @@ def splash(query: Query, key: Key, value: Key, segment_ids: Segments, interpret:
         interpret: runs the kernel's program without a TPU, slowly; for tests.
 
     Raises:
-        RuntimeError: another platform. ValueError: sizes that the kernel does not take.
+        KernelError: another platform. ValueError: sizes that the kernel does not take.
     """
     if not interpret:
         require_platform("splash", "tpu")
