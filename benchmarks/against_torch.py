@@ -1,8 +1,10 @@
 """Our train step beside the same step in PyTorch: one run, one model, one batch.
 
     python benchmarks/against_torch.py --gin_file=gin/runs/nano_pretrain.gin --threads=2
-    python benchmarks/against_torch.py --gin_file=gin/runs/sft_8b_h200.gin --device=gpu --compile \\
-        --gin.BatchShape.rows=1 --gin.TrainConfig.accumulation=1 --gin.DecoderConfig.attention=cudnn
+    python benchmarks/against_torch.py --gin_file=gin/models/8b.gin \\
+        --gin_file=gin/stages/sft.gin --gin_file=gin/slices/h200.gin --gin.TrainConfig.output=runs/sft_8b \\
+        --device=gpu --compile --gin.BatchShape.rows=1 --gin.TrainConfig.accumulation=1 \\
+        --gin.DecoderConfig.attention=cudnn
 
 On a CPU both sides start from the same parameters and take turns, step by step, so that whatever else the machine does
 meets both; their losses must agree. On a GPU, whose memory holds one of them, each has a process of its own, one after

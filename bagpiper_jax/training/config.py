@@ -13,6 +13,8 @@ from bagpiper_jax.training.losses import LossConfig
 from bagpiper_jax.training.optimizer import OptimizerConfig
 from bagpiper_jax.training.partition import STAGES
 
+DEFAULT_STEPS = 600_000
+
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
@@ -30,7 +32,11 @@ class TrainConfig:
         stage: the name of a set of parameters that train, see `partition.STAGES`.
         init_from: directory of a run, or of one of its checkpoints, whose parameters this run starts from;
             its optimizer and data position are not taken over.
-        steps: optimizer steps of the whole run.
+        tokens: slots of the whole run, padding included. Where given, `steps` follows, and the learning rate's
+            `warmup_steps` and `decay_end` are stretched so that its decay ends with these tokens: a run sees as many
+            whatever its batch.
+        steps: optimizer steps of the whole run; by default as many as `tokens` need, or 600,000. Given beside
+            `tokens`, it only ends the run earlier or later.
         accumulation: micro-batches per step; the batch's rows are divided among them.
         seed: the seed of initialisation, order of examples and CFG dropout.
         cfg_dropout: share of examples that lose their condition (docs/reference.md, Guidance dropout); 0 in validation.
@@ -62,7 +68,8 @@ class TrainConfig:
     slice: str = ""
     stage: str = "pretrain"
     init_from: str | None = None
-    steps: int = 600_000
+    tokens: int = 0
+    steps: int | None = None
     accumulation: int = 1
     seed: int = 0
     cfg_dropout: float = 0.05
@@ -78,6 +85,7 @@ class TrainConfig:
     def __post_init__(self):
         if self.stage not in STAGES:
             raise ValueError(f"stage {self.stage!r} is none of {', '.join(STAGES)}")
+        self._follow_tokens()
         if self.steps < 1 or self.keep < 1 or self.accumulation < 1:
             raise ValueError("steps, keep and accumulation must be at least 1")
         if self.batch.rows % self.accumulation:
@@ -92,3 +100,16 @@ class TrainConfig:
             raise ValueError(
                 f"batch.mel_bins {self.batch.mel_bins} differs from the tower's {self.model.tower.mel_bins}"
             )
+
+    def _follow_tokens(self) -> None:
+        slots, optimizer = self.batch.rows * self.batch.slots, self.optimizer
+        if self.tokens < 0:
+            raise ValueError(f"tokens must not be negative, got {self.tokens}")
+        needed = -(-self.tokens // slots) if self.tokens else DEFAULT_STEPS
+        if self.tokens and needed != optimizer.decay_end:
+            warmup = round(optimizer.warmup_steps * needed / optimizer.decay_end)
+            object.__setattr__(
+                self, "optimizer", dataclasses.replace(optimizer, warmup_steps=warmup, decay_end=needed)
+            )
+        if self.steps is None:
+            object.__setattr__(self, "steps", needed)

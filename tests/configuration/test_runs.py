@@ -1,5 +1,6 @@
 """The gin runs: each one means what its golden file says, and sizes, stages and slices compose."""
 
+import dataclasses
 import itertools
 import math
 
@@ -7,8 +8,10 @@ import golden_runs
 import pytest
 
 from bagpiper_jax import configuration
+from bagpiper_jax.batch import BatchShape
 from bagpiper_jax.runs import chips
 from bagpiper_jax.training.config import TrainConfig
+from bagpiper_jax.training.optimizer import OptimizerConfig
 
 SIZES = ("0.6b", "1.7b", "4b", "8b", "14b", "32b")
 STAGES = ("warmup", "pretrain", "sft")
@@ -38,6 +41,9 @@ def test_sizes_stages_and_slices_compose(size, stage):
         files = [f"gin/models/{size}.gin", f"gin/stages/{stage}.gin", f"gin/slices/{name}.gin"]
         config = configuration.build(TrainConfig, files, ["TrainConfig.output='x'"])
         slice_ = chips.find_slice(config.slice)
+        assert abs(config.steps * config.batch.rows * config.batch.slots / BUDGETS[stage] - 1) < 1e-3, name
+        assert config.optimizer.decay_end == config.steps
+        assert math.isclose(config.optimizer.warmup_steps / config.steps, _warmup_share(stage), rel_tol=0.01)
         assert config.batch.rows % (config.accumulation * slice_.chips) == 0, name
         assert config.mesh.replica == slice_.slices
 
@@ -84,3 +90,35 @@ def test_an_unknown_slice_is_a_clear_error():
 def test_chips_are_known_by_their_device_kind(kind, flops):
     assert chips.chip_of(kind).flops == flops
     assert chips.chip_of("cpu") is None
+
+
+SFT = ["gin/models/0.6b.gin", "gin/stages/sft.gin", "gin/slices/v5e_256.gin"]
+
+
+def test_steps_that_are_given_end_a_run_whose_stage_states_tokens():
+    config = configuration.build(TrainConfig, SFT, ["TrainConfig.output='x'", "TrainConfig.steps=10"])
+    assert (config.steps, config.optimizer.warmup_steps, config.optimizer.decay_end) == (10, 125, 6250)
+
+
+def test_without_tokens_nothing_is_stretched():
+    config = configuration.build(
+        TrainConfig, [], ["TrainConfig.output='x'", "TrainConfig.train_lock='y'", "TrainConfig.steps=7"]
+    )
+    assert (config.steps, config.optimizer) == (7, OptimizerConfig())
+    assert TrainConfig("x", "y").steps == 600_000
+
+
+def test_another_batch_takes_other_steps_to_as_many_tokens():
+    batch, rate = BatchShape(rows=8, slots=100, chunks=1), OptimizerConfig(warmup_steps=10, decay_end=100)
+    config = TrainConfig("x", "y", batch=batch, optimizer=rate, tokens=160_001)
+    assert config.steps == config.optimizer.decay_end == 201 and config.optimizer.warmup_steps == 20
+    again = dataclasses.replace(config, seed=1)
+    assert (again.steps, again.optimizer) == (config.steps, config.optimizer)
+    small = TrainConfig("x", "y", batch=batch, optimizer=dataclasses.replace(rate, warmup_steps=0), tokens=1)
+    assert (small.steps, small.optimizer.warmup_steps, small.optimizer.decay_end) == (1, 0, 1)
+
+
+@pytest.mark.parametrize("wrong", [{"tokens": -1}, {"steps": 0}, {"steps": -3}])
+def test_impossible_lengths_are_refused(wrong):
+    with pytest.raises(ValueError, match="tokens|steps"):
+        TrainConfig("x", "y", **wrong)
