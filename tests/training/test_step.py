@@ -104,17 +104,6 @@ def test_frozen_parameters_stay_and_own_no_optimizer_state(stage):
     assert frozen == {"scratch": set(), "warmup": {"decoder", "tower"}}.get(stage, {"tower"})
 
 
-def test_a_frozen_embedding_is_no_error(monkeypatch):
-    monkeypatch.setitem(freezing.STAGES, "head", ("tower/", "decoder/"))
-    config = with_(stage="head")
-    state, metrics = run(config, [make_batch(0)])
-    before = create_state(config, mesh_of(config))
-    np.testing.assert_array_equal(state.frozen[freezing.EMBEDDING], before.frozen[freezing.EMBEDDING])
-    assert np.isfinite(loss(metrics[0])) and not np.array_equal(
-        state.trainable["lm_head"], before.trainable["lm_head"]
-    )
-
-
 @pytest.mark.parametrize("stage", ["scratch", "warmup"])
 def test_embedding_rows_that_stay(stage):
     config = with_(stage=stage)
