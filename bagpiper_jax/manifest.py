@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from bagpiper_jax import strict, typed
+from bagpiper_jax import files, strict, typed
 from bagpiper_jax.errors import Explained
 
 DOMAINS = ("speech", "sound", "music", "mixed", "text")
@@ -65,7 +65,7 @@ class Clip:
             raise ManifestError(f"clip {str(self.id)[:80]}: {fault}")
         if self.duration < 0:
             raise ManifestError(f"clip {self.id}: duration {self.duration} is negative")
-        if not self.id or not all(c.isalnum() or c in "-_." for c in self.id):
+        if not is_id(self.id):
             raise ManifestError(f"clip id {self.id!r} must be letters, digits, '-', '_' or '.'")
         if self.split not in SPLITS:
             raise ManifestError(f"clip {self.id}: split {self.split!r} is none of {', '.join(SPLITS)}")
@@ -75,15 +75,19 @@ class Clip:
             raise ManifestError(f"clip {self.id}: directions {self.directions} are not of {DIRECTIONS}")
 
 
+def is_id(name: str) -> bool:
+    """Whether a clip may have this id: it can name a file, and never one in another folder."""
+    return bool(name) and all(c.isalnum() or c in "-_." for c in name)
+
+
 def write_manifest(directory: str | os.PathLike, clips: Iterable[Clip]) -> Path:
-    """Writes `manifest.jsonl` atomically and returns its path."""
+    """Writes `manifest.jsonl` atomically and returns its path. Raises WriteError."""
     path = Path(directory) / MANIFEST
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    with open(temporary, "w", encoding="utf-8") as file:
+    with files.explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    with files.whole(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
         for clip in clips:
             file.write(clip_line(clip))
-    os.replace(temporary, path)
     return path
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import seqio
 import tensorflow as tf
 
-from bagpiper_jax import audio
+from bagpiper_jax import audio, files
 from bagpiper_jax.data.codes import CodeStore, CodeStoreError
 from bagpiper_jax.data.records import RecordError
 from bagpiper_jax.dialogue import MODALITIES, ROLES, DialogueError, Message
@@ -161,7 +161,10 @@ def encode_clip(
 ) -> list:
     """`encode_example` of a clip as it was read, at a place that is named where it is faulty."""
     try:
-        features = encode_dialogue(author(clip, _generator(task, clip.id)), corpus, sounds)
+        # A manifest is the owner's own and may speak of the corpora beside it; what carries its audio may be anyone's.
+        current = settings.current()
+        root = current.corpus_directory(corpus) if place else Path(current.data_root)
+        features = encode_dialogue(author(clip, _generator(task, clip.id)), corpus, sounds, root)
         outcome = ""
     except NotApplicable as reason:
         features, outcome = _no_features(), f"skipped {reason}"
@@ -182,7 +185,10 @@ def _placed(origin: str, error: Exception) -> str:
 
 
 def encode_dialogue(
-    dialogue: list | Variants, corpus: str, sounds: Mapping[str, bytes] = types.MappingProxyType({})
+    dialogue: list | Variants,
+    corpus: str,
+    sounds: Mapping[str, bytes] = types.MappingProxyType({}),
+    root: Path | None = None,
 ) -> dict[str, np.ndarray | bytes]:
     """Message table and payloads of an authored dialogue, or of all its variants; equal payloads stand once.
 
@@ -190,18 +196,20 @@ def encode_dialogue(
         dialogue: [role, modality, content] triples.
         corpus: where codes, and audio that is not among `sounds`, are looked up.
         sounds: audio files that came with the clip, by the name that messages use.
+        root: where files that messages name by their paths must lie; the corpus's directory by default.
 
     Raises:
-        RecordError: empty text, unreadable audio, missing codes.
+        RecordError: empty text, unreadable audio or such that lies elsewhere, missing codes.
         DialogueError: unknown role or modality, or no message triples.
     """
+    find = functools.partial(_file, corpus=corpus, sounds=sounds, root=root)
     texts, codes, waveforms, rows, heard = [], [], [], [], []
     ends, spans = {"text": 0, "codes": 0, "audio": 0}, {}
     for variant, message in _messages(dialogue):
         _require_content(message)
         key = message.modality, message.role == "assistant", message.content
         if key not in spans:
-            kind, payload = _payload(message, corpus, sounds)
+            kind, payload = _payload(message, corpus, find)
             {"text": texts, "codes": codes, "audio": waveforms}[kind].append(payload)
             spans[key] = ends[kind], len(payload)
             ends[kind] += len(payload)
@@ -218,7 +226,7 @@ def encode_dialogue(
     if codes:
         features["codes"] = np.concatenate(codes)
     if waveforms:
-        features["audio"] = _flac(waveforms, _file(heard[0], corpus, sounds))
+        features["audio"] = _flac(waveforms, find(heard[0]))
     return features
 
 
@@ -245,12 +253,12 @@ def _require_content(message: Message) -> None:
         )
 
 
-def _payload(message: Message, corpus: str, sounds: Mapping[str, bytes]) -> tuple[str, np.ndarray]:
+def _payload(message: Message, corpus: str, find: Callable[[str], Path | bytes]) -> tuple[str, np.ndarray]:
     if message.modality == "text":
         return "text", np.asarray(settings.current().text_tokenizer.encode(message.content), np.int32)
     if message.role == "assistant":
         return "codes", _codes(corpus, message.content)
-    return "audio", _waveform(_file(message.content, corpus, sounds))
+    return "audio", _waveform(find(message.content))
 
 
 def _codes(corpus: str, clip_id: str) -> np.ndarray:
@@ -272,11 +280,25 @@ def _open_code_store(data_root: str, corpus: str, fingerprint: str) -> CodeStore
     return CodeStore.open(Path(data_root) / corpus, fingerprint)
 
 
-def _file(content: str, corpus: str, sounds: Mapping[str, bytes]) -> Path | bytes:
-    """The audio file that a message means: one that came with the clip, a clip's by its id, or a path in the corpus."""
+def _file(content: str, corpus: str, sounds: Mapping[str, bytes], root: Path | None) -> Path | bytes:
+    """The audio file that a message means: one that came with the clip, a clip's by its id, or a path in the corpus.
+
+    Raises:
+        RecordError: the path leads out of `root`.
+    """
     if content in sounds:
         return sounds[content]
-    return settings.current().corpus_directory(corpus) / sources.audio_paths(corpus).get(content, content)
+    directory, paths = settings.current().corpus_directory(corpus), sources.audio_paths(corpus)
+    if content in paths:
+        return directory / paths[content]
+    path = directory / content
+    if not files.is_within(root or directory, path.absolute()):
+        raise RecordError(
+            "outside_audio",
+            f"a message names {content[:200]!r}, which lies outside {root or directory}; data may only name files "
+            "that came with it: copy the file there and name it by a relative path",
+        )
+    return path
 
 
 def _waveform(file: Path | bytes) -> np.ndarray:

@@ -13,7 +13,7 @@ from pathlib import Path
 from bagpiper_jax.corpora import assembly
 from bagpiper_jax.corpora.assembly import CorpusError, RecordError
 from bagpiper_jax.corpora.carried import MAX_BYTES, Carried, Defaults, clip_of
-from bagpiper_jax.corpora.user_records import FIELDS
+from bagpiper_jax.corpora.user_records import FIELDS, audio_messages, refuse_unread_audio
 
 _MESSAGE = ("role", "modality", "content")
 
@@ -24,6 +24,8 @@ class ParquetReader:
     Args:
         columns: field of `user_records` → column; other fields are read from the column of their name. A dialogue's
             audio messages name the row's audio by its `path` or by the row's id.
+
+    A row of a table without an audio column is refused where another column names audio or holds some.
 
     Raises:
         CorpusError: a file is no Parquet table, or lacks a column.
@@ -44,6 +46,7 @@ class ParquetReader:
         self._paths, self._split, self._defaults = list(paths), split, defaults
         self._tables = [open_table(path) for path in self._paths]
         self._columns = [_present(p, t, columns) for p, t in zip(self._paths, self._tables, strict=True)]
+        self._unread = [_unread(t, c) for t, c in zip(self._tables, self._columns, strict=True)]
         self._ends = list(_running(table.metadata.num_rows for table in self._tables))
 
     def __len__(self) -> int:
@@ -51,9 +54,13 @@ class ParquetReader:
 
     def __getitem__(self, number: int) -> Carried:
         file, row = self._place(number)
-        values = _row(self._tables[file], row, tuple(self._columns[file].values()))
+        read = tuple(self._columns[file].values())
+        values = _row(self._tables[file], row, (*read, *self._unread[file]))
         fields = {ours: values[theirs] for ours, theirs in self._columns[file].items()}
-        return _carried(fields, f"{self._paths[file].stem}-{row}", self._split, self._defaults)
+        found = _carried(fields, f"{self._paths[file].stem}-{row}", self._split, self._defaults)
+        if not audio_messages(found.clip.dialogue):
+            refuse_unread_audio({column: values[column] for column in self._unread[file]})
+        return found
 
     def origin(self, number: int) -> str:
         file, row = self._place(number)
@@ -100,6 +107,20 @@ def _present(path: Path, table, columns: Mapping[str, str]) -> dict[str, str]:
             f"{path} has no column to learn from; map one, columns={{'caption': …}}; it has: {has}"
         )
     return found
+
+
+def _unread(table, columns: Mapping[str, str]) -> tuple[str, ...]:
+    """Columns in which audio could stand unnoticed: of a table without an audio column all that hold no numbers."""
+    import pyarrow.types
+
+    if "audio" in columns:
+        return ()
+    plain = (pyarrow.types.is_primitive, pyarrow.types.is_null)
+    return tuple(
+        field.name
+        for field in table.schema_arrow
+        if field.name not in columns.values() and not any(is_plain(field.type) for is_plain in plain)
+    )
 
 
 @functools.lru_cache(maxsize=2)

@@ -3,22 +3,41 @@
     rain/0001.flac  rain/0001.json     fields as in a user's JSONL, which the audio becomes part of
     rain/0002.mp3   rain/0002.txt      the caption; without audio, a document
 
-Members are found by their headers and read in place: nothing is unpacked, and a pickled member is never loaded.
+Members are found by their headers and read in place: nothing is unpacked, and a pickled member is never loaded. What
+file systems and archivers leave in tars (`._name` of macOS, `.DS_Store`, `__MACOSX/`, headers written as files) belongs
+to no sample: it is passed over and counted.
 """
 
+import collections
 import dataclasses
 import functools
+import logging
+import os
+import re
 import tarfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from bagpiper_jax.corpora import assembly, user_records
+from bagpiper_jax.corpora import assembly, audio_names, user_records
 from bagpiper_jax.corpora.assembly import CorpusError, RecordError
 from bagpiper_jax.corpora.carried import Carried, Defaults, clip_of, read_part
 
-AUDIO = ("flac", "wav", "mp3", "ogg", "opus", "m4a", "aac", "webm", "aiff")
+TEXTS = ("json", "txt")
 PICKLED = ("pickle", "pkl", "pyd", "pth", "pt")
+_LITTER = re.compile(
+    r"\.[^/]*|__MACOSX|PaxHeaders?(\.\d+)?|pax_global_header|@eaDir|Thumbs\.db|desktop\.ini|System Volume Information"
+    r"|\$RECYCLE\.BIN|Icon\r",
+    re.IGNORECASE,
+)
+_KNOWN_LITTER = (
+    ".DS_Store",
+    "__MACOSX",
+    "Thumbs.db",
+    "desktop.ini",
+    "pax_global_header",
+)  # counted by their names
 _BLOCK = 512
+_log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,21 +47,35 @@ class Sample:
     Attributes:
         path, key: the tar and the members' common name.
         members: ending → (first byte, bytes).
-        fault: why the sample cannot be used, found in the headers; "" if nothing was.
+        audio: endings of members that are audio, by their ending or by how they begin.
+        unread: endings of members that are neither audio nor one of `TEXTS`.
+        fault: why the sample cannot be used, found in the headers; None if nothing was.
     """
 
     path: Path
     key: str
     members: Mapping[str, tuple[int, int]]
+    audio: tuple[str, ...] = ()
+    unread: tuple[str, ...] = ()
     fault: tuple[str, str, str] | None = None
 
 
 class TarReader:
-    """`carried.ClipReader` over tar files. Raises CorpusError: one of them is damaged, compressed or no tar."""
+    """`carried.ClipReader` over tar files. Raises CorpusError: one of them is damaged, compressed or no tar.
+
+    Attributes:
+        passed_over: what of the tars belongs to no sample, or is no audio and no text, by name and how often.
+    """
 
     def __init__(self, paths: Iterable[Path], split: str, defaults: Defaults = Defaults()):
         self._paths, self._split, self._defaults = list(paths), split, defaults
-        self._samples = _without_repeats([sample for path in self._paths for sample in index(path)])
+        self.passed_over: collections.Counter[str] = collections.Counter()
+        samples = [sample for path in self._paths for sample in index(path, self.passed_over)]
+        self._samples = _without_repeats(samples)
+        self.passed_over.update(f"*.{ending}" for sample in samples for ending in sample.unread)
+        if self.passed_over:
+            listed = assembly.listing(assembly.count(self.passed_over.elements()))
+            _log.warning("members of %d tars that are not read: %s", len(self._paths), listed)
 
     def __len__(self) -> int:
         return len(self._samples)
@@ -54,11 +87,15 @@ class TarReader:
         clip_id = assembly.safe_id(sample.key)
         fields = _text_fields(sample) | {"id": clip_id}
         sounds = {}
-        for ending in _of(sample, AUDIO):
+        for ending in sample.audio:
             sounds[clip_id] = read_part(sample.path, *sample.members[ending])
-            fields["audio"] = clip_id
-        if not sounds:
-            fields.pop("audio", None)  # a path where the sample was made
+        if sounds:
+            fields["audio"] = clip_id  # in the JSON it may be a path where the sample was made
+        elif fields.get("audio") is not None:
+            detail = (
+                f"the JSON names audio {str(fields['audio'])[:80]!r}, and no member of the sample is audio"
+            )
+            raise RecordError("unread_audio", detail, "write the audio into the tar beside the JSON")
         return Carried(clip_of(fields, self._split, self._defaults), sounds)
 
     def origin(self, number: int) -> str:
@@ -69,23 +106,39 @@ class TarReader:
         return self._paths
 
 
-def index(path: Path) -> list[Sample]:
-    """The samples of a tar in order. Raises CorpusError: it is damaged, compressed or no tar."""
+def index(path: Path, passed_over: collections.Counter[str]) -> list[Sample]:
+    """The samples of a tar in order; members that belong to none are counted in `passed_over`.
+
+    Raises:
+        CorpusError: it is damaged, compressed or no tar.
+    """
     try:
         with tarfile.open(path, "r:") as archive:
             everything = list(archive)
-    except (tarfile.TarError, OSError) as error:
+    except Exception as error:  # damaged headers have tarfile raise errors of every sort
         raise CorpusError(f"{path} is no whole, uncompressed tar: {error}; copy or unzip it again") from error
     _require_end(path, everything)
     grouped: list[tuple[str, list[tarfile.TarInfo]]] = []
     for member in everything:
-        key = _key(member.name)
+        if litter := _litter(member.name):
+            passed_over[litter] += 1
+            continue
         if member.isdir():
             continue
+        key = _key(member.name)
         if not grouped or grouped[-1][0] != key:
             grouped.append((key, []))
         grouped[-1][1].append(member)
-    return [_sample(path, key, together) for key, together in grouped]
+    with open(path, "rb") as file:
+        return [_sample(path, key, together, file.fileno()) for key, together in grouped]
+
+
+def _litter(name: str) -> str:
+    """What is left behind by file systems and archivers, by the name it goes under; "" for a member of a sample."""
+    for part in name.split("/"):
+        if part not in (".", "..", "") and _LITTER.fullmatch(part):
+            return "._*" if part.startswith("._") else part if part in _KNOWN_LITTER else f"{part[0]}*"
+    return ""
 
 
 def _require_end(path: Path, members: list[tarfile.TarInfo]) -> None:
@@ -107,16 +160,31 @@ def _key(name: str) -> str:
     return f"{folder}/{stem}" if folder else stem
 
 
-def _sample(path: Path, key: str, members: list[tarfile.TarInfo]) -> Sample:
+def _sample(path: Path, key: str, members: list[tarfile.TarInfo], descriptor: int) -> Sample:
     found = {m.name.rsplit("/", 1)[-1].partition(".")[2].lower(): m for m in members}
     places = {ending: (m.offset_data, m.size) for ending, m in found.items()}
-    return Sample(path, key, places, _fault(found, members))
+    heard = tuple(ending for ending, member in found.items() if _is_audio(ending, member, descriptor))
+    unread = tuple(e for e in found if e not in heard and audio_names.ending(e) not in TEXTS)
+    return Sample(path, key, places, heard, unread, _fault(found, members, heard, unread))
+
+
+def _is_audio(ending: str, member: tarfile.TarInfo, descriptor: int) -> bool:
+    """Known endings say so; what other members are, their first bytes tell."""
+    last = audio_names.ending(ending)
+    if last in TEXTS or last in PICKLED or not member.isreg():
+        return False
+    head = min(audio_names.HEAD, member.size)
+    return last in audio_names.AUDIO_ENDINGS or audio_names.looks_like_audio(
+        os.pread(descriptor, head, member.offset_data)
+    )
 
 
 def _fault(
-    found: Mapping[str, tarfile.TarInfo], members: list[tarfile.TarInfo]
+    found: Mapping[str, tarfile.TarInfo],
+    members: list[tarfile.TarInfo],
+    heard: tuple[str, ...],
+    unread: tuple[str, ...],
 ) -> tuple[str, str, str] | None:
-    endings = [ending.rsplit(".", 1)[-1] for ending in found]
     if len(found) < len(members):
         return (
             "repeated_member",
@@ -125,10 +193,13 @@ def _fault(
         )
     if any(not m.isreg() or m.issparse() for m in members):
         return "not_a_file", "a link, device or sparse file", "write the file itself into the tar"
-    if set(endings) & set(PICKLED):
+    if any(audio_names.ending(ending) in PICKLED for ending in found):
         return "pickled_member", ", ".join(found), "write JSON; a pickle can run code and is never loaded"
-    if sum(ending in AUDIO for ending in endings) > 1:
+    if len(heard) > 1:
         return "several_audios", ", ".join(found), "keep one audio member per sample"
+    if unread and not heard:
+        remedy = "give audio an ending of its format; leave out what is neither audio nor text"
+        return "unknown_member", f"{', '.join(unread)} beside {', '.join(found)}", remedy
     return None
 
 
@@ -143,19 +214,18 @@ def _without_repeats(samples: list[Sample]) -> list[Sample]:
     return found
 
 
-def _of(sample: Sample, kinds: Iterable[str]) -> list[str]:
-    return [ending for ending in sample.members if ending.rsplit(".", 1)[-1] in kinds]
-
-
 def _text_fields(sample: Sample) -> dict:
     """The JSON's fields; a text is the caption of audio, else a document."""
     fields: dict = {}
-    for ending in _of(sample, ("json",)):
-        fields |= user_records.load_line(read_part(sample.path, *sample.members[ending]))
-    for ending in _of(sample, ("txt",)):
-        name = "caption" if _of(sample, AUDIO) else "text"
-        fields.setdefault(name, _decoded(read_part(sample.path, *sample.members[ending])))
+    for place in _places(sample, "json"):
+        fields |= user_records.load_line(read_part(sample.path, *place))
+    for place in _places(sample, "txt"):
+        fields.setdefault("caption" if sample.audio else "text", _decoded(read_part(sample.path, *place)))
     return fields
+
+
+def _places(sample: Sample, kind: str) -> list[tuple[int, int]]:
+    return [place for ending, place in sample.members.items() if audio_names.ending(ending) == kind]
 
 
 def _decoded(data: bytes) -> str:

@@ -10,11 +10,12 @@ import dataclasses
 import difflib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from bagpiper_jax import strict
 from bagpiper_jax.captions.markup import control_token_in, markup_in
+from bagpiper_jax.corpora import audio_names
 from bagpiper_jax.corpora.assembly import RecordError, digest
 from bagpiper_jax.dialogue import DialogueError, Message
 from bagpiper_jax.manifest import DOMAINS, SPLITS
@@ -90,7 +91,7 @@ def parse(value: Mapping, line: int, max_chars: int) -> UserRecord:
 
     Raises:
         RecordError: `wrong_type`, `blank_caption`, `bad_text`, `too_long_text`, `bad_id`, `bad_split`,
-            `bad_domain`, `bad_language`, `unknown_role`, `bad_dialogue`, `markup` or `no_content`.
+            `bad_domain`, `bad_language`, `unknown_role`, `bad_dialogue`, `markup`, `unread_audio` or `no_content`.
     """
     strings = {name: _string(value, name, max_chars) for name in _STRINGS}
     if mark := markup_in(strings["caption"]):
@@ -110,8 +111,25 @@ def parse(value: Mapping, line: int, max_chars: int) -> UserRecord:
         **{**strings, "id": strings["id"] or _default_id(value)},
     )  # fmt: skip
     _check_names(record)
+    if not record.audio and not audio_messages(record.dialogue):
+        refuse_unread_audio(value)
     _check_content(record)
     return record
+
+
+def audio_messages(dialogue: Iterable[Sequence[str]] | None) -> list[str]:
+    """What the audio messages of a dialogue name: ids of clips and paths."""
+    return [content for _, modality, content in dialogue or () if modality == "audio"]
+
+
+def refuse_unread_audio(value: Mapping) -> None:
+    """Raises RecordError `unread_audio`: other fields than `FIELDS` name audio, which the record would be without."""
+    if names := audio_names.fields_with_audio(value, FIELDS):
+        shown = json.dumps(value[names[0]], ensure_ascii=False, default=lambda x: type(x).__name__)[:80]
+        detail = (
+            f"{', '.join(names)} names audio ({shown}), which is not read; its words alone are no document"
+        )
+        raise RecordError("unread_audio", detail, "name the file in the field `audio`, or drop the field")
 
 
 def unknown_fields(value: Mapping) -> list[str]:
@@ -132,7 +150,7 @@ def _string(value: Mapping, name: str, max_chars: int) -> str:
     if content is None:
         return ""
     if not isinstance(content, str):
-        raise _wrong_type(name, "a string", content)
+        raise _wrong_type(name, "the path of a file" if name == "audio" else "a string", content)
     return _clean(content, name, max_chars)
 
 

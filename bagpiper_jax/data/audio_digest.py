@@ -8,6 +8,7 @@ import hashlib
 import json
 import logging
 import os
+import stat
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -61,6 +62,8 @@ def _entry(path: Path, known: list | None) -> list | None:
     """[bytes, time of change, hash] of a file; its content is read only if one of the first two is new."""
     try:
         status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            return None
         here = [status.st_size, status.st_mtime_ns]
         return known if known and known[:2] == here else [*here, files.sha256(path)]
     except OSError:

@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from bagpiper_jax import audio
+from bagpiper_jax import audio, files
 from bagpiper_jax.corpora import assembly
 from bagpiper_jax.corpora.assembly import RecordError, Reject
 from bagpiper_jax.corpora.carried import MAX_BYTES, Carried, Defaults, clip_of, read_part
@@ -68,9 +68,13 @@ def directions(specifier: Specifier) -> tuple[str, ...]:
     return (DIRECTIONS[specifier.task],) if specifier.task in DIRECTIONS else ()
 
 
-def fields(specifier: Specifier, sample: str, values: list[Value]) -> tuple[dict, Audio | None]:
-    """Fields of `user_records`, and the sample's audio. Raises RecordError."""
-    content = [v.content.load() if isinstance(v.content, Payload) else v.content for v in values]
+def fields(specifier: Specifier, sample: str, values: list[Value], root: Path) -> tuple[dict, Audio | None]:
+    """Fields of `user_records`, and the sample's audio.
+
+    Raises:
+        RecordError: a payload is damaged, or is a dialogue that names files outside `root`.
+    """
+    content = [_loaded(v.content, root) if isinstance(v.content, Payload) else v.content for v in values]
     heard = next((c for c in content if isinstance(c, Audio)), None)
     found: dict = {"id": record_id(specifier.name, sample), "source": specifier.name}
     if specifier.task == "dialogue":
@@ -80,6 +84,19 @@ def fields(specifier: Specifier, sample: str, values: list[Value]) -> tuple[dict
     if not heard and specifier.task in ("text_to_audio", "audio_to_text"):
         raise RecordError("no_audio", f"entry audio1 of {sample} is text", "give audio1 a reader of audio")
     return found, heard
+
+
+def _loaded(payload: Payload, root: Path) -> object:
+    """What an archive holds. An archive may come from anyone, so its dialogues name no file elsewhere."""
+    content = payload.load()
+    for message in content if isinstance(content, list) else ():
+        if isinstance(message, list) and len(message) == 3 and message[1] == "audio":
+            if not files.is_within(root, str(message[2])):
+                detail = f"the dialogue names {str(message[2])[:200]!r}, which lies outside {root}"
+                raise RecordError(
+                    "outside_audio", detail, "copy the file there and name it by a relative path"
+                )
+    return content
 
 
 class EspnetReader:
@@ -104,7 +121,7 @@ class EspnetReader:
         specifier, record = self._records[number]
         if isinstance(record, Reject):
             raise RecordError(record.reason, record.detail, record.remedy)
-        found, heard = fields(specifier, *record)
+        found, heard = fields(specifier, *record, self._root)
         sounds = {}
         if heard:
             found["audio"] = found["id"]
@@ -123,7 +140,7 @@ class EspnetReader:
 
     def files(self) -> list[Path]:
         entries = [entry.path for dataset in self._datasets for entry in dataset.entries]
-        used = {self._root / path for _, record in self._records for path in _paths(record)}
+        used = {self._root / path for _, record in self._records for path in _paths(record, self._root)}
         return [
             *(dataset.path for dataset in self._datasets),
             *(p for p in entries if p.is_file()),
@@ -150,7 +167,7 @@ class EspnetReader:
         return audio.encode_flac(samples[begin:end])
 
 
-def _paths(record: Sample | Reject) -> Iterator[str]:
+def _paths(record: Sample | Reject, root: Path) -> Iterator[str]:
     """Files of audio and payloads that a sample needs."""
     for value in () if isinstance(record, Reject) else record[1]:
         content = value.content
@@ -158,7 +175,7 @@ def _paths(record: Sample | Reject) -> Iterator[str]:
             yield content.path
         if isinstance(content, Payload) and content.is_dialogue:
             with contextlib.suppress(RecordError):  # a fault of the sample, told when it is read
-                content = content.load()
+                content = _loaded(content, root)
         if isinstance(content, list):
             yield from (message[2] for message in content if _is_heard(message))
 
