@@ -83,13 +83,13 @@ def _folders(top: str) -> list[str]:
 
 setup(
     # Name, version, description, licence and the command stand in pyproject.toml.
-    # Installed, the gin files lie within the package; the name `gin` is the library's.
+    # Installed, tasks and gin files lie within the package: `gin` is the library's name, and many projects have `tasks`.
     packages=[
         *_folders("bagpiper_jax"),
-        *_folders("tasks"),
+        *(f"bagpiper_jax._{each}" for each in _folders("tasks")),
         *(f"bagpiper_jax.{each}" for each in _folders("gin")),
     ],
-    package_dir={"bagpiper_jax.gin": "gin"},
+    package_dir={"bagpiper_jax._tasks": "tasks", "bagpiper_jax.gin": "gin"},
     package_data={
         "": ["*.gin"],
         "bagpiper_jax": [f"**/*.{ending}" for ending in ("safetensors", "toml", "txt", "css", "j2")],

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from bagpiper_jax import task_modules
+
 CACHE = Path(os.environ.get("BAGPIPER_TEST_CACHE", Path(tempfile.gettempdir()) / "bagpiper_jax_test_cache"))
 
 os.environ["JAX_PLATFORMS"] = "cpu"
@@ -18,6 +20,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
 os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "true")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+task_modules.load_task_modules()  # whatever `tasks` the path has, tests mean ours
 
 
 @pytest.fixture(autouse=True, scope="module")

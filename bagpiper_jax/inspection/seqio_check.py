@@ -3,7 +3,6 @@
 `caching.agreement` compares; here its settings are read off the caches, and what cannot be compared becomes a note.
 """
 
-import importlib
 import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from bagpiper_jax.data.lock import open_caches
 from bagpiper_jax.inspection.limits import Violation
 from bagpiper_jax.inspection.served import ServedMixture
 from bagpiper_jax.inspection.staleness import staleness
+from bagpiper_jax.task_modules import TaskModuleError, load_task_modules
 
 if TYPE_CHECKING:
     from bagpiper_jax.caching.export import CacheConfig
@@ -73,11 +73,10 @@ def _not_here(cache: TaskCache, data_root: str) -> str:
 def _not_importable(task_modules: Sequence[str]) -> str:
     if importlib.util.find_spec("seqio") is None:
         return "SeqIO is not installed"
-    for module in task_modules:
-        try:
-            importlib.import_module(module)
-        except ImportError as error:
-            return f"{module} cannot be imported ({error})"
+    try:
+        load_task_modules(task_modules)
+    except TaskModuleError as error:
+        return str(error)
     return ""
 
 
