@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from bagpiper_jax.data.audio_digest import audio_files, audio_files_digest
 from bagpiper_jax.data.codes import MANIFEST as CODES_MANIFEST
-from bagpiper_jax.data.codes import CodeStoreError, store_directory
+from bagpiper_jax.data.codes import CodeStoreError, read_manifest, store_directory
 from bagpiper_jax.manifest import MANIFEST, SPLITS, Clip, read_at, read_placed
 from tasks import settings
 
@@ -54,8 +54,7 @@ class ManifestSource(seqio.FunctionDataSource):
         """
         digest = _audio(*_version(self.corpus))
         for path in self._codes():
-            made_of = json.loads(path.read_text(encoding="utf-8")).get("audio", digest)
-            if made_of != digest:
+            if (read_manifest(path).audio or digest) != digest:
                 raise CodeStoreError(
                     f"audio of {settings.current().corpus_directory(self.corpus)} changed since {path.parent} "
                     "was made; run tokenize_audio again"

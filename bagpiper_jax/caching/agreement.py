@@ -69,9 +69,9 @@ class Agreement:
 
 def configure(config: "CacheConfig") -> None:
     """Registers the tasks as the cache job does, but for SeqIO's own use: rejected clips are filtered out."""
+    configure_tasks(config)
     from tasks import settings
 
-    configure_tasks(config)
     settings.configure(dataclasses.replace(settings.current(), report_rejects=False))
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bagpiper_jax import files
 from bagpiper_jax.caching import provenance
 from bagpiper_jax.caching.joining import finish, remove_leftovers
 from bagpiper_jax.caching.shards import ExportError, missing, writing
@@ -221,6 +222,7 @@ def _cache_task(
         return directory
     with writing(directory):
         directory.mkdir(parents=True, exist_ok=True)
+        files.remove_leftovers(directory)
     began, inputs = time.monotonic(), count_inputs(task, split)
     shards = max(1, -(-inputs // config.shard_inputs))
     mine = [shard for shard in missing(directory, shards) if shard % machines == machine]
@@ -245,7 +247,7 @@ def _describe(task, split: str, config: CacheConfig) -> dict:
         "task": task.name,
         "split": split,
         "source": repr(task.source),
-        "inputs": provenance.input_hashes(task),
+        "inputs": provenance.input_hashes(task, current.data_root),
         "preprocessors": provenance.arguments(task),
         "code": provenance.code_hashes(task),
         "tokenizer": current.text_tokenizer.fingerprint,

@@ -5,6 +5,7 @@ import hashlib
 import importlib.metadata
 import inspect
 import json
+import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -65,13 +66,13 @@ def _spell(value) -> str:
     return f"{value.__module__}.{value.__qualname__}" if inspect.isfunction(value) else repr(value)
 
 
-def input_hashes(task) -> dict[str, str]:
-    """File name → sha256 of what the source says it reads, and "audio" → digest of the audio behind it.
+def input_hashes(task, data_root: str) -> dict[str, str]:
+    """Path below the data root → sha256 of what the source says it reads, and "audio" → digest of the audio behind it.
 
     Sources that say nothing are known by their repr.
     """
     read = getattr(task.source, "input_files", lambda: [])()
-    found = {f"{Path(f).parent.name}/{Path(f).name}": files.sha256(f) for f in read}
+    found = {Path(os.path.relpath(f, data_root)).as_posix(): files.sha256(f) for f in read}
     digest = getattr(task.source, "audio_digest", None)
     return found | ({"audio": digest()} if digest else {})
 

@@ -74,8 +74,7 @@ def write_shard(
     Raises:
         ExportError: 100 examples in a row failed, one said that none can succeed, or the disk refused.
     """
-    with writing(directory):
-        families = _Families(directory, shard, shards)
+    with writing(directory), _Families(directory, shard, shards) as families:
         columns, variants, rejects, counts = [], [], [], collections.Counter()
         for number, (record, name, outcome, source) in enumerate(outcomes(examples, limits)):
             if record is None:
@@ -120,8 +119,20 @@ class _Families:
         self._paths = {
             family: directory / cache.shard_name(family, shard, shards) for family in cache.FAMILIES
         }
+        self._temporary = {family: str(files.temporary_path(path)) for family, path in self._paths.items()}
         self._writers = {"core": self._open("core")}
         self._written = 0
+
+    def __enter__(self) -> "_Families":
+        return self
+
+    def __exit__(self, *_) -> None:
+        """What `finish` did not name is removed."""
+        for family, writer in self._writers.items():
+            if writer.is_open():
+                with contextlib.suppress(RuntimeError):  # a disk that is full refuses the rest too
+                    writer.close()
+            Path(self._temporary[family]).unlink(missing_ok=True)
 
     def write(self, core: bytes, audio: bytes) -> None:
         self._writers["core"].write(core)
@@ -139,7 +150,7 @@ class _Families:
             writer.close()
         found = {}
         for family in self._writers:
-            temporary = self._temporary(family)
+            temporary = self._temporary[family]
             found[family] = {"bytes": os.path.getsize(temporary), "sha256": files.sha256(temporary)}
             os.replace(temporary, self._paths[family])
         return found
@@ -147,10 +158,7 @@ class _Families:
     def _open(self, family: str):
         from array_record.python import array_record_module
 
-        return array_record_module.ArrayRecordWriter(self._temporary(family), _WRITER)
-
-    def _temporary(self, family: str) -> str:
-        return f"{self._paths[family]}.tmp-{os.getpid()}"
+        return array_record_module.ArrayRecordWriter(self._temporary[family], _WRITER)
 
 
 @contextlib.contextmanager
@@ -161,8 +169,9 @@ def writing(directory: Path):
     except ExportError:
         raise
     except (OSError, RuntimeError) as error:  # ArrayRecord reports a full disk as RuntimeError
+        what = files.refusal(directory, error).what if isinstance(error, OSError) else error
         raise ExportError(
-            f"cannot write the cache {directory}: {error}. Free space or permissions there, or choose another "
+            f"cannot write the cache {directory}: {what}. Free space or permissions there, or choose another "
             "CacheConfig.cache_dir, and run cache_tasks again; finished shards are kept"
         ) from error
 
@@ -193,9 +202,11 @@ def outcomes(examples: Iterator[dict], limits: Limits) -> Iterator[tuple[Record 
             yield None, name, outcome, _source(example)
             continue
         try:
-            yield checked(example, name, limits), name, "", None
+            record = checked(example, name, limits)
         except RecordError as error:
             yield None, name, f"rejected {error.reason}: {error}", _source(example)
+        else:
+            yield record, name, "", None
 
 
 def _source(example: dict) -> object:
@@ -216,6 +227,16 @@ def _source(example: dict) -> object:
 
 def checked(example: dict, name: str, limits: Limits) -> Record:
     """The record of an example. Raises RecordError: it is faulty, or exceeds the limits."""
+    try:
+        return _checked(example, name, limits)
+    except RecordError:
+        raise
+    except Exception as error:  # a task of anyone's may hand over anything
+        _log.debug("example %s is rejected for an error", name, exc_info=error)
+        raise RecordError(f"error_{type(error).__name__}", str(error)) from error
+
+
+def _checked(example: dict, name: str, limits: Limits) -> Record:
     record = Record.from_example(example, name)
     records.validate(record, limits.text_size, limits.codebook_size, limits.num_streams)
     slots, chunks = map(max, zip(*records.measure(record, limits.num_streams).variants, strict=True))

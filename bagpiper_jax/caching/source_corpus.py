@@ -6,7 +6,6 @@ before `tokenize_audio`. Loads TensorFlow.
 
 import dataclasses
 import hashlib
-import importlib
 import json
 from pathlib import Path
 
@@ -14,7 +13,9 @@ from bagpiper_jax import audio
 from bagpiper_jax.corpora import assembly
 from bagpiper_jax.corpora.assembly import CorpusError, Journal, RecordError, Reject
 from bagpiper_jax.corpora.user_audio import within_range, write_flac
-from bagpiper_jax.manifest import Clip
+from bagpiper_jax.corpora.user_records import audio_messages
+from bagpiper_jax.manifest import Clip, is_id
+from bagpiper_jax.task_modules import load_task_modules
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,22 +49,22 @@ def build(config: SourceCorpusConfig) -> Path:
         CorpusError: no such task, a source that carries no audio, files that cannot be used, too many rejects.
     """
     directory = Path(config.directory)
-    assembly.require_replaceable(directory, "source")
+    assembly.begin(directory, "source")
     source = _source(config)
     journal = Journal(directory / assembly.JOURNAL)
     clips: dict[str, Clip] = {}
     rejects: list[Reject] = []
     try:
         for split in config.splits or source.splits:
-            for number, example in enumerate(source.get_dataset(split, shuffle=False).as_numpy_iterator()):
+            for number, example in enumerate(source.read_shard(split, 0, 1)):
                 try:
                     clip = _written(example, f"{split}/{number}", directory, journal, config)
                     if clips.setdefault(clip.id, clip) is not clip:
                         raise RecordError(
                             "duplicate_id", f"{clip.id} was read before", "give each clip its own id"
                         )
-                except RecordError as error:
-                    rejects.append(_reject(example, error))
+                except Exception as error:
+                    rejects.append(_reject(example, assembly.fault_of(error)))
     finally:
         journal.close()
     facts = {"corpus": "source", "config": dataclasses.asdict(config), "source": repr(source)}
@@ -78,8 +79,7 @@ def _reject(example: dict, error: RecordError) -> Reject:
 def _source(config: SourceCorpusConfig):
     import seqio
 
-    for module in config.task_modules:
-        importlib.import_module(module)
+    load_task_modules(config.task_modules)
     from tasks import settings
     from tasks.clip_source import ClipSource
 
@@ -95,7 +95,7 @@ def _source(config: SourceCorpusConfig):
 
 
 def _written(example: dict, key: str, directory: Path, journal: Journal, config: SourceCorpusConfig) -> Clip:
-    """The clip with its audio, and that of its dialogue, as files of the corpus. Raises RecordError."""
+    """The clip with its audio, and that of its dialogue, as files of the corpus. Raises RecordError, WriteError."""
     if example["fault"]:
         reason, _, detail = example["fault"].decode("utf-8", "replace").partition(": ")
         raise RecordError(reason, detail, "see the source")
@@ -109,6 +109,12 @@ def _written(example: dict, key: str, directory: Path, journal: Journal, config:
         known = {"content": content, "seconds": seconds}
         journal.add(key, known)
     said = paths | ({clip.audio: clip.id} if clip.audio else {})
+    for content in set(audio_messages(clip.dialogue)) - set(said):
+        if not is_id(content):
+            detail = f"the dialogue names the file {content[:200]!r}, which did not come with the record"
+            raise RecordError(
+                "outside_audio", detail, "put the audio into the tar or table, or name a clip by its id"
+            )
     return dataclasses.replace(
         clip,
         audio=paths[clip.audio] if clip.audio else None,
@@ -129,10 +135,7 @@ def _content(clip: Clip, sounds: dict[str, bytes], config: SourceCorpusConfig) -
 
 
 def _write(path: Path, sound: bytes, config: SourceCorpusConfig) -> float:
-    """Writes a sound as 16 kHz mono FLAC and returns its seconds."""
-    try:
-        samples = audio.read(sound, max_seconds=config.max_seconds, min_seconds=config.min_seconds)
-    except audio.AudioError as error:
-        raise RecordError(f"{error.reason}_audio", error.detail, audio.REMEDIES[error.reason]) from error
+    """Writes a sound as 16 kHz mono FLAC and returns its seconds. Raises AudioError, RecordError, WriteError."""
+    samples = audio.read(sound, max_seconds=config.max_seconds, min_seconds=config.min_seconds)
     write_flac(path, within_range(samples))
     return round(len(samples) / audio.SAMPLE_RATE, 6)

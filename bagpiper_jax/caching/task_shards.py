@@ -1,9 +1,6 @@
 """Shards of SeqIO tasks, written by this process or by a pool of them. Each process loads TensorFlow once."""
 
-import importlib
-import json
 import logging
-import multiprocessing
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -13,8 +10,10 @@ from typing import TYPE_CHECKING
 
 from bagpiper_jax.caching.shards import ExportError, Limits, write_shard
 from bagpiper_jax.data.codes import MANIFEST as CODES_MANIFEST
-from bagpiper_jax.data.codes import codec_fingerprint
+from bagpiper_jax.data.codes import codec_fingerprint, read_manifest
+from bagpiper_jax.task_modules import load_task_modules
 from bagpiper_jax.vocabulary import Vocabulary
+from bagpiper_jax.workers import worker_pool
 
 if TYPE_CHECKING:
     from bagpiper_jax.caching.export import CacheConfig
@@ -23,9 +22,12 @@ _log = logging.getLogger(__name__)
 
 
 def configure_tasks(config: "CacheConfig") -> None:
-    """Registers the tasks of a job and tells them its settings. Raises TokenizerError, CodeStoreError."""
-    for module in config.task_modules:
-        importlib.import_module(module)
+    """Registers the tasks of a job and tells them its settings.
+
+    Raises:
+        TaskModuleError, TokenizerError, CodeStoreError.
+    """
+    load_task_modules(config.task_modules)
     from tasks import settings
 
     codec = codec_fingerprint(config.codec) if Path(config.codec).suffix else config.codec
@@ -49,8 +51,8 @@ def configure_tasks(config: "CacheConfig") -> None:
 def _codec_sizes(data_root: str, codec: str) -> tuple[int, int]:
     """Codes per codebook and streams of a codec, as its code stores tell; the release's where there is none."""
     for path in sorted(Path(data_root).glob(f"*/codes/{codec}/{CODES_MANIFEST}")) if codec else ():
-        made_by = json.loads(path.read_text(encoding="utf-8"))["config"]
-        return made_by["codebook_size"], made_by["num_codebooks"]
+        manifest = read_manifest(path)
+        return manifest.codebook_size, manifest.num_codebooks
     release = Vocabulary()
     return release.codebook_size, release.num_streams
 
@@ -83,10 +85,7 @@ class ShardWriters:
                 _write(*each)
             return
         if self._pool is None:
-            # Not forked: TensorFlow's threads would be missing in the copies.
-            self._pool = ProcessPoolExecutor(
-                self._config.workers, multiprocessing.get_context("spawn"), _start_worker, (self._config,)
-            )
+            self._pool = worker_pool(self._config.workers, _start_worker, self._config)
         try:
             for written in as_completed([self._pool.submit(_write, *each) for each in arguments]):
                 written.result()

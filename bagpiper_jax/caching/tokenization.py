@@ -131,8 +131,9 @@ def _writing(directory: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        what = files.refusal(directory, error).what
         raise store.CodeStoreError(
-            f"cannot write the codes {directory}: {error}. Free space or permissions there, and run "
+            f"cannot write the codes {directory}: {what}. Free space or permissions there, and run "
             "tokenize_audio again; finished shards are kept"
         ) from error
 
@@ -185,15 +186,24 @@ class Encoder:
             found[index] = row[: len(waveforms[index]) // self._codec.hop]
 
 
-def _read(corpus: Path, hop: int, clip: Clip) -> np.ndarray | audio.AudioError:
+@dataclasses.dataclass(frozen=True)
+class _NoCodes:
+    """Why a clip gets no codes: a short name to count by, and what was found."""
+
+    reason: str
+    detail: str
+
+
+def _read(corpus: Path, hop: int, clip: Clip) -> np.ndarray | _NoCodes:
     try:
         waveform = audio.read(corpus / clip.audio)
     except audio.AudioError as error:
-        return error
+        return _NoCodes(error.reason, error.detail)
+    except Exception as error:  # a file may be anything; the others go on
+        _log.debug("clip %s gets no codes", clip.id, exc_info=error)
+        return _NoCodes(f"error_{type(error).__name__}", f"{clip.audio}: {error}")
     if len(waveform) < hop:
-        return audio.AudioError(
-            "too_short", clip.audio, f"{len(waveform)} samples are no whole frame of {hop}"
-        )
+        return _NoCodes("too_short", f"{len(waveform)} samples are no whole frame of {hop}")
     return waveform
 
 
@@ -210,12 +220,12 @@ def _read_ahead(waiting, read, readers: ThreadPoolExecutor) -> Iterator[tuple[st
 
 
 def _write_shard(path: Path, shard: list[Clip], waveforms: list, encoder: Encoder) -> None:
-    good = [i for i, waveform in enumerate(waveforms) if not isinstance(waveform, audio.AudioError)]
+    good = [i for i, waveform in enumerate(waveforms) if not isinstance(waveform, _NoCodes)]
     codes = encoder([waveforms[i] for i in good])
     rejects = [
-        {"id": clip.id, "reason": error.reason, "detail": error.detail}
-        for clip, error in zip(shard, waveforms, strict=True)
-        if isinstance(error, audio.AudioError)
+        {"id": clip.id, "reason": fault.reason, "detail": fault.detail}
+        for clip, fault in zip(shard, waveforms, strict=True)
+        if isinstance(fault, _NoCodes)
     ]
     files.replace(path.with_suffix(".rejects"), "".join(json.dumps(line) + "\n" for line in rejects))
     store.write_shard(path, [shard[i].id for i in good], codes, encoder.num_codebooks)
@@ -235,8 +245,9 @@ def _plan(config: TokenizeConfig, name: str, audio: str) -> dict:
 def _prepare(directory: Path, plan: dict) -> None:
     """Makes the directory, and clears what an earlier plan left in it."""
     directory.mkdir(parents=True, exist_ok=True)
+    files.remove_leftovers(directory)
     path, text = directory / _PLAN, json.dumps(plan, indent=1, sort_keys=True)
-    if path.exists() and path.read_text(encoding="utf-8") == text:
+    if path.exists() and path.read_bytes() == text.encode():
         return
     stale = [old for pattern in ("shard-*", store.MANIFEST, store.REJECTS) for old in directory.glob(pattern)]
     if stale:

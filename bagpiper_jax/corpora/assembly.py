@@ -6,20 +6,21 @@ A builder turns records into `Clip`s or `Reject`s. Nothing is dropped silently: 
 
 import collections
 import concurrent.futures
+import contextlib
 import dataclasses
 import hashlib
 import json
 import logging
-import multiprocessing
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
-from bagpiper_jax import files
+from bagpiper_jax import audio, files
 from bagpiper_jax.errors import Explained
 from bagpiper_jax.manifest import MANIFEST, REJECTS, SPLITS, Clip, write_manifest
+from bagpiper_jax.workers import worker_pool
 
 SUMMARY = "corpus.json"
 JOURNAL = "journal.jsonl"
@@ -37,6 +38,23 @@ class RecordError(Explained, ValueError):
     def __init__(self, reason: str, detail: str, remedy: str):
         super().__init__(f"{reason}: {detail} ({remedy})")
         self.reason, self.detail, self.remedy = reason, detail, remedy
+
+
+def fault_of(error: Exception) -> RecordError:
+    """What a record is rejected with whose reading or making ended in an error, whatever it is.
+
+    Raises:
+        WriteError, CorpusError: the error, where it is the disk's or the whole corpus's fault.
+    """
+    if isinstance(error, RecordError):
+        return error
+    if isinstance(error, audio.AudioError):
+        return RecordError(f"{error.reason}_audio", error.detail, audio.REMEDIES[error.reason])
+    if isinstance(error, files.WriteError | CorpusError):
+        raise error
+    _log.debug("a record is rejected for an error", exc_info=error)
+    remedy = "mend the record, or what reads it; the log has the traceback at debug level"
+    return RecordError(f"error_{type(error).__name__}", str(error)[:1000] or "no message", remedy)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,17 +103,20 @@ class Journal:
         return self._done.get(key)
 
     def add(self, key: str, value: dict) -> None:
-        if self._file is None:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = open(self._path, "a", encoding="utf-8")
-            self._file.write("\n")  # ends a torn line
-        self._done[key] = value
-        self._file.write(json.dumps({"key": key, "value": value}) + "\n")
-        self._file.flush()
+        """Raises WriteError."""
+        with files.explained(self._path):
+            if self._file is None:
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                self._file = open(self._path, "a", encoding="utf-8")
+                self._file.write("\n")  # ends a torn line
+            self._done[key] = value
+            self._file.write(json.dumps({"key": key, "value": value}) + "\n")
+            self._file.flush()
 
     def close(self) -> None:
         if self._file is not None:
-            self._file.close()
+            with contextlib.suppress(OSError):  # a line that the disk refused was told of when it was added
+                self._file.close()
 
 
 def digest(*parts: object) -> str:
@@ -132,9 +153,7 @@ def parallel_map(
         for item in items:
             yield item, function(item)
         return
-    # Spawned, not forked: the parent may hold threads (TensorFlow, JAX) that do not survive a fork.
-    context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(workers, mp_context=context) as pool:
+    with worker_pool(workers) as pool:
         futures = {pool.submit(function, item): item for item in items}
         try:
             for future in concurrent.futures.as_completed(futures):
@@ -157,7 +176,8 @@ def count(values: Iterable[str]) -> dict[str, int]:
 def write_json(path: str | os.PathLike, value: object) -> None:
     """Writes JSON atomically."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with files.explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
     files.replace(path, json.dumps(value, ensure_ascii=False, indent=1) + "\n")
 
 
@@ -174,12 +194,24 @@ def require_replaceable(directory: str | os.PathLike, kind: str) -> None:
         raise CorpusError(f"{directory} holds another corpus ({found}); choose an empty directory")
 
 
+def begin(directory: str | os.PathLike, kind: str) -> None:
+    """Readies the directory of a corpus for a build, and removes what killed builds left half written.
+
+    Raises:
+        CorpusError: the directory holds a corpus of another kind, which a build would overwrite.
+    """
+    require_replaceable(directory, kind)
+    for folder in ("", "audio", "audio/messages"):
+        files.remove_leftovers(Path(directory) / folder)
+
+
 def write_rejects(directory: str | os.PathLike, rejects: Iterable[Reject]) -> Path:
     """Writes `rejects.jsonl`, one `Reject` a line; an empty file says that nothing was rejected."""
     path = Path(directory) / REJECTS
-    path.parent.mkdir(parents=True, exist_ok=True)
     lines = [json.dumps(dataclasses.asdict(reject), ensure_ascii=False) + "\n" for reject in rejects]
-    path.write_text("".join(lines), encoding="utf-8", errors="backslashreplace")
+    with files.explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    files.replace(path, "".join(lines).encode("utf-8", errors="backslashreplace"))
     return path
 
 
@@ -193,8 +225,8 @@ def finish(
     """Ends a build: rejects, then, unless too many were rejected, summary and manifest.
 
     Raises:
-        CorpusError: no clip is left, or more than `max_reject_frac` of the records were rejected. An old
-            manifest is removed then, so that nothing downstream takes it for this build's.
+        CorpusError: there was no record, no clip is left, or more than `max_reject_frac` of the records were
+            rejected. An old manifest is removed then, so that nothing downstream takes it for this build's.
     """
     directory = Path(directory)
     path = write_rejects(directory, rejects)
@@ -202,9 +234,15 @@ def finish(
     total = len(clips) + len(rejects)
     if not clips or len(rejects) > max_reject_frac * total:
         (directory / MANIFEST).unlink(missing_ok=True)
+        if not total:
+            source = facts.get("source", "the source")
+            raise CorpusError(
+                f"{source} holds no records: there are none to read; check that it is the right one"
+            )
+        limit = f"more than max_reject_frac={max_reject_frac:g} allows" if clips else "none is left"
         raise CorpusError(
-            f"{len(rejects)} of {total} records were rejected ({listing(reasons) or 'none to read'}): more than "
-            f"max_reject_frac={max_reject_frac:g} allows, or none is left; {path} lists each with its remedy"
+            f"{len(rejects)} of {total} records were rejected ({listing(reasons)}): {limit}; {path} lists each with "
+            "its remedy"
         )
     write_json(directory / SUMMARY, {**facts, **summary(clips), "rejects": reasons})
     write_manifest(directory, clips)

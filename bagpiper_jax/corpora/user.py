@@ -81,8 +81,10 @@ def build(config: UserCorpusConfig) -> Path:
         raise CorpusError(
             f"directory {directory} holds the source itself; choose another, or it would be overwritten"
         )
-    assembly.require_replaceable(directory, "user")
+    assembly.begin(directory, "user")
     records, rejects = _read(config, source)
+    if not records and not rejects:
+        assembly.finish(directory, [], [], {"source": source})
     facts = {
         "corpus": "user", "source": source.name, "source_sha256": files.sha256(source),
         "config": dataclasses.asdict(dataclasses.replace(config, source=source.name, directory="")),
@@ -135,8 +137,9 @@ def _read(config: UserCorpusConfig, source: Path) -> tuple[dict[str, UserRecord]
                     "duplicate_id", f"id {record.id} is that of line {first}", "give each its own id"
                 )
             records[record.id] = _with_caption(config, record)
-        except RecordError as error:
-            rejects.append(_reject(str(source), line, str(value.get("id", ""))[:200], error))
+        except Exception as error:
+            fault = assembly.fault_of(error)
+            rejects.append(_reject(str(source), line, str(value.get("id", ""))[:200], fault))
     if unknown:
         _log.warning("%s: ignored fields: %s", source, assembly.count(unknown))
     return records, rejects
@@ -229,7 +232,10 @@ def _clips(
 
     for record in records.values():
         failed = next((r for r in by_record[record.id].values() if "reason" in r), None)
-        fault = failed or _fault_with_audio(config, record, by_record[record.id].get("main"))
+        try:
+            fault = failed or _fault_with_audio(config, record, by_record[record.id].get("main"))
+        except Exception as error:
+            fault = vars(assembly.fault_of(error))
         if fault:
             reject(record, **fault)
     # A dialogue may quote a record that quotes a rejected one, so look until nothing changes.

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bagpiper_jax import audio
+from bagpiper_jax import audio, files
 from bagpiper_jax.corpora import assembly, carried
 from bagpiper_jax.corpora.assembly import Journal, RecordError
 
@@ -73,18 +73,20 @@ def _key(conversion: Conversion, directory: Path) -> str:
 
 
 def convert(conversion: Conversion) -> dict:
-    """Copies one file as 16 kHz mono FLAC: {"seconds"}, or its rejection's {"reason", "detail", "remedy"}."""
+    """Copies one file as 16 kHz mono FLAC: {"seconds"}, or its rejection's {"reason", "detail", "remedy"}.
+
+    Raises:
+        WriteError: the disk refuses the copy.
+    """
     try:
         samples = _read(conversion)
         samples = within_range(samples[: round(conversion.max_seconds * audio.SAMPLE_RATE)])
         write_flac(Path(conversion.target), samples)
         return {"seconds": round(len(samples) / audio.SAMPLE_RATE, 6)}
-    except audio.AudioError as error:
-        detail = f"{conversion.source}: {error.detail}"
-        return {"reason": f"{error.reason}_audio", "detail": detail, "remedy": audio.REMEDIES[error.reason]}
-    except RecordError as error:
-        detail = f"{conversion.source}: {error.detail}"
-        return {"reason": error.reason, "detail": detail, "remedy": error.remedy}
+    except Exception as error:  # a file may be anything; the others go on
+        fault = assembly.fault_of(error)
+        detail = f"{conversion.source}: {fault.detail}"
+        return {"reason": fault.reason, "detail": detail, "remedy": fault.remedy}
 
 
 def _read(conversion: Conversion) -> np.ndarray:
@@ -96,9 +98,8 @@ def _read(conversion: Conversion) -> np.ndarray:
         if conversion.start or conversion.seconds is not None:
             return _part(source, conversion, limit)
         return audio.read(source, max_seconds=limit, min_seconds=conversion.min_seconds)
-    except (
-        OSError
-    ) as error:  # no permission, a name too long, a broken disk: this record's fault, not the build's
+    except OSError as error:
+        # No permission, a name too long, a broken disk: this record's fault, not the build's.
         raise RecordError(
             "unreadable_audio", str(error.strerror), "check the path and its permissions"
         ) from error
@@ -130,8 +131,7 @@ def within_range(samples: np.ndarray) -> np.ndarray:
 
 
 def write_flac(target: Path, samples: np.ndarray) -> None:
-    """Writes 16 kHz mono FLAC, whole or not at all."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f"{target.stem}.tmp.flac")
-    audio.write(temporary, samples)
-    os.replace(temporary, target)
+    """Writes 16 kHz mono FLAC, whole or not at all. Raises WriteError."""
+    with files.explained(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+    files.replace(target, audio.encode_flac(samples))

@@ -3,10 +3,12 @@
 import dataclasses
 import importlib.metadata
 import importlib.util
+from collections.abc import Iterable
 from pathlib import Path
 
-from bagpiper_jax import files
+from bagpiper_jax import files, task_modules
 from bagpiper_jax.data.cache import TaskCache
+from bagpiper_jax.manifest import MANIFEST
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +50,8 @@ def _code(made_from: dict):
 def module_file(module: str) -> Path | None:
     """The file of a module, found without importing it or its packages; None where there is none."""
     top, *rest = module.split(".")
+    if top == task_modules.NAME:
+        return _file_below([task_modules.location()], rest)
     try:
         spec = importlib.util.find_spec(top)
     except (ImportError, ValueError):
@@ -56,7 +60,11 @@ def module_file(module: str) -> Path | None:
         return None
     if not rest and not spec.submodule_search_locations:
         return Path(spec.origin) if spec.origin and Path(spec.origin).is_file() else None
-    for root in spec.submodule_search_locations or ():
+    return _file_below(spec.submodule_search_locations or (), rest)
+
+
+def _file_below(folders: Iterable[str | Path], rest: list[str]) -> Path | None:
+    for root in folders:
         place = Path(root, *rest)
         for path in (place.with_suffix(".py"), place / "__init__.py"):
             if path.is_file():
@@ -65,12 +73,15 @@ def module_file(module: str) -> Path | None:
 
 
 def _inputs(made_from: dict, data_root: Path):
-    """Names are `<folder>/<file>`: a corpus's manifest, or a code store's within a corpus."""
-    for name, then in made_from.get("inputs", {}).items():
-        if name == "audio":
-            continue
-        found = [p for p in (data_root / name, *data_root.glob(f"*/codes/{name}")) if p.is_file()]
-        yield f"input {name}", then, found[0] if found else None
+    """Names are paths below the data root: a corpus's manifest, or a code store's within a corpus.
+
+    Earlier caches name a code store `<fingerprint>/manifest.json` alone: the corpus is that of the manifest beside it.
+    """
+    inputs = {name: then for name, then in made_from.get("inputs", {}).items() if name != "audio"}
+    corpora = [Path(name).parent for name in inputs if Path(name).name == MANIFEST]
+    for name, then in inputs.items():
+        places = [data_root / name, *(data_root / corpus / "codes" / name for corpus in corpora)]
+        yield f"input {name}", then, next((place for place in places if place.is_file()), None)
 
 
 def _versions(made_from: dict):

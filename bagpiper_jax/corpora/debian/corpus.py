@@ -4,12 +4,12 @@ import collections
 import dataclasses
 import hashlib
 import logging
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from bagpiper_jax import files
 from bagpiper_jax.captions import AudioAnnotation, describe
 from bagpiper_jax.corpora import assembly
 from bagpiper_jax.corpora.assembly import CorpusError, Journal, Reject
@@ -87,8 +87,9 @@ def build(config: DebianCorpusConfig) -> Path:
         CorpusError: apt is missing, a package cannot be had, or nothing usable was found.
     """
     directory = Path(config.directory)
-    assembly.require_replaceable(directory, "debian")
-    obtained = {p.name: p for p in packages.obtain(config.package_names(), directory / "work")}
+    assembly.begin(directory, "debian")
+    with files.explained(directory / "work"):
+        obtained = {p.name: p for p in packages.obtain(config.package_names(), directory / "work")}
     found = list(_recordings(config, obtained))
     rejects = [item for item in found if isinstance(item, Reject)]
     wanted = [item for item in found if isinstance(item, Recording)]
@@ -253,7 +254,8 @@ def _draw(groups: Mapping[str, int], config: DebianCorpusConfig) -> dict[str, st
 def _attribute(directory: Path, obtained: Iterable[Package], clips: Sequence[Clip]) -> None:
     """ATTRIBUTION.md and the packages' own copyright files, so that the corpus can be passed on lawfully."""
     folder = directory / "attribution"
-    folder.mkdir(parents=True, exist_ok=True)
+    with files.explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     lines = [
         "# Attribution", "",
         "Clips are excerpts, resampled to 16 kHz mono, of these sources; each clip's licence stands in the manifest.",
@@ -264,7 +266,7 @@ def _attribute(directory: Path, obtained: Iterable[Package], clips: Sequence[Cli
     lines += ["", "| Debian package | version | sha256 | authors and terms |", "|---|---|---|---|"]
     for package in sorted(obtained, key=lambda p: p.name):
         copy = folder / f"{package.name}.copyright"
-        shutil.copyfile(package.copyright(), copy)
+        files.replace(copy, package.copyright().read_bytes())
         lines.append(f"| {package.name} | {package.version} | `{package.sha256}` | attribution/{copy.name} |")
     lines += [
         "",
@@ -272,4 +274,4 @@ def _attribute(directory: Path, obtained: Iterable[Package], clips: Sequence[Cli
         "stated in each file and in music21's corpus/license.txt). Rendered with TimGM6mb, GPL-2, by Tim Brechbill.",
         "Prompts: Allison Smith (en, es), June Wallack (fr), Carlo Flora (it), IvrvoiceRU (ru). Music: Max McCracken.",
     ]
-    (directory / "ATTRIBUTION.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    files.replace(directory / "ATTRIBUTION.md", "\n".join(lines) + "\n")

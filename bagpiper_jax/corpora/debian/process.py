@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from bagpiper_jax import audio
+from bagpiper_jax.corpora import assembly
 from bagpiper_jax.corpora.assembly import RecordError
 from bagpiper_jax.corpora.debian import scores
 from bagpiper_jax.corpora.debian.annotate import annotate
@@ -34,7 +35,11 @@ class Job:
 
 
 def process(job: Job) -> dict:
-    """Makes the clip: {"seconds", "annotation"}, or {"reason", "detail", "remedy"} where it is no use."""
+    """Makes the clip: {"seconds", "annotation"}, or {"reason", "detail", "remedy"} where it is no use.
+
+    Raises:
+        WriteError: the disk refuses the clip.
+    """
     try:
         rendering = None
         if job.recording.kind == "score":
@@ -46,14 +51,10 @@ def process(job: Job) -> dict:
         annotation = annotate(job.recording, measured, rendering).to_json()
         write_flac(Path(job.target), samples / max(1.0, float(np.abs(samples).max())))
         return {"seconds": round(len(samples) / audio.SAMPLE_RATE, 6), "annotation": annotation}
-    except audio.AudioError as error:
-        return {
-            "reason": f"{error.reason}_audio",
-            "detail": str(error),
-            "remedy": audio.REMEDIES[error.reason],
-        }
-    except RecordError as error:
-        return {"reason": error.reason, "detail": error.detail, "remedy": error.remedy}
+    except Exception as error:
+        fault = assembly.fault_of(error)
+        detail = str(error) if isinstance(error, audio.AudioError) else fault.detail
+        return {"reason": fault.reason, "detail": detail, "remedy": fault.remedy}
 
 
 def load(recording: Recording) -> Float32[np.ndarray, "n"]:

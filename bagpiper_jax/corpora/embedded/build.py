@@ -5,19 +5,21 @@ import dataclasses
 import functools
 import importlib.metadata
 import itertools
-import json
-import os
 from pathlib import Path
 
 import numpy as np
 
-from bagpiper_jax import audio, captions
+from bagpiper_jax import audio, captions, files
 from bagpiper_jax.corpora import assembly
+from bagpiper_jax.corpora.assembly import Reject
 from bagpiper_jax.corpora.embedded import documents, scenes, voice
+from bagpiper_jax.corpora.user_audio import write_flac
 from bagpiper_jax.manifest import MANIFEST, Clip
 
 _LICENCE = {True: "CC0-1.0 (generated); voice Apache-2.0 (hibari-tts)", False: "CC0-1.0 (generated)"}
 _SCENES_PER_JOB = 64
+_MAX_REJECT_FRAC = 0.01
+"""Scenes are made by code, so that more failures mean a fault of the program or the voice."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,29 +58,24 @@ def build_embedded_corpus(config: EmbeddedCorpusConfig) -> Path:
         assembly.CorpusError: the directory holds a corpus of another kind.
     """
     directory = Path(config.directory)
-    _require_replaceable(directory)
+    assembly.begin(directory, "embedded")
     bank = voice.record_bank()
     plans = draw_plans(config)
     _clear(directory)
     jobs = [plans[i : i + _SCENES_PER_JOB] for i in range(0, len(plans), _SCENES_PER_JOB)]
     work = functools.partial(render_scenes, bank=bank, directory=str(directory), seed=config.seed)
-    done = [clip for _, clips in assembly.parallel_map(work, jobs, config.workers) for clip in clips]
-    clips = sorted(done, key=lambda clip: clip.id) + documents.clips(config.text_documents, config.seed)
-    return assembly.finish(directory, clips, [], _facts(config, plans))
-
-
-def _require_replaceable(directory: Path) -> None:
-    summary = directory / assembly.SUMMARY
-    if not (directory / MANIFEST).exists():
-        return
-    if not summary.exists() or json.loads(summary.read_text(encoding="utf-8")).get("corpus") != "embedded":
-        raise assembly.CorpusError(f"{directory} holds another corpus; choose an empty directory")
+    done = [item for _, made in assembly.parallel_map(work, jobs, config.workers) for item in made]
+    scenes_made = sorted((item for item in done if isinstance(item, Clip)), key=lambda clip: clip.id)
+    rejects = [item for item in done if isinstance(item, Reject)]
+    clips = scenes_made + documents.clips(config.text_documents, config.seed)
+    return assembly.finish(directory, clips, rejects, _facts(config, plans), _MAX_REJECT_FRAC)
 
 
 def _clear(directory: Path) -> None:
     """Takes an earlier manifest away, so that a build cut short is not taken for a corpus."""
-    (directory / MANIFEST).unlink(missing_ok=True)
-    (directory / "audio").mkdir(parents=True, exist_ok=True)
+    with files.explained(directory):
+        (directory / MANIFEST).unlink(missing_ok=True)
+        (directory / "audio").mkdir(parents=True, exist_ok=True)
 
 
 def draw_plans(config: EmbeddedCorpusConfig) -> list[tuple[str, int, scenes.Plan]]:
@@ -97,19 +94,30 @@ def draw_plans(config: EmbeddedCorpusConfig) -> list[tuple[str, int, scenes.Plan
 
 def render_scenes(
     job: list[tuple[str, int, scenes.Plan]], bank: voice.Bank, directory: str, seed: int
-) -> list[Clip]:
-    """Renders, writes and describes some scenes; each draws from a generator of its own."""
-    return [_render_scene(*item, bank, directory, seed) for item in job]
+) -> list[Clip | Reject]:
+    """Renders, writes and describes some scenes; each draws from a generator of its own. Raises WriteError."""
+    made: list[Clip | Reject] = []
+    for split, index, plan in job:
+        try:
+            made.append(_render_scene(split, index, plan, bank, directory, seed))
+        except Exception as error:
+            fault = assembly.fault_of(error)
+            made.append(Reject("embedded", 0, _name(split, index), fault.reason, fault.detail, fault.remedy))
+    return made
+
+
+def _name(split: str, index: int) -> str:
+    return f"{split}-{index:05d}"
 
 
 def _render_scene(split: str, index: int, plan: scenes.Plan, bank, directory: str, seed: int) -> Clip:
     rng = np.random.default_rng([seed, 1 + ("train", "validation", "test").index(split), index])
     samples, annotation = scenes.render(plan, bank, rng)
-    name = f"{split}-{index:05d}"
+    name = _name(split, index)
     relative = f"audio/{name}.flac"
-    clipped = audio.write(os.path.join(directory, relative), samples)
-    if clipped:
-        raise AssertionError(f"scene {name} clips {clipped} samples; the mixer's levels are wrong")
+    if (peak := np.abs(samples).max()) > 1:
+        raise AssertionError(f"scene {name} has a peak of {peak}; the mixer's levels are wrong")
+    write_flac(Path(directory, relative), samples)
     return Clip(
         id=name,
         split=split,

@@ -72,7 +72,7 @@ def build(config: EspnetCorpusConfig) -> Path:
         CorpusError: a file that is missing or of another form, a recipe that has no equal here, too many rejects.
     """
     directory, root = Path(config.directory), Path(config.root)
-    assembly.require_replaceable(directory, "espnet")
+    assembly.begin(directory, "espnet")
     converted = {}
     if config.recipe:
         converted["run.gin"] = recipe.convert(config.recipe, root, config.gpus, directory.name)
@@ -87,7 +87,7 @@ def build(config: EspnetCorpusConfig) -> Path:
     user.finish(_limits(config), collected.records, collected.rejects, root, facts)
     converted["mixture.gin"] = _mixture(directory, _examples(read_manifest(directory), collected.factors))
     for name, text in converted.items():
-        (directory / name).write_text(text, encoding="utf-8")
+        files.replace(directory / name, text)
     return directory
 
 
@@ -129,8 +129,8 @@ class _Collected:
             try:
                 self._take(specifier, split, sample, values)
                 added += 1
-            except RecordError as error:
-                self._reject(values[0], sample, error)
+            except Exception as error:
+                self._reject(values[0], sample, assembly.fault_of(error))
         self.facts.append({
             "task": specifier.task, "name": specifier.name, "split": split, "factor": specifier.factor,
             "sha256": files.sha256(dataset.path), "samples": len(dataset.samples), "taken": added,
@@ -155,7 +155,7 @@ class _Collected:
         self.records[record.id] = record
 
     def _record(self, specifier: Specifier, split: str, sample: str, values: list[Value]) -> UserRecord:
-        fields, audio = samples.fields(specifier, sample, values)
+        fields, audio = samples.fields(specifier, sample, values, Path(self._config.root))
         part = {}
         if audio:
             fields["audio"] = audio.path

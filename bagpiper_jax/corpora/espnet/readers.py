@@ -6,10 +6,12 @@ Nothing of a file is ever run: a Kaldi pipe is a reject, not a command.
 import dataclasses
 import functools
 import gzip
+import zlib
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
-from bagpiper_jax.corpora import parquet, user_records
+from bagpiper_jax import files
+from bagpiper_jax.corpora import assembly, parquet, user_records
 from bagpiper_jax.corpora.assembly import CorpusError, RecordError, Reject
 from bagpiper_jax.corpora.espnet import archives
 from bagpiper_jax.corpora.espnet.specifiers import Entry
@@ -79,8 +81,9 @@ def read(entry: Entry, wanted: Collection[str]) -> tuple[dict[str, Value], list[
                     Reject(str(path), values[sample].line, sample, "duplicate_id", detail, "keep one of them")
                 )
             values[sample] = Value(str(path), number, content)
-        except RecordError as error:
-            rejects.append(Reject(str(path), number, sample, error.reason, error.detail, error.remedy))
+        except Exception as error:
+            fault = assembly.fault_of(error)
+            rejects.append(Reject(str(path), number, sample, fault.reason, fault.detail, fault.remedy))
     return values, rejects
 
 
@@ -97,14 +100,22 @@ def _records(entry: Entry) -> Iterator[tuple[Path, int, Callable[[], Parsed]]]:
 
 
 def _archived(row: dict, kind: str, folder: Path) -> Parsed:
-    """An archive's row; its `.bin` file is where the row says, or beside the table, wherever that was copied to."""
+    """An archive's row; its `.bin` file is below the table's folder where the row says, or beside the table.
+
+    A row of an archive may come from anyone, so it names no file elsewhere.
+    """
     sample, path, offset, size = (row[name] for name in ("id", "path", "offset", "size"))
     if not all(isinstance(text, str) and text for text in (sample, path)):
         raise RecordError("bad_line", f"id {sample!r}, path {path!r}", "write the archive again")
     if not all(isinstance(n, int) and n >= 0 for n in (offset, size)) or not size:
         return sample, RecordError("bad_line", f"{size} bytes from {offset}", "write the archive again")
-    beside = folder / Path(path).name
-    path = path if not beside.is_file() or Path(path).is_file() else str(beside.absolute())
+    stated = folder / path
+    found = (
+        stated
+        if files.is_within(folder, stated.absolute()) and stated.is_file()
+        else folder / Path(path).name
+    )
+    path = str(found.absolute())
     if kind != "audio":
         return sample, Payload(path, offset, size, kind == "dialogue")
     start, end = row["start"] or 0.0, row["end"]
@@ -142,8 +153,8 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
     try:
         with gzip.open(path, "rb") as file:
             yield from ((number, line) for number, line in enumerate(file, 1) if line.strip())
-    except (OSError, EOFError) as error:
-        raise CorpusError(f"{path} is damaged: {error}") from error
+    except (OSError, EOFError, zlib.error) as error:
+        raise CorpusError(f"{path} is damaged: {error}; copy it again") from error
 
 
 def _two_columns(line: bytes) -> tuple[str, str]:
