@@ -219,10 +219,15 @@ def _source(example: dict) -> object:
             return json.loads(source)
         except ValueError:
             return source
-    table = {
-        k: np.asarray(example[k]).tolist() for k in ("msg_role", "msg_modality", "msg_len") if k in example
-    }
-    return table | {"text": np.asarray(example.get("text", ())).ravel()[:_TEXT_SHOWN].tolist()}
+    table = {name: example[name] for name in ("msg_role", "msg_modality", "msg_len") if name in example}
+    text = example.get("text", ())
+    try:
+        shown = {name: np.asarray(value).tolist() for name, value in table.items()}
+        shown["text"] = np.asarray(text).ravel()[:_TEXT_SHOWN].tolist()
+        json.dumps(shown)
+        return shown
+    except (TypeError, ValueError):  # no arrays of numbers, which may be what it is rejected for
+        return repr(table | {"text": text})[:1000]
 
 
 def checked(example: dict, name: str, limits: Limits) -> Record:

@@ -61,6 +61,34 @@ finish(directory, {"seed": 0}, 4, 1.0)
 """
 
 
+ODD = {
+    "a number for codes": {"codes": 7}, "ragged codes": {"codes": [[1], [1, 2]]}, "objects": {"text": [object()]},
+    "a table of two dimensions": {"msg_role": np.zeros((2, 2), np.int32)}, "a number for roles": {"msg_role": 3},
+    "a null": {"msg_weight": None}, "short columns": {"msg_len": np.zeros(0, np.int32)}, "text": {"msg_start": "abc"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_an_example_of_any_form_costs_itself_alone(tmp_path, name):
+    made = examples(3)
+    made[1] = made[1] | ODD[name]
+    shards.write_shard(iter(made), 3, LIMITS, tmp_path, 0, 1)
+    manifest = finish(tmp_path, {}, 1, 1.0)
+    assert manifest["counts"]["ok"] == 2 and sum(manifest["counts"].values()) == 3
+    (reject,) = TaskCache(tmp_path).rejects()
+    assert reject["id"] == "clip1" and reject["detail"].startswith(f"rejected {reject['reason']}")
+
+
+def test_a_failed_shard_leaves_no_file(tmp_path):
+    def interrupted():
+        yield from examples(2)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        shards.write_shard(interrupted(), 3, LIMITS, tmp_path, 0, 1)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("limit", [30_000, 150])
 def test_a_full_disk_is_named_and_the_same_command_finishes(tmp_path, limit):
     """30 kB are refused while a shard is written, 150 bytes already when its first block or index is."""

@@ -101,6 +101,23 @@ def test_dialogues_keep_what_they_name(tmp_path):
     assert clip.dialogue == [["user", "audio", "t"], *turns[1:]] and clip.audio == "audio/t.flac"
 
 
+@pytest.mark.parametrize("name", ["/any/file.flac", "../x.flac", "folder/x.flac", "x y.flac"])
+def test_a_dialogue_takes_no_file_along_that_did_not_come_with_it(tmp_path, name):
+    rows = [
+        {
+            "id": i,
+            "audio": {"bytes": flac(3), "path": "q.wav"},
+            "dialogue": [["user", "audio", n], ["assistant", "text", "x"]],
+        }
+        for i, n in (("good", "q.wav"), ("bad", name))
+    ]
+    write_table(tmp_path / "talks/x.parquet", rows)
+    directory = build(tmp_path, "talks_to_write")
+    assert [clip.id for clip in read_manifest(directory)] == ["good"]
+    (reject,) = map(json.loads, open(directory / "rejects.jsonl"))
+    assert reject["reason"] == "outside_audio" and name in reject["detail"]
+
+
 def test_what_cannot_be_written_out_is_refused(root):
     with pytest.raises(CorpusError, match="no task 'birds_to_wriet' is registered"):
         build(root, "birds_to_wriet")

@@ -113,6 +113,21 @@ def test_unusable_audio_is_rejected_by_reason(tmp_path, codec):
     assert sum(codes.manifest["rejects"].values()) == 5
 
 
+def test_a_clip_whose_reading_fails_in_any_way_is_counted_by_type(corpus, codec, monkeypatch):
+    read = tokenization.audio.read
+
+    def failing(path):
+        if path.name == "1.wav":
+            raise AttributeError("no layout")
+        return read(path)
+
+    monkeypatch.setattr(tokenization.audio, "read", failing)
+    directory = tokenize(TokenizeConfig(str(corpus), str(codec), batch_seconds=2))
+    (rejected,) = [json.loads(line) for line in (directory / "rejects.jsonl").read_text().splitlines()]
+    assert (rejected["id"], rejected["reason"]) == ("clip1", "error_AttributeError")
+    assert "1.wav: no layout" in rejected["detail"] and "clip1" not in CodeStore.open(corpus, directory.name)
+
+
 def test_audio_that_changed_under_its_name_is_encoded_again(corpus, codec):
     config = TokenizeConfig(str(corpus), str(codec), batch_seconds=2, clips_per_shard=3)
     before = tokenize(config)

@@ -130,6 +130,28 @@ def test_rows_that_point_nowhere_are_rejected(tmp_path, change, reason):
     assert caught.value.reason in (reason, "missing_entry")
 
 
+@pytest.mark.parametrize("way", ["/tmp", "..", "link", "elsewhere"])
+def test_archives_reach_no_file_outside_their_folder(tmp_path, way):
+    """Neither their tables nor their dialogues: both may be anyone's."""
+    root = tmp_path / "set"
+    root.mkdir()
+    (tmp_path / "secret.bin").write_bytes(audio.encode_flac(sound(1.0)))
+    (root / "link").symlink_to(tmp_path)
+    prefix = {"/tmp": str(tmp_path), "..": "..", "link": "link", "elsewhere": str(tmp_path / "x/..")}[way]
+    turns = [["user", "audio", f"{prefix}/secret.bin"], ["assistant", "text", "ä"]]
+    archive(root / "talk.parquet", {"one": zstd(json.dumps(turns))})
+    dataset(root, {"dialogue": ("talk.parquet", "arkive_dialogue")}, ["one"])
+    with pytest.raises(RecordError, match="outside_audio"):
+        EspnetReader([Specifier("dialogue", "set", root / "set.json")], root, "train")[0]
+    (row,) = archive(root / "audio.parquet", {"a": (tmp_path / "secret.bin").read_bytes()})
+    row |= {"path": f"{prefix}/secret.bin", "start_byte_offset": 0}
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist([row]), root / "audio.parquet")
+    (root / "t.txt").write_text("a words\n")
+    dataset(root, {"audio1": ("audio.parquet", "arkive_audio"), "text1": ("t.txt", "text")}, ["a"])
+    with pytest.raises(RecordError, match="unreadable_file"):
+        EspnetReader([Specifier("audio_to_text", "set", root / "set.json")], root, "train")[0]
+
+
 def test_a_payload_that_unpacks_without_end_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(archives, "MAX_BYTES", 1000)
     (tmp_path / "x.bin").write_bytes(zstd("a" * 100_000))

@@ -1,5 +1,6 @@
 """The Debian corpus: what packages say is read right, what is said of audio is measured."""
 
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -10,6 +11,7 @@ import soundfile
 from debian_helpers import recording, tone, voice, write_g722
 from places import FIXTURES
 
+from bagpiper_jax import files
 from bagpiper_jax.captions import parse_caption
 from bagpiper_jax.captions.parsing import facts
 from bagpiper_jax.corpora.assembly import Reject
@@ -131,6 +133,17 @@ def test_useless_recordings_are_named(tmp_path, samples, reason):
     result = process.process(job(tmp_path, recording(path=str(path))))
     assert result["reason"] == reason and "in.wav" in result["detail"] and result["remedy"]
     assert not (tmp_path / "out.flac").exists()
+
+
+def test_an_error_of_any_kind_is_counted_by_type_and_a_full_disk_is_not(tmp_path, monkeypatch):
+    soundfile.write(tmp_path / "in.wav", tone(1.0), 16_000)
+    made = job(tmp_path, recording(path=str(tmp_path / "in.wav")))
+    with monkeypatch.context() as patched:
+        patched.setattr(process, "measure", lambda _: 1 / 0)
+        assert process.process(made)["reason"] == "error_ZeroDivisionError"
+    gone = dataclasses.replace(made, target=str(tmp_path / "in.wav" / "out.flac"))
+    with pytest.raises(files.WriteError, match="cannot write .*out.flac"):
+        process.process(gone)
 
 
 def test_g722_is_decoded_and_an_empty_file_named(tmp_path):

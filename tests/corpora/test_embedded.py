@@ -13,7 +13,12 @@ from bagpiper_jax.captions import lexicon, parse_caption
 from bagpiper_jax.captions.parsing import facts
 from bagpiper_jax.corpora.assembly import CorpusError
 from bagpiper_jax.corpora.embedded import documents, music, scenes, sounds, voice
-from bagpiper_jax.corpora.embedded.build import EmbeddedCorpusConfig, build_embedded_corpus, draw_plans
+from bagpiper_jax.corpora.embedded.build import (
+    EmbeddedCorpusConfig,
+    build_embedded_corpus,
+    draw_plans,
+    render_scenes,
+)
 from bagpiper_jax.jobs import build_corpus
 from bagpiper_jax.manifest import read_manifest
 
@@ -87,6 +92,23 @@ def test_events_sound_when_the_annotation_says(corpus, clips):
             loudness.append(np.std(samples[span]))
         silent &= ~np.convolve(~silent, np.ones(33), "same").astype(bool)  # stated times are rounded
         assert min(loudness) > 4 * np.std(samples[silent]), clip.id
+
+
+def test_a_scene_that_fails_costs_itself_alone(tmp_path, monkeypatch):
+    plans = [item for item in draw_plans(EmbeddedCorpusConfig()) if {e.domain for e in item[2]} == {"sound"}][
+        :3
+    ]
+    render = scenes.render
+
+    def failing(plan, *arguments):
+        if plan is plans[1][2]:
+            raise ZeroDivisionError("x")
+        return render(plan, *arguments)
+
+    monkeypatch.setattr(scenes, "render", failing)
+    made = render_scenes(plans, None, str(tmp_path), 0)
+    assert [type(item).__name__ for item in made] == ["Clip", "Reject", "Clip"]
+    assert made[1].reason == "error_ZeroDivisionError" and made[1].id == f"train-{plans[1][1]:05d}"
 
 
 def test_held_out_scenes_are_new_combinations():

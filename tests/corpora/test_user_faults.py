@@ -1,6 +1,7 @@
 """Every bad record and every bad file of a user's JSONL is named, and the others pass."""
 
 import os
+import resource
 import wave
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import soundfile
 from sound_files import by_libsndfile, mp3, noise_and_tone
 from user_corpus_helpers import CAPTION, build, good, tone, write_jsonl
 
+from bagpiper_jax import audio, files
 from bagpiper_jax.captions import CaptionFilter
 from bagpiper_jax.corpora import assembly, user
 from bagpiper_jax.corpora.assembly import CorpusError
@@ -86,6 +88,20 @@ def test_files_that_are_not_whole_cost_themselves_alone(tmp_path):
 
 
 BAD_RECORDS = {
+    "a NeMo manifest": ({"audio_filepath": "good.wav", "duration": 0.5, "text": "hello"}, "unread_audio"),
+    "a Lhotse cut": (
+        {"id": "x", "recording": {"sources": [{"source": "good.wav"}]}, "text": "hello"},
+        "unread_audio",
+    ),
+    "a Lhotse supervision": ({"recording_id": "good", "start": 0, "text": "hello"}, "unread_audio"),
+    "audio of the hub": ({"audio": {"path": "good.wav", "bytes": None}, "text": "hello"}, "wrong_type"),
+    "a path of Common Voice": ({"path": "good.mp3", "text": "hello"}, "unread_audio"),
+    "a file_name of audiofolder": ({"file_name": "data/good.wav", "caption": "A tone."}, "unread_audio"),
+    "a wav of WeNet": ({"key": "good", "wav": "good", "text": "hello"}, "unread_audio"),
+    "a dialogue without its audio": (
+        {"audios": ["good.wav"], "dialogue": [["user", "text", "Hi."], ["assistant", "text", "Yo."]]},
+        "unread_audio",
+    ),
     "not json": ("{'id': 1}", "bad_json"),
     "cut short": ('{"id": "x", "audio": "good.wav"', "bad_json"),
     "not utf-8": (b'{"caption": "\xff\xfe"}', "bad_json"),
@@ -151,8 +167,89 @@ def test_too_many_rejects_fail_the_build_and_leave_no_manifest(tmp_path):
 
 @pytest.mark.parametrize("records", [[], ["", "  "]])
 def test_an_empty_source_fails(tmp_path, records):
-    with pytest.raises(CorpusError, match="none to read"):
+    with pytest.raises(CorpusError, match="records.jsonl holds no records: there are none to read"):
         build(tmp_path, records)
+
+
+def test_all_rejected_says_that_none_is_left(tmp_path):
+    with pytest.raises(CorpusError, match=r"1 of 1 records were rejected \(bad_json 1\): none is left; "):
+        build(tmp_path, ["{"], max_reject_frac=1.0)
+
+
+@pytest.mark.parametrize(
+    "error", [ZeroDivisionError("x"), AttributeError(), RecursionError("deep"), MemoryError()]
+)
+@pytest.mark.parametrize("place", ["audio", "caption", "filter"])
+def test_an_error_of_any_kind_costs_its_record_and_is_counted_by_type(tmp_path, monkeypatch, error, place):
+    """What a decoder, or our own code, raises on one record of three."""
+
+    def failing(function, fails):
+        def wrapped(*arguments, **keywords):
+            if fails(*arguments):
+                raise error
+            return function(*arguments, **keywords)
+
+        return wrapped
+
+    records = [good("a"), good("b"), good("c")]
+    if place == "audio":
+        (tmp_path / "source").mkdir()
+        soundfile.write(tmp_path / "source/odd.wav", tone(), 16_000)
+        records[1]["audio"] = "odd.wav"
+        monkeypatch.setattr(
+            audio, "read", failing(audio.read, lambda path, *_: str(path).endswith("odd.wav"))
+        )
+    elif place == "caption":
+        records[1]["annotation"] = {"duration": 0.5}
+        monkeypatch.setattr(user, "AudioAnnotation", Failing(error))
+    else:
+        records[1]["caption"] = "Odd."
+        reason = failing(CaptionFilter.reason, lambda _, caption, *__: caption == "Odd.")
+        monkeypatch.setattr(CaptionFilter, "reason", reason)
+    clips, (reject,) = build(tmp_path, records, caption_filter=CaptionFilter(min_tokens=1))
+    assert [clip.id for clip in clips] == ["a", "c"]
+    assert reject["reason"] == f"error_{type(error).__name__}" and (reject["line"], reject["id"]) == (2, "b")
+    assert reject["detail"] and reject["remedy"]
+
+
+class Failing:
+    """Stands for annotations whose reading fails."""
+
+    def __init__(self, error: Exception):
+        self._error = error
+
+    def from_json(self, value):
+        raise self._error
+
+
+def test_a_user_who_interrupts_is_obeyed(tmp_path, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(audio, "read", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        build(tmp_path, [good("a")])
+
+
+@pytest.mark.parametrize("limit", [3_000, 600])
+def test_a_full_disk_is_named_and_the_same_command_finishes(tmp_path, limit):
+    """A limit of file sizes makes writes fail as a full disk does: in the first audio file, or later in a list."""
+    records = [good(f"r{i}", group=f"g{i}" * 20) for i in range(20)]
+    source = write_jsonl(tmp_path, records)
+    soundfile.write(source.parent / "good.wav", tone(), 16_000)
+    config = user.UserCorpusConfig(str(source), str(tmp_path / "out"), workers=1)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+    try:
+        with pytest.raises(
+            files.WriteError, match=f"cannot write {tmp_path}/out/.*: File too large. Free .*again"
+        ):
+            user.build(config)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not list((tmp_path / "out").rglob("*.tmp*")) and not (tmp_path / "out/manifest.jsonl").exists()
+    clips, rejects = build(tmp_path, records)
+    assert len(clips) == 20 and not rejects and not list((tmp_path / "out").rglob("*.tmp*"))
 
 
 def test_a_missing_source_and_its_own_folder_are_refused(tmp_path):

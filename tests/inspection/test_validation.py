@@ -186,6 +186,28 @@ def test_changed_code_and_inputs_are_stale_others_are_not(tmp_path):
     assert found.versions == (f"numpy 0.1 then, {np.__version__} now",)
 
 
+@pytest.mark.parametrize("naming", ["now", "earlier"])
+def test_each_corpus_is_compared_with_its_own_codes(tmp_path, naming):
+    """All corpora of one codec have a code store of the same name; some have none, and one comes first."""
+    for corpus in ("a", "b", "c"):
+        (tmp_path / "data" / corpus / "codes/f00").mkdir(parents=True)
+        (tmp_path / "data" / corpus / "manifest.jsonl").write_text(corpus)
+        (tmp_path / "data" / corpus / "codes/f00/manifest.json").write_text(f"codes of {corpus}")
+    for corpus in ("c", "b", "a"):
+        names = [f"{corpus}/manifest.jsonl", f"{corpus}/codes/f00/manifest.json"]
+        inputs = {name: files.sha256(tmp_path / "data" / name) for name in names}
+        if naming == "earlier":
+            inputs["f00/manifest.json"] = inputs.pop(names[1])
+        cache = stale_cache(tmp_path / corpus, {"code": {"bagpiper_jax.audio": files.sha256(audio.__file__)},
+                                                "inputs": inputs})  # fmt: skip
+        found = staleness(cache, str(tmp_path / "data"))
+        assert not found.changed and not found.unchecked
+        (tmp_path / "data" / names[1]).write_text("made anew")
+        assert len(staleness(cache, str(tmp_path / "data")).changed) == 1
+        (tmp_path / "data" / names[1]).unlink()
+        assert len(staleness(cache, str(tmp_path / "data")).unchecked) == 1
+
+
 def test_a_modules_file_is_found_without_importing_it():
     before = set(sys.modules)
     assert module_file("tasks.pretraining").name == "pretraining.py"
