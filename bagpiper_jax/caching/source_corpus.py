@@ -11,9 +11,10 @@ from pathlib import Path
 
 from bagpiper_jax import audio
 from bagpiper_jax.corpora import assembly
-from bagpiper_jax.corpora.assembly import CorpusError, Journal, RecordError, Reject
+from bagpiper_jax.corpora.assembly import CorpusError, RecordError, Reject
 from bagpiper_jax.corpora.user_audio import within_range, write_flac
 from bagpiper_jax.corpora.user_records import audio_messages
+from bagpiper_jax.journal import Results
 from bagpiper_jax.manifest import Clip, is_id
 from bagpiper_jax.task_modules import load_task_modules
 
@@ -51,7 +52,7 @@ def build(config: SourceCorpusConfig) -> Path:
     directory = Path(config.directory)
     assembly.begin(directory, "source")
     source = _source(config)
-    journal = Journal(directory / assembly.JOURNAL)
+    journal = Results(directory / assembly.JOURNAL)
     clips: dict[str, Clip] = {}
     rejects: list[Reject] = []
     try:
@@ -94,7 +95,7 @@ def _source(config: SourceCorpusConfig):
     return source
 
 
-def _written(example: dict, key: str, directory: Path, journal: Journal, config: SourceCorpusConfig) -> Clip:
+def _written(example: dict, key: str, directory: Path, journal: Results, config: SourceCorpusConfig) -> Clip:
     """The clip with its audio, and that of its dialogue, as files of the corpus. Raises RecordError, WriteError."""
     if example["fault"]:
         reason, _, detail = example["fault"].decode("utf-8", "replace").partition(": ")

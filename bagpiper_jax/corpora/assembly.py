@@ -1,4 +1,4 @@
-"""What corpora built from files share: counted rejections, a journal to restart from, splits, the ending.
+"""What corpora built from files share: counted rejections, splits, workers, the ending.
 
 A builder turns records into `Clip`s or `Reject`s. Nothing is dropped silently: `finish` writes the manifest,
 `rejects.jsonl` (file, record, reason and remedy of each record left out) and `corpus.json` with counts.
@@ -6,7 +6,6 @@ A builder turns records into `Clip`s or `Reject`s. Nothing is dropped silently: 
 
 import collections
 import concurrent.futures
-import contextlib
 import dataclasses
 import hashlib
 import json
@@ -19,6 +18,7 @@ from pathlib import Path
 
 from bagpiper_jax import audio, files
 from bagpiper_jax.errors import Explained
+from bagpiper_jax.journal import JournalError
 from bagpiper_jax.manifest import MANIFEST, REJECTS, SPLITS, Clip, write_manifest
 from bagpiper_jax.workers import worker_pool
 
@@ -44,13 +44,13 @@ def fault_of(error: Exception) -> RecordError:
     """What a record is rejected with whose reading or making ended in an error, whatever it is.
 
     Raises:
-        WriteError, CorpusError: the error, where it is the disk's or the whole corpus's fault.
+        WriteError, JournalError, CorpusError: the error, where it is the disk's or the whole corpus's fault.
     """
     if isinstance(error, RecordError):
         return error
     if isinstance(error, audio.AudioError):
         return RecordError(f"{error.reason}_audio", error.detail, audio.REMEDIES[error.reason])
-    if isinstance(error, files.WriteError | CorpusError):
+    if isinstance(error, files.WriteError | JournalError | CorpusError):
         raise error
     _log.debug("a record is rejected for an error", exc_info=error)
     remedy = "mend the record, or what reads it; the log has the traceback at debug level"
@@ -76,47 +76,6 @@ class Reject:
     reason: str
     detail: str
     remedy: str
-
-
-class Journal:
-    """Finished work, one JSON line per key, so that a killed build continues where it was.
-
-    A line torn by the kill is ignored; its work is done again.
-    """
-
-    def __init__(self, path: str | os.PathLike):
-        self._path = Path(path)
-        self._done = dict(self._read())
-        self._file = None
-
-    def _read(self) -> Iterator[tuple[str, dict]]:
-        if not self._path.exists():
-            return
-        for line in self._path.read_bytes().splitlines():
-            try:
-                entry = json.loads(line)
-                yield entry["key"], entry["value"]
-            except (ValueError, KeyError, TypeError):
-                continue
-
-    def get(self, key: str) -> dict | None:
-        return self._done.get(key)
-
-    def add(self, key: str, value: dict) -> None:
-        """Raises WriteError."""
-        with files.explained(self._path):
-            if self._file is None:
-                self._path.parent.mkdir(parents=True, exist_ok=True)
-                self._file = open(self._path, "a", encoding="utf-8")
-                self._file.write("\n")  # ends a torn line
-            self._done[key] = value
-            self._file.write(json.dumps({"key": key, "value": value}) + "\n")
-            self._file.flush()
-
-    def close(self) -> None:
-        if self._file is not None:
-            with contextlib.suppress(OSError):  # a line that the disk refused was told of when it was added
-                self._file.close()
 
 
 def digest(*parts: object) -> str:

@@ -10,7 +10,8 @@ import numpy as np
 
 from bagpiper_jax import audio, files
 from bagpiper_jax.corpora import assembly, carried
-from bagpiper_jax.corpora.assembly import Journal, RecordError
+from bagpiper_jax.corpora.assembly import RecordError
+from bagpiper_jax.journal import Results
 
 _MAX_PEAK = 4.0
 """Lossy codecs overshoot ±1 a little and are scaled down; a higher peak is another scale, such as 16-bit integers."""
@@ -45,7 +46,7 @@ class Conversion:
 
 def convert_all(conversions: Sequence[Conversion], directory: Path, workers: int) -> dict[Conversion, dict]:
     """Each conversion's result: {"seconds"} or {"reason", "detail", "remedy"}."""
-    journal = Journal(directory / assembly.JOURNAL)
+    journal = Results(directory / assembly.JOURNAL)
     keys = {conversion: _key(conversion, directory) for conversion in conversions}
     results = {c: journal.get(keys[c]) for c in conversions if Path(c.target).is_file()}
     results = {c: result for c, result in results.items() if result}

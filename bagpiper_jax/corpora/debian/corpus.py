@@ -12,11 +12,12 @@ import numpy as np
 from bagpiper_jax import files
 from bagpiper_jax.captions import AudioAnnotation, describe
 from bagpiper_jax.corpora import assembly
-from bagpiper_jax.corpora.assembly import CorpusError, Journal, Reject
+from bagpiper_jax.corpora.assembly import CorpusError, Reject
 from bagpiper_jax.corpora.debian import packages, recordings, scores
 from bagpiper_jax.corpora.debian.packages import Package
 from bagpiper_jax.corpora.debian.process import Job, process
 from bagpiper_jax.corpora.debian.recordings import LANGUAGES, VOICES, Recording
+from bagpiper_jax.journal import Results
 from bagpiper_jax.manifest import Clip
 
 SOUNDS = ("lincity-ng-data", "minetest-data", "sonic-pi-samples")
@@ -156,7 +157,7 @@ def _process_all(
             config.max_seconds, config.seed)
         for r in wanted
     ]  # fmt: skip
-    journal = Journal(directory / assembly.JOURNAL)
+    journal = Results(directory / assembly.JOURNAL)
     keys = {job: _key(job, directory, obtained) for job in jobs}
     results = {}
     for job in jobs:
