@@ -167,7 +167,8 @@ def export(directory: Path, count: int = 4000) -> dict:
     CPU seconds count the reading of the manifest, the hashing and the joining; not the loading of TensorFlow.
     """
     from bagpiper_jax import text
-    from bagpiper_jax.caching.export import CacheConfig, cache_mixtures
+    from bagpiper_jax.caching.config import CacheConfig
+    from bagpiper_jax.caching.export import cache_mixtures
     from bagpiper_jax.manifest import read_manifest
     from bagpiper_jax.text import JsonTokenizer
     from tasks import preprocessors

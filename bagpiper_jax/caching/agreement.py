@@ -7,7 +7,6 @@ cache's records shard by shard, and rows that the loader serves with rows laid o
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,6 +14,7 @@ from bagpiper_jax import dialogue
 from bagpiper_jax.audio import log_mel
 from bagpiper_jax.batch import Batch, BatchShape, empty_batch
 from bagpiper_jax.caching import shards
+from bagpiper_jax.caching.config import CacheConfig
 from bagpiper_jax.caching.task_shards import configure_tasks
 from bagpiper_jax.data import records
 from bagpiper_jax.data.cache import TaskCache
@@ -24,9 +24,6 @@ from bagpiper_jax.data.placing import RowWriter
 from bagpiper_jax.data.records import Record, RecordError
 from bagpiper_jax.dialogue import RenderConfig
 from bagpiper_jax.vocabulary import Vocabulary
-
-if TYPE_CHECKING:
-    from bagpiper_jax.caching.export import CacheConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +64,7 @@ class Agreement:
         return f"{place}: {self.difference}; the cache is not what the task gives now, run cache_tasks again"
 
 
-def configure(config: "CacheConfig") -> None:
+def configure(config: CacheConfig) -> None:
     """Registers the tasks as the cache job does, but for SeqIO's own use: rejected clips are filtered out."""
     configure_tasks(config)
     from tasks import settings
@@ -75,7 +72,7 @@ def configure(config: "CacheConfig") -> None:
     settings.configure(dataclasses.replace(settings.current(), report_rejects=False))
 
 
-def compare_all(config: "CacheConfig", max_shards: int = 0) -> Iterator[Agreement]:
+def compare_all(config: CacheConfig, max_shards: int = 0) -> Iterator[Agreement]:
     """Compares every task and split of the mixtures that a cache job made. Raises CacheError: it has not."""
     configure(config)
     compared = set()

@@ -13,7 +13,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from bagpiper_jax.caching import shards
-from bagpiper_jax.caching.export import CacheConfig, mixture_rates
+from bagpiper_jax.caching.config import CacheConfig
+from bagpiper_jax.caching.export import mixture_rates
 from bagpiper_jax.caching.shards import ExportError
 from bagpiper_jax.caching.task_shards import configure_tasks
 from bagpiper_jax.data import records

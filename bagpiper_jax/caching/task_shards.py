@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from bagpiper_jax.caching.config import CacheConfig
 from bagpiper_jax.caching.shards import ExportError, Limits, write_shard
 from bagpiper_jax.data.codes import MANIFEST as CODES_MANIFEST
 from bagpiper_jax.data.codes import codec_fingerprint, read_manifest
@@ -15,13 +15,10 @@ from bagpiper_jax.task_modules import load_task_modules
 from bagpiper_jax.vocabulary import Vocabulary
 from bagpiper_jax.workers import worker_pool
 
-if TYPE_CHECKING:
-    from bagpiper_jax.caching.export import CacheConfig
-
 _log = logging.getLogger(__name__)
 
 
-def configure_tasks(config: "CacheConfig") -> None:
+def configure_tasks(config: CacheConfig) -> None:
     """Registers the tasks of a job and tells them its settings.
 
     Raises:
@@ -60,7 +57,7 @@ def _codec_sizes(data_root: str, codec: str) -> tuple[int, int]:
 class ShardWriters:
     """Writes shards in this process, or in `config.workers` others that start when there is enough to do."""
 
-    def __init__(self, config: "CacheConfig"):
+    def __init__(self, config: CacheConfig):
         self._config = config
         self._pool: ProcessPoolExecutor | None = None
 
@@ -97,7 +94,7 @@ class ShardWriters:
             ) from error
 
 
-def _start_worker(config: "CacheConfig") -> None:
+def _start_worker(config: CacheConfig) -> None:
     os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
     import tensorflow as tf
 
@@ -107,7 +104,7 @@ def _start_worker(config: "CacheConfig") -> None:
 
 
 def _write(
-    config: "CacheConfig", name: str, split: str, directory: Path, shard: int, shards: int, total: int
+    config: CacheConfig, name: str, split: str, directory: Path, shard: int, shards: int, total: int
 ) -> None:
     import seqio
 

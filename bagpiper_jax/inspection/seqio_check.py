@@ -6,17 +6,14 @@
 import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from bagpiper_jax.caching.config import CacheConfig
 from bagpiper_jax.data.cache import TaskCache
 from bagpiper_jax.data.lock import open_caches
 from bagpiper_jax.inspection.limits import Violation
 from bagpiper_jax.inspection.served import ServedMixture
 from bagpiper_jax.inspection.staleness import staleness
 from bagpiper_jax.task_modules import TaskModuleError, load_task_modules
-
-if TYPE_CHECKING:
-    from bagpiper_jax.caching.export import CacheConfig
 
 RULE = "seqio"
 
@@ -82,10 +79,8 @@ def _not_importable(task_modules: Sequence[str]) -> str:
 
 def _cache_job(
     mixture: ServedMixture, cache: TaskCache, data_root: str, task_modules: Sequence[str]
-) -> "CacheConfig":
+) -> CacheConfig:
     """The settings that the caches of a lock were made with; one job made them all."""
-    from bagpiper_jax.caching.export import CacheConfig
-
     made_from, lock = cache.manifest["provenance"], mixture.read_lock()
     return CacheConfig(
         mixtures=(lock.mixture,),

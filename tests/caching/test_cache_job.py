@@ -15,7 +15,8 @@ from places import REPOSITORY
 from task_helpers import caches, config
 
 from bagpiper_jax import audio, configuration
-from bagpiper_jax.caching.export import CacheConfig, cache_mixtures
+from bagpiper_jax.caching.config import CacheConfig
+from bagpiper_jax.caching.export import cache_mixtures
 from bagpiper_jax.caching.shards import ExportError
 from bagpiper_jax.errors import Explained
 from bagpiper_jax.manifest import Clip, read_at, read_manifest, read_placed, write_manifest

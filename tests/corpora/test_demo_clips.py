@@ -7,7 +7,8 @@ import pytest
 
 from bagpiper_jax import audio, dialogue
 from bagpiper_jax.batch import BatchShape
-from bagpiper_jax.caching.export import CacheConfig, cache_mixtures
+from bagpiper_jax.caching.config import CacheConfig
+from bagpiper_jax.caching.export import cache_mixtures
 from bagpiper_jax.caching.tokenization import TokenizeConfig, tokenize
 from bagpiper_jax.corpora import user
 from bagpiper_jax.data.codes import CodeStore, codec_fingerprint

@@ -285,7 +285,8 @@ def test_the_job_builds_it_and_converts_yamls(root, monkeypatch):
 def test_the_corpus_passes_through_the_whole_data_path(root, tmp_path):
     """ESPnet's files → clips → codes → cache: every sample is cached in its direction and length."""
     from bagpiper_jax import configuration
-    from bagpiper_jax.caching.export import CacheConfig, cache_mixtures
+    from bagpiper_jax.caching.config import CacheConfig
+    from bagpiper_jax.caching.export import cache_mixtures
     from bagpiper_jax.caching.tokenization import TokenizeConfig, tokenize
     from bagpiper_jax.data.cache import TaskCache
     from bagpiper_jax.data.lock import read_lock

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bagpiper_jax import configuration
-from bagpiper_jax.caching.export import CacheConfig
+from bagpiper_jax.caching.config import CacheConfig
 from bagpiper_jax.data.planner import Plan, TaskLengths
 from bagpiper_jax.data.rates import Mixing, RateError, TaskSize, expected_epochs
 

@@ -1,16 +1,19 @@
 """Caching the real SeqIO tasks over a small corpus that a test writes."""
 
+import itertools
 import json
 from pathlib import Path
 
 import numpy as np
 
 from bagpiper_jax import files
-from bagpiper_jax.caching.export import CacheConfig, cache_mixtures
+from bagpiper_jax.caching.config import CacheConfig
+from bagpiper_jax.caching.export import cache_mixtures
 from bagpiper_jax.data import codes
 from bagpiper_jax.data.cache import TaskCache
 from bagpiper_jax.data.lock import read_lock
 from bagpiper_jax.manifest import Clip
+from bagpiper_jax.text import ByteTokenizer
 from bagpiper_jax.vocabulary import Vocabulary
 
 LAYOUT = Vocabulary(text_size=256)
@@ -66,3 +69,23 @@ def write_codes(corpus, clips: dict[str, int], fingerprint: str = "nano-codec") 
     }
     (directory / codes.MANIFEST).write_text(json.dumps(manifest))
     return made
+
+
+_numbers = itertools.count()
+
+
+def cached(tmp_path, source, author=None, **fields):
+    """The cache of a new task over a source (audio to caption), and reason and detail of its rejects by origin."""
+    from tasks import mixtures, pretraining
+
+    name = f"source_{next(_numbers)}"
+    mixtures.add_task(name, source, author or pretraining.audio_to_caption)
+    defaults = {"mixtures": (name,), "rates": {}, "max_reject_frac": 1.0, "shard_inputs": 3}
+    made = caches(cache_mixture(config(tmp_path, **{**defaults, **fields})))[name]
+    return made, {r["id"]: (r["reason"], r["detail"]) for r in made.rejects()}
+
+
+def said(cache) -> dict[str, str]:
+    """Clip id → what the assistant says."""
+    records = [cache.read(i) for i in range(len(cache))]
+    return {r.id: ByteTokenizer().decode(r.messages()[-1].content) for r in records}

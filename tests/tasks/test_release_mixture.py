@@ -3,7 +3,7 @@
 import pytest
 
 from bagpiper_jax import configuration
-from bagpiper_jax.caching.export import CacheConfig
+from bagpiper_jax.caching.config import CacheConfig
 from bagpiper_jax.data.rates import TaskSize
 
 pytest.importorskip("seqio")

@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import itertools
 import json
 import tarfile
 
@@ -11,7 +10,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 import seqio
-from task_helpers import LAYOUT, cache_mixture, caches, config
+from task_helpers import LAYOUT, cache_mixture, cached, config, said
 from written_sources import as_json, flac, sound, write_table, write_tar
 
 from bagpiper_jax import audio
@@ -19,28 +18,9 @@ from bagpiper_jax.batch import BatchShape
 from bagpiper_jax.corpora.assembly import CorpusError, RecordError
 from bagpiper_jax.corpora.tars import TarReader
 from bagpiper_jax.data.loader import Loader
-from bagpiper_jax.text import ByteTokenizer
 from tasks import mixtures, pretraining, settings, sft
 from tasks.clip_source import block
 from tasks.file_sources import EspnetSource, ParquetSource, TarSource
-
-_numbers = itertools.count()
-
-
-def cached(tmp_path, source, author=pretraining.audio_to_caption, **fields):
-    """The cache of a new task over a source, and the reason and detail of its rejects by origin."""
-    name = f"source_{next(_numbers)}"
-    mixtures.add_task(name, source, author)
-    defaults = {"mixtures": (name,), "rates": {}, "max_reject_frac": 1.0, "shard_inputs": 3}
-    made = caches(cache_mixture(config(tmp_path, **{**defaults, **fields})))[name]
-    return made, {r["id"]: (r["reason"], r["detail"]) for r in made.rejects()}
-
-
-def said(cache) -> dict[str, str]:
-    """Clip id → what the assistant says."""
-    records = [cache.read(i) for i in range(len(cache))]
-    return {r.id: ByteTokenizer().decode(r.messages()[-1].content) for r in records}
-
 
 GOOD = [
     ("a/one.flac", flac(1)),
@@ -158,124 +138,6 @@ def test_no_flipped_bit_loses_a_sample(tar):
             with contextlib.suppress(RecordError):
                 assert reader[number].sounds
     assert refused > 10
-
-
-LITTER = ["._{}", ".DS_Store", "__MACOSX/._{}", "__MACOSX/{}", "Thumbs.db", "desktop.ini", ".{}.swp", "@eaDir/{}/x.txt",
-          "PaxHeaders.17/{}", "./PaxHeader/{}", ".Trashes/{}", "a/.AppleDouble/{}", "pax_global_header"]  # fmt: skip
-
-
-@pytest.mark.parametrize("form", LITTER)
-def test_what_other_tools_leave_in_tars_is_passed_over_and_counted(tmp_path, form, caplog):
-    """Between the members of a sample, where it would tear them apart, and also where it looks like audio."""
-    members = []
-    for number in range(3):
-        for ending, data in (("flac", flac(number)), ("txt", f"Bird {number} sings.".encode())):
-            litter = form.format(f"bird{number}.{ending}")
-            members += [(litter, b"\x00\x05\x16\x07" + bytes(78)), (f"./bird{number}.{ending}", data)]
-    write_tar(tmp_path / "x.tar", members)
-    reader = TarReader([tmp_path / "x.tar"], "train")
-    assert [reader[i].clip.caption for i in range(len(reader))] == [f"Bird {i} sings." for i in range(3)]
-    assert reader.passed_over.total() == 6 and caplog.text.count("not read") == 1
-    (name,) = reader.passed_over
-    assert f"{name} 6" in caplog.text
-
-
-@pytest.mark.parametrize("form", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
-def test_extended_headers_are_no_members(tmp_path, form):
-    name = "größer/" + "x" * 150
-    with tarfile.open(
-        tmp_path / "x.tar", "w", format=form, pax_headers={"comment": "made"} if form else None
-    ) as tar:
-        for ending, data in (("flac", flac(1)), ("txt", b"One.")):
-            info = tarfile.TarInfo(f"{name}.{ending}")
-            info.size, info.mtime = len(data), 1.5 if form == tarfile.PAX_FORMAT else 1
-            tar.addfile(info, io.BytesIO(data))
-    reader = TarReader([tmp_path / "x.tar"], "train")
-    assert len(reader) == 1 and reader[0].clip.caption == "One." and not reader.passed_over
-
-
-@pytest.mark.parametrize(
-    "ending", ["oga", "mp4", "webm", "mka", "wma", "MP3", "snd", "unheard_of", "take1.bin"]
-)
-def test_audio_is_known_by_its_ending_or_by_how_it_begins(tmp_path, ending):
-    write_tar(tmp_path / "x.tar", [("one.txt", b"One."), (f"one.{ending}", flac(1))])
-    clip = TarReader([tmp_path / "x.tar"], "train")[0]
-    assert clip.clip.caption == "One." and clip.clip.text is None and list(clip.sounds.values()) == [flac(1)]
-
-
-def test_members_that_are_not_read_are_counted_and_never_leave_a_text_behind(tmp_path, caplog):
-    members = [("a.flac", flac(1)), ("a.txt", b"A."), ("a.cls", b"7"), ("b.pcm", b"\1\0" * 900), ("b.txt", b"B."),
-               ("c.txt", b"C."), ("d.json", as_json(text="D.", audio="d.wav")), ("e.jpg", b"\xff\xd8\xff"),
-               ("e.txt", b"E."),
-               ("f.json", as_json(text="F.", audio_filepath="f.wav")), ("g.json", as_json(caption="G.", path="x.wav")),
-               ("g.flac", flac(2))]  # fmt: skip
-    write_tar(tmp_path / "x.tar", members)
-    reader = TarReader([tmp_path / "x.tar"], "train")
-    found = {}
-    for number in range(len(reader)):
-        try:
-            clip = reader[number].clip
-            found[clip.id] = clip.caption or clip.text
-        except RecordError as error:
-            found[reader.origin(number).rpartition(" ")[2]] = error.reason
-    assert found == {"a": "A.", "b": "unknown_member", "c": "C.", "d": "unread_audio", "e": "unknown_member",
-                     "f": "unread_audio", "g": "G."}  # fmt: skip
-    assert reader.passed_over == {"*.cls": 1, "*.pcm": 1, "*.jpg": 1} and "*.cls 1" in caplog.text
-
-
-@pytest.mark.parametrize("column", ["audio_filepath", "path", "speech", "recording"])
-def test_rows_whose_audio_would_be_dropped_are_no_documents(tmp_path, column):
-    cell = {"audio_filepath": "a", "path": "x/a.wav", "speech": {"bytes": flac(1), "path": None},
-            "recording": [{"source": "a.oga"}]}[column]  # fmt: skip
-    write_table(tmp_path / "hub/x.parquet", [{"text": "Words.", column: cell, "duration": 1.0}])
-    source = ParquetSource("hub", {"train": "x.parquet"})
-    reader = source.open(tmp_path / "hub", "train")
-    with pytest.raises(RecordError, match=f"unread_audio: {column} names audio"):
-        reader[0]
-
-
-@pytest.fixture
-def outside(tmp_path):
-    """A data root beside a sound file that no data set may reach, and the ways to name it."""
-    root = tmp_path / "data"
-    (root / "talk").mkdir(parents=True)
-    audio.write(tmp_path / "secret.flac", sound(9))
-    audio.write(root / "other.flac", sound(8))
-    audio.write(root / "talk/inside.flac", sound(7))
-    (root / "talk/link.flac").symlink_to(tmp_path / "secret.flac")
-    (root / "talk/folder").symlink_to(tmp_path)
-    return root
-
-
-WAYS_OUT = ["{up}/secret.flac", "../../secret.flac", "../other.flac", "link.flac", "folder/secret.flac",
-            "./x/../../../secret.flac", "folder/../secret.flac", "x\0.flac"]  # fmt: skip
-
-
-@pytest.mark.parametrize("way", WAYS_OUT)
-@pytest.mark.parametrize("kind", ["tar", "table"])
-def test_dialogues_reach_no_file_outside_their_source(outside, way, kind):
-    def turns(name):
-        return [["user", "audio", name], ["user", "text", "What?"], ["assistant", "text", "Noise."]]
-
-    named = way.format(up=outside.parent)
-    rows = [{"id": "bad", "dialogue": turns(named)}, {"id": "good", "dialogue": turns("inside.flac")}]
-    if kind == "tar":
-        write_tar(outside / "talk/x.tar", [(f"{row['id']}.json", as_json(**row)) for row in rows])
-        source = TarSource("talk", {"train": "x.tar"})
-    else:
-        write_table(outside / "talk/x.parquet", rows)
-        source = ParquetSource("talk", {"train": "x.parquet"})
-    cache, rejects = cached(outside, source, sft.understanding, splits=("train",))
-    assert list(said(cache)) == ["good"]
-    ((reason, detail),) = rejects.values()
-    assert reason in ("outside_audio", "bad_text") and ("lies outside" in detail or "U+0000" in detail)
-
-
-def test_an_absolute_path_inside_the_source_is_heard(outside):
-    turns = [["user", "audio", str(outside / "talk/inside.flac")], ["assistant", "text", "Noise."]]
-    write_tar(outside / "talk/x.tar", [("a.json", as_json(dialogue=turns))])
-    cache, _ = cached(outside, TarSource("talk", {"train": "x.tar"}), sft.understanding, splits=("train",))
-    np.testing.assert_array_equal(cache.read(0).messages()[0].content, sound(7))
 
 
 def test_a_changed_tar_makes_another_cache(tar):
