@@ -10,9 +10,10 @@ import numpy as np
 import seqio
 import tensorflow as tf
 
-from bagpiper_jax.corpora.assembly import RecordError
+from bagpiper_jax import outcomes
 from bagpiper_jax.corpora.carried import Carried, ClipReader
 from bagpiper_jax.data.audio_digest import files_digest
+from bagpiper_jax.outcomes import Fatal, Rejected
 from tasks import settings
 
 _log = logging.getLogger(__name__)
@@ -24,7 +25,7 @@ CARRIED_FEATURES = {
     "sound_names": tf.string,
     "sounds": tf.string,
 }
-"""What a source emits: a clip as JSON or the fault it has, the place it was read at, audio files by name."""
+"""What a source emits: a clip as JSON or its encoded `Outcome`, the place it was read at, audio files by name."""
 
 _VECTORS = ("sound_names", "sounds")
 
@@ -81,7 +82,10 @@ class ClipSource(seqio.DataSource):
         return tf.data.Dataset.range(begin, end).map(to_features)
 
     def read_shard(self, split: str, shard: int, shards: int) -> Iterator[dict]:
-        """A shard of `get_dataset` as the cache job reads it, with no TensorFlow between; who changes one, both."""
+        """The examples of a shard of `get_dataset`, without TensorFlow, as the cache job reads them.
+
+        A subclass that gives other examples in one of the two must give them in the other.
+        """
         reader = self.reader(split)
         numbers = range(*block(len(reader), seqio.ShardInfo(shard, shards)))
         return (dict(zip(CARRIED_FEATURES, _features(reader, number), strict=True)) for number in numbers)
@@ -112,16 +116,13 @@ def block(total: int, shard_info: seqio.ShardInfo | None) -> tuple[int, int]:
 
 
 def _features(reader: ClipReader, number: np.int64) -> list:
-    number = int(number)
+    number, origin = int(number), f"record {int(number)}"
     try:
-        return features_of(reader[number], reader.origin(number))
-    except RecordError as error:
-        return fault_of(error, reader.origin(number))
+        origin = reader.origin(number)
+        return features_of(reader[number], origin)
     except Exception as error:  # a reader may be anyone's code; the record is named, the others go on
-        _log.warning("%s: %r", reader.origin(number), error)
-        return fault_of(
-            RecordError(f"error_{type(error).__name__}", str(error), "mend it"), reader.origin(number)
-        )
+        _log.debug("%s cannot be used", origin, exc_info=error)
+        return fault_of(Rejected.by(error, origin), origin)
 
 
 def features_of(carried: Carried, origin: str) -> list:
@@ -131,13 +132,9 @@ def features_of(carried: Carried, origin: str) -> list:
     return [clip, origin.encode(), b"", _strings(names), _strings(list(carried.sounds.values()))]
 
 
-def fault_of(error: RecordError, origin: str) -> list:
-    """`CARRIED_FEATURES` of a record that cannot be used."""
-    return [b"", origin.encode(), str(error).encode("utf-8", "replace"), _strings([]), _strings([])]
-
-
-FATAL = "fatal"
-"""Reason of a fault after which a source cannot go on: it ends the job."""
+def fault_of(fault: Rejected | Fatal, origin: str) -> list:
+    """`CARRIED_FEATURES` of a record that cannot be used, or behind which the source cannot go on."""
+    return [b"", origin.encode("utf-8", "replace"), outcomes.encode(fault), _strings([]), _strings([])]
 
 
 def _strings(values: list[bytes]) -> np.ndarray:

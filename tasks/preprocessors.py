@@ -17,13 +17,13 @@ import numpy as np
 import seqio
 import tensorflow as tf
 
-from bagpiper_jax import audio, files
+from bagpiper_jax import audio, files, outcomes
 from bagpiper_jax.data.codes import CodeStore, CodeStoreError
-from bagpiper_jax.data.records import RecordError
 from bagpiper_jax.dialogue import MODALITIES, ROLES, DialogueError, Message
 from bagpiper_jax.manifest import Clip
+from bagpiper_jax.outcomes import Fatal, Kept, Outcome, RecordError, Rejected, Skipped
 from tasks import settings, sources
-from tasks.clip_source import CARRIED_FEATURES, FATAL
+from tasks.clip_source import CARRIED_FEATURES
 
 Author = Callable[[Clip, np.random.Generator], list]
 _log = logging.getLogger(__name__)
@@ -118,9 +118,15 @@ def encoder_of(task: seqio.Task) -> Callable[[dict], dict] | None:
 
 
 def _is_usable(example: dict) -> tf.Tensor:
-    fatal = tf.strings.regex_full_match(example["outcome"], "fatal (?s:.*)")
-    with tf.control_dependencies([tf.debugging.Assert(~fatal, [example["outcome"]])]):
-        return tf.equal(example["outcome"], "")
+    return tf.ensure_shape(tf.numpy_function(_is_kept, [example["outcome"]], tf.bool, stateful=False), [])
+
+
+def _is_kept(encoded: bytes) -> bool:
+    """Raises RuntimeError: no example can succeed."""
+    outcome = outcomes.decode(encoded)
+    if isinstance(outcome, Fatal):
+        raise RuntimeError(outcome.explanation)
+    return isinstance(outcome, Kept)
 
 
 def encode_example(
@@ -134,18 +140,14 @@ def encode_example(
     corpus: str,
     task: str,
 ) -> list:
-    """The features of one clip, in the order of `OUTPUT_FEATURES`, then id and outcome.
-
-    The outcome is "" or starts with skipped, rejected, or, where no clip can succeed, fatal.
+    """The features of one clip, in the order of `OUTPUT_FEATURES`, then id and `outcomes.encode`d outcome.
 
     Args:
         line, origin, fault, names, sounds: `CARRIED_FEATURES` of a source; a manifest's only gives the line.
     """
     place = origin.decode("utf-8", "replace")
     if fault:
-        reason, _, detail = fault.decode("utf-8", "replace").partition(": ")
-        outcome = f"fatal {place}: {detail}" if reason == FATAL else f"rejected {reason}: {place}: {detail}"
-        return [*_no_features().values(), origin, outcome.encode()]
+        return [*_no_features().values(), origin, fault]
     carried = {name.decode(): sound for name, sound in zip(names, sounds, strict=True)}
     return encode_clip(Clip(**json.loads(line)), carried, place, author=author, corpus=corpus, task=task)
 
@@ -165,23 +167,29 @@ def encode_clip(
         current = settings.current()
         root = current.corpus_directory(corpus) if place else Path(current.data_root)
         features = encode_dialogue(author(clip, _generator(task, clip.id)), corpus, sounds, root)
-        outcome = ""
-    except NotApplicable as reason:
-        features, outcome = _no_features(), f"skipped {reason}"
-    except RecordError as error:
-        features, outcome = _no_features(), f"rejected {error.reason}: {_placed(place, error)}"
-    except DialogueError as error:
-        features, outcome = _no_features(), f"rejected bad_dialogue: {_placed(place, error)}"
-    except CodeStoreError as error:
-        features, outcome = _no_features(), f"fatal {error}"
+        outcome: Outcome = Kept()
     except Exception as error:  # an author may be anyone's code; the clip is named, the others go on
-        _log.warning("%s: clip %s: %r", task, clip.id, error)
-        features, outcome = _no_features(), f"rejected error_{type(error).__name__}: {_placed(place, error)}"
-    return [*features.values(), clip.id.encode(), outcome.encode("utf-8", "replace")]
+        features, outcome = _no_features(), _outcome(error, place)
+        if outcome.counted_as not in _told:
+            _told.add(outcome.counted_as)
+            _log.debug("%s: clip %s: %s", task, clip.id, outcome.counted_as, exc_info=error)
+    return [*features.values(), clip.id.encode(), outcomes.encode(outcome)]
 
 
-def _placed(origin: str, error: Exception) -> str:
-    return f"{origin}: {error}" if origin else str(error)
+_told: set[str] = set()
+"""Outcomes whose traceback was logged."""
+
+
+def _outcome(error: Exception, place: str) -> Outcome:
+    """What becomes of a clip for which the author, or the encoding of what it said, raised an error."""
+    match error:
+        case NotApplicable():
+            return Skipped(str(error))
+        case DialogueError():
+            return Rejected("bad_dialogue", str(error), place=place)
+        case CodeStoreError():
+            return Fatal(str(error))
+    return Rejected.by(error, place)
 
 
 def encode_dialogue(

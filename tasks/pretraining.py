@@ -1,7 +1,7 @@
 """The three pre-training tasks of a corpus (docs/reference.md, Pre-training data and Message layout)."""
 
-from bagpiper_jax.data.records import RecordError
 from bagpiper_jax.manifest import Clip
+from bagpiper_jax.outcomes import RecordError
 from tasks.preprocessors import Author, NotApplicable
 
 

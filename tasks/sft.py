@@ -2,8 +2,8 @@
 
 from bagpiper_jax.captions import AnnotationError
 from bagpiper_jax.corpora import questions
-from bagpiper_jax.data.records import RecordError
 from bagpiper_jax.manifest import Clip
+from bagpiper_jax.outcomes import RecordError
 from tasks import settings
 from tasks.preprocessors import NotApplicable
 

@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Callable
 
 from bagpiper_jax.captions import AudioAnnotation, Music, SoundEvent, Speaker, Turn
-from bagpiper_jax.corpora.assembly import RecordError
+from bagpiper_jax.outcomes import RecordError
 
 Labels = Callable[[str, int], str]
 """Name of a feature (`instrument/family`) and number of a class → the name of the class."""

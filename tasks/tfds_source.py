@@ -3,6 +3,7 @@
 Nothing is downloaded here: prepare a data set once with `tfds build`, or take a directory that has it.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -15,10 +16,11 @@ import tensorflow_datasets as tfds
 from bagpiper_jax import audio
 from bagpiper_jax.captions import AnnotationError
 from bagpiper_jax.corpora import assembly
-from bagpiper_jax.corpora.assembly import CorpusError, RecordError
+from bagpiper_jax.corpora.assembly import CorpusError
 from bagpiper_jax.corpora.carried import Carried, Defaults, clip_of
+from bagpiper_jax.outcomes import Fatal, RecordError, Rejected
 from tasks import settings
-from tasks.clip_source import CARRIED_FEATURES, FATAL, ClipSource, block, fault_of, features_of
+from tasks.clip_source import CARRIED_FEATURES, ClipSource, block, fault_of, features_of
 from tasks.tfds_mappings import TfdsMapping
 
 OVERHANG = 0.1
@@ -110,24 +112,25 @@ class TfdsSource(ClipSource):
             except StopIteration:
                 return
             except tf.errors.OpError as error:  # a damaged file: what comes behind it cannot be reached
-                detail = f"{read} examples could be read, then: {error.message.splitlines()[0]}"
-                yield self._fault(FATAL, detail, f"{self._name} {split}")
+                place, then = f"{self._name} {split}", error.message.splitlines()[0]
+                explanation = f"{place}: {read} examples could be read, then: {then} ({self._remedy})"
+                yield _features(fault_of(Fatal(explanation), place))
                 return
             read += 1
             origin = f"{self._name} {example['tfds_id'].decode()}"
             try:
-                values = features_of(self._carried(example, split), origin)
-                yield dict(zip(CARRIED_FEATURES, values, strict=True))
-            except RecordError as error:
-                yield dict(zip(CARRIED_FEATURES, fault_of(error, origin), strict=True))
+                yield _features(features_of(self._carried(example, split), origin))
             except (
                 Exception
             ) as error:  # a mapping may be anyone's code; the example is named, the others go on
-                yield self._fault(f"error_{type(error).__name__}", str(error), origin)
+                fault = Rejected.by(error, origin)
+                yield _features(
+                    fault_of(dataclasses.replace(fault, remedy=fault.remedy or self._remedy), origin)
+                )
 
-    def _fault(self, reason: str, detail: str, origin: str) -> dict:
-        error = RecordError(reason, detail, f"prepare {self._name} again, or mend its mapping")
-        return dict(zip(CARRIED_FEATURES, fault_of(error, origin), strict=True))
+    @property
+    def _remedy(self) -> str:
+        return f"prepare {self._name} again, or mend its mapping"
 
     def _carried(self, example: dict, split: str) -> Carried:
         mapping = self._mapping
@@ -148,6 +151,10 @@ class TfdsSource(ClipSource):
         for name in path.split("/"):
             feature = feature[name]
         return feature.int2str(int(number))
+
+
+def _features(values: list) -> dict:
+    return dict(zip(CARRIED_FEATURES, values, strict=True))
 
 
 def _sliced(split: str, begin: int, end: int) -> tfds.core.ReadInstruction | str:

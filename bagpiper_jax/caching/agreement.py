@@ -21,8 +21,9 @@ from bagpiper_jax.data.cache import TaskCache
 from bagpiper_jax.data.loader import Loader, LoaderConfig, lock_path
 from bagpiper_jax.data.lock import open_caches, read_lock
 from bagpiper_jax.data.placing import RowWriter
-from bagpiper_jax.data.records import Record, RecordError
+from bagpiper_jax.data.records import Record
 from bagpiper_jax.dialogue import RenderConfig
+from bagpiper_jax.outcomes import RecordError
 from bagpiper_jax.vocabulary import Vocabulary
 
 

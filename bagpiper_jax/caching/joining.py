@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bagpiper_jax import files
+from bagpiper_jax import files, outcomes
 from bagpiper_jax.caching import provenance
 from bagpiper_jax.caching.shards import ExportError, missing, part_path, variants_path
 from bagpiper_jax.data import cache
@@ -118,7 +118,7 @@ def _write_variants(directory: Path, parts: list[_Part]) -> dict[str, dict]:
 
 
 def _refuse_many_rejects(directory: Path, counts: collections.Counter, inputs: int, limit: float) -> None:
-    rejected = {k: v for k, v in counts.items() if k.startswith("rejected ")}
+    rejected = outcomes.rejected(counts)
     share = sum(rejected.values()) / max(1, inputs)
     if share > limit:
         raise ExportError(

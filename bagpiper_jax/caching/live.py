@@ -24,6 +24,7 @@ from bagpiper_jax.data.mixture import Mixture
 from bagpiper_jax.data.records import Record
 from bagpiper_jax.data.shuffle import short_hash
 from bagpiper_jax.dialogue import DIRECTIONS
+from bagpiper_jax.outcomes import Rejected
 
 SPLIT = "train"
 
@@ -35,13 +36,13 @@ class LiveTask:
     Attributes:
         records: the usable ones.
         counts: outcome → how many, as in a cache's manifest.
-        rejects: (id, reason, what the example was made from) of those that were rejected.
+        rejects: those that were rejected.
     """
 
     name: str
     records: tuple[Record, ...]
     counts: dict[str, int]
-    rejects: tuple[tuple[str, str, object], ...]
+    rejects: tuple[shards.Judged, ...]
 
     def __len__(self) -> int:
         return len(self.records)
@@ -88,7 +89,7 @@ def open_live(config: CacheConfig, mixture: str, examples: int = 200) -> Mixture
     tasks = [try_task(name, config, examples) for name in rates]
     for task in tasks:
         if not len(task):
-            first = "; ".join(f"{name}: {reason}" for name, reason, _ in task.rejects[:3])
+            first = "; ".join(f"{judged.id}: {_told(judged)}" for judged in task.rejects[:3])
             raise ExportError(f"no clip of {task.name} became an example: {task.counts}. {first}")
     current = settings.current()
     lock = Lock(
@@ -124,13 +125,13 @@ def try_task(name: str, config: CacheConfig, examples: int) -> LiveTask:
     )  # fmt: skip
     dataset = seqio.get_mixture_or_task(name).get_dataset(None, SPLIT, use_cached=False, shuffle=False)
     found, counts, rejects = [], collections.Counter(), []
-    tried = shards.outcomes(dataset.take(examples).as_numpy_iterator(), limits)
-    for record, clip, outcome, source in itertools.islice(tried, examples):
-        counts[outcome.split(":", 1)[0] or "ok"] += 1
-        if record is not None:
-            found.append(record)
-        elif outcome.startswith("rejected "):
-            rejects.append((clip, outcome, source))
+    tried = shards.judge(dataset.take(examples).as_numpy_iterator(), limits)
+    for judged in itertools.islice(tried, examples):
+        counts[judged.outcome.counted_as] += 1
+        if judged.record is not None:
+            found.append(judged.record)
+        elif isinstance(judged.outcome, Rejected):
+            rejects.append(judged)
     return LiveTask(name, tuple(found), dict(counts), tuple(rejects))
 
 
@@ -145,5 +146,9 @@ def describe(mixture: Mixture) -> Iterator[str]:
             f"  slots {length.min()} to {length.max()}, mean {length.mean():.0f}; "
             f"audio chunks at most {chunks.max()}"
         )
-        for clip, outcome, _ in task.rejects[:3]:
-            yield f"  {clip or '(no id)'}: {outcome[:200]}"
+        for judged in task.rejects[:3]:
+            yield f"  {judged.id or '(no id)'}: {_told(judged)[:200]}"
+
+
+def _told(judged: shards.Judged) -> str:
+    return f"{judged.outcome.counted_as}: {judged.outcome}"

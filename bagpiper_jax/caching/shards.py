@@ -14,10 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-from bagpiper_jax import files
+from bagpiper_jax import files, outcomes
 from bagpiper_jax.data import cache, records
-from bagpiper_jax.data.records import Record, RecordError
+from bagpiper_jax.data.records import Record
 from bagpiper_jax.errors import Explained
+from bagpiper_jax.outcomes import Fatal, Kept, Outcome, RecordError, Rejected
 
 _log = logging.getLogger(__name__)
 _WRITER = "group_size:1,uncompressed"
@@ -76,13 +77,15 @@ def write_shard(
     """
     with writing(directory), _Families(directory, shard, shards) as families:
         columns, variants, rejects, counts = [], [], [], collections.Counter()
-        for number, (record, name, outcome, source) in enumerate(outcomes(examples, limits)):
+        for number, judged in enumerate(judge(examples, limits)):
+            record, outcome = judged.record, judged.outcome
             if record is None:
-                counts[outcome.split(":", 1)[0]] += 1
-                if outcome.startswith("rejected "):
-                    reason = outcome.split(": ", 1)[0][9:]
-                    place = {"shard": shard, "number": number, "record": source}
-                    rejects.append({"id": name, "reason": reason, "detail": outcome, **place})
+                counts[outcome.counted_as] += 1
+                if isinstance(outcome, Rejected):
+                    place = {"shard": shard, "number": number, "record": judged.source}
+                    rejects.append(
+                        {"id": judged.id, "reason": outcome.reason, "detail": str(outcome), **place}
+                    )
                 continue
             measure, core = records.measure(record, limits.num_streams), records.encode(record)
             lengths = [getattr(measure, column) for column in cache.LENGTH_COLUMNS]
@@ -176,8 +179,29 @@ def writing(directory: Path):
         ) from error
 
 
-def outcomes(examples: Iterator[dict], limits: Limits) -> Iterator[tuple[Record | None, str, str, object]]:
-    """(record, id, outcome, source) per example that the pipeline delivers; exceptions become rejections."""
+@dataclasses.dataclass(frozen=True)
+class Judged:
+    """What became of one example.
+
+    Attributes:
+        id: of the clip, or where it was read.
+        outcome: `Kept`, `Skipped` or `Rejected`.
+        record: of one that is kept.
+        source: what one that is not was made from, for the list of rejects.
+    """
+
+    id: str
+    outcome: Outcome
+    record: Record | None = None
+    source: object = None
+
+
+def judge(examples: Iterator[dict], limits: Limits) -> Iterator[Judged]:
+    """Judges every example that the pipeline delivers; exceptions become rejections.
+
+    Raises:
+        ExportError: an example is `Fatal`, or 100 in a row failed.
+    """
     consecutive = 0
     while True:
         try:
@@ -192,21 +216,33 @@ def outcomes(examples: Iterator[dict], limits: Limits) -> Iterator[tuple[Record 
                 raise ExportError(
                     f"{consecutive} examples in a row failed; the last one with: {_cause(error)}"
                 ) from error
-            yield None, "", f"rejected error_{_cause(error)}", None
+            kind, _, message = _cause(error).partition(": ")
+            yield Judged("", Rejected(f"error_{kind}", message))
             continue
         consecutive = 0
-        name, outcome = _text(example.get("id", b"")), _text(example.get("outcome", b""))
-        if outcome.startswith("fatal "):
-            raise ExportError(outcome.removeprefix("fatal "))
-        if outcome:
-            yield None, name, outcome, _source(example)
-            continue
-        try:
-            record = checked(example, name, limits)
-        except RecordError as error:
-            yield None, name, f"rejected {error.reason}: {error}", _source(example)
-        else:
-            yield record, name, "", None
+        name = _text(example.get("id", b""))
+        match _outcome(example):
+            case Kept():
+                yield _judged(example, name, limits)
+            case Fatal(explanation):
+                raise ExportError(explanation)
+            case outcome:
+                yield Judged(name, outcome, source=_source(example))
+
+
+def _outcome(example: dict) -> Outcome:
+    """What the task's preprocessor says; one of somebody else's may say nothing."""
+    try:
+        return outcomes.decode(example.get("outcome", b""))
+    except ValueError as error:
+        return Rejected("bad_outcome", str(error), "encode it with bagpiper_jax.outcomes")
+
+
+def _judged(example: dict, name: str, limits: Limits) -> Judged:
+    try:
+        return Judged(name, Kept(), checked(example, name, limits))
+    except RecordError as error:
+        return Judged(name, Rejected.by(error), source=_source(example))
 
 
 def _source(example: dict) -> object:

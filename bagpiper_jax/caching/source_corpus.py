@@ -9,13 +9,14 @@ import hashlib
 import json
 from pathlib import Path
 
-from bagpiper_jax import audio
+from bagpiper_jax import audio, outcomes
 from bagpiper_jax.corpora import assembly
-from bagpiper_jax.corpora.assembly import CorpusError, RecordError, Reject
+from bagpiper_jax.corpora.assembly import CorpusError, Reject
 from bagpiper_jax.corpora.user_audio import within_range, write_flac
 from bagpiper_jax.corpora.user_records import audio_messages
 from bagpiper_jax.journal import Results
 from bagpiper_jax.manifest import Clip, is_id
+from bagpiper_jax.outcomes import Fatal, RecordError, Rejected
 from bagpiper_jax.task_modules import load_task_modules
 
 
@@ -97,9 +98,11 @@ def _source(config: SourceCorpusConfig):
 
 def _written(example: dict, key: str, directory: Path, journal: Results, config: SourceCorpusConfig) -> Clip:
     """The clip with its audio, and that of its dialogue, as files of the corpus. Raises RecordError, WriteError."""
-    if example["fault"]:
-        reason, _, detail = example["fault"].decode("utf-8", "replace").partition(": ")
-        raise RecordError(reason, detail, "see the source")
+    match outcomes.decode(example["fault"]):
+        case Fatal(explanation):
+            raise CorpusError(explanation)
+        case Rejected(reason, detail, remedy):
+            raise RecordError(reason, detail, remedy)
     clip = Clip(**json.loads(example["clip"]))
     sounds = dict(zip((name.decode() for name in example["sound_names"]), example["sounds"], strict=True))
     paths = {name: _path(clip, name, number) for number, name in enumerate(sounds)}

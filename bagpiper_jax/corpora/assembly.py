@@ -20,6 +20,7 @@ from bagpiper_jax import audio, files
 from bagpiper_jax.errors import Explained
 from bagpiper_jax.journal import JournalError
 from bagpiper_jax.manifest import MANIFEST, REJECTS, SPLITS, Clip, write_manifest
+from bagpiper_jax.outcomes import RecordError
 from bagpiper_jax.workers import worker_pool
 
 SUMMARY = "corpus.json"
@@ -30,14 +31,6 @@ _log = logging.getLogger(__name__)
 
 class CorpusError(Explained, ValueError):
     """A corpus that cannot be built; the message says what was found and what to do."""
-
-
-class RecordError(Explained, ValueError):
-    """One record that cannot be used; becomes a `Reject`."""
-
-    def __init__(self, reason: str, detail: str, remedy: str):
-        super().__init__(f"{reason}: {detail} ({remedy})")
-        self.reason, self.detail, self.remedy = reason, detail, remedy
 
 
 def fault_of(error: Exception) -> RecordError:

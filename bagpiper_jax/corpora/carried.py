@@ -12,8 +12,9 @@ from typing import Protocol
 
 from bagpiper_jax.captions import AnnotationError, AudioAnnotation, describe
 from bagpiper_jax.corpora import user_records
-from bagpiper_jax.corpora.assembly import CorpusError, RecordError
+from bagpiper_jax.corpora.assembly import CorpusError
 from bagpiper_jax.manifest import Clip
+from bagpiper_jax.outcomes import RecordError
 
 MAX_CHARS = 40_000
 """Longest text of a record."""

@@ -11,9 +11,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from bagpiper_jax.corpora import assembly
-from bagpiper_jax.corpora.assembly import CorpusError, RecordError
+from bagpiper_jax.corpora.assembly import CorpusError
 from bagpiper_jax.corpora.carried import MAX_BYTES, Carried, Defaults, clip_of
 from bagpiper_jax.corpora.user_records import FIELDS, audio_messages, refuse_unread_audio
+from bagpiper_jax.outcomes import RecordError
 
 _MESSAGE = ("role", "modality", "content")
 

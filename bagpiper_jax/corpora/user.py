@@ -15,10 +15,11 @@ import numpy as np
 from bagpiper_jax import files
 from bagpiper_jax.captions import AnnotationError, AudioAnnotation, CaptionFilter, describe
 from bagpiper_jax.corpora import assembly, user_records
-from bagpiper_jax.corpora.assembly import CorpusError, RecordError, Reject
+from bagpiper_jax.corpora.assembly import CorpusError, Reject
 from bagpiper_jax.corpora.user_audio import Conversion, convert_all
 from bagpiper_jax.corpora.user_records import UserRecord
 from bagpiper_jax.manifest import DOMAINS, Clip
+from bagpiper_jax.outcomes import RecordError
 
 _MAX_DRIFT = 0.5
 """Seconds by which an annotation's duration may differ from its audio's."""

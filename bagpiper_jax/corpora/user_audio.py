@@ -10,8 +10,8 @@ import numpy as np
 
 from bagpiper_jax import audio, files
 from bagpiper_jax.corpora import assembly, carried
-from bagpiper_jax.corpora.assembly import RecordError
 from bagpiper_jax.journal import Results
+from bagpiper_jax.outcomes import RecordError
 
 _MAX_PEAK = 4.0
 """Lossy codecs overshoot ±1 a little and are scaled down; a higher peak is another scale, such as 16-bit integers."""

@@ -16,9 +16,10 @@ from pathlib import Path
 from bagpiper_jax import strict
 from bagpiper_jax.captions.markup import control_token_in, markup_in
 from bagpiper_jax.corpora import audio_names
-from bagpiper_jax.corpora.assembly import RecordError, digest
+from bagpiper_jax.corpora.assembly import digest
 from bagpiper_jax.dialogue import DialogueError, Message
 from bagpiper_jax.manifest import DOMAINS, SPLITS
+from bagpiper_jax.outcomes import RecordError
 
 _MAX_ID = 120  # leaves room for a suffix in a 255-byte file name, also in three-byte characters
 _STRINGS = ("id", "audio", "caption", "text", "split", "domain", "language", "licence", "source", "group")

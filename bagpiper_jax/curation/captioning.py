@@ -14,13 +14,13 @@ import numpy as np
 from bagpiper_jax import audio
 from bagpiper_jax.captions import CaptionFilter
 from bagpiper_jax.captions.filters import count_words
-from bagpiper_jax.corpora.assembly import RecordError
 from bagpiper_jax.curation.derived import SourceClip
 from bagpiper_jax.curation.endpoint.asking import AskingConfig, clip_by_clip, run
 from bagpiper_jax.curation.endpoint.client import Client, Question
 from bagpiper_jax.curation.endpoint.replies import read_text
 from bagpiper_jax.curation.selection.measuring import check_caption
 from bagpiper_jax.manifest import Clip
+from bagpiper_jax.outcomes import RecordError
 from bagpiper_jax.text import load_tokenizer
 
 _TOKENS_PER_SECOND = 50  # of audio, for the budget; Qwen3-Omni makes 13

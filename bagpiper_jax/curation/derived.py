@@ -14,9 +14,10 @@ from typing import BinaryIO
 
 from bagpiper_jax import strict
 from bagpiper_jax.corpora import assembly
-from bagpiper_jax.corpora.assembly import CorpusError, RecordError, Reject
+from bagpiper_jax.corpora.assembly import CorpusError, Reject
 from bagpiper_jax.journal import JournalError, lock
 from bagpiper_jax.manifest import MANIFEST, REJECTS, Clip, ManifestError, clip_line
+from bagpiper_jax.outcomes import RecordError
 
 _COUNTED = ("domain", "split", "language", "licence", "source")
 _log = logging.getLogger(__name__)

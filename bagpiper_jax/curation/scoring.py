@@ -25,7 +25,7 @@ import numpy as np
 
 from bagpiper_jax import audio
 from bagpiper_jax.corpora import assembly
-from bagpiper_jax.corpora.assembly import CorpusError, RecordError
+from bagpiper_jax.corpora.assembly import CorpusError
 from bagpiper_jax.curation.derived import (
     Derivation,
     Outcome,
@@ -36,6 +36,7 @@ from bagpiper_jax.curation.derived import (
 )
 from bagpiper_jax.journal import Results
 from bagpiper_jax.manifest import Clip
+from bagpiper_jax.outcomes import RecordError
 
 SCORES = "scores.jsonl"
 Scorer = Callable[[list[np.ndarray], list[str], int], Mapping[str, Sequence]]

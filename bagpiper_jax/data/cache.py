@@ -22,8 +22,9 @@ import numpy as np
 
 from bagpiper_jax import files, strict
 from bagpiper_jax.data import records
-from bagpiper_jax.data.records import Record, RecordError
+from bagpiper_jax.data.records import Record
 from bagpiper_jax.errors import Explained
+from bagpiper_jax.outcomes import RecordError
 
 FORMAT = 3
 FAMILIES = ("core", "audio")
@@ -31,7 +32,8 @@ REJECTS, MANIFEST, COMPLETE = "rejects.jsonl", "manifest.json", "COMPLETE"
 LENGTH_COLUMNS = ("length", "chunks", "direction", "n_text", "n_frames", "n_audio")
 INDEX_COLUMNS = (*LENGTH_COLUMNS, "hash")
 VARIANT_COLUMNS = ("variant_length", "variant_chunks")
-_HASHED_INDEX = 64 << 20  # bytes of a column that a run may take the time to hash before it starts
+_HASHED_INDEX = 64 << 20
+"""Columns of the index up to so many bytes are hashed each time a run starts; larger ones would delay it."""
 
 
 class CacheError(Explained, ValueError):

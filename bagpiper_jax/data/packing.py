@@ -1,8 +1,8 @@
-"""Packing with two budgets, slots of a row and audio chunks of a row: best fit decreasing, with a fast way in.
+"""Packing examples into rows that have two budgets each, slots and audio chunks: best fit decreasing, sped up.
 
-Rows need a handful of examples each, and only the last of them decide how full a row gets. So whole rounds of the
-largest examples are dealt at once, one to a row, the largest to the emptiest, and best fit places what remains one
-by one. Where that wastes rows, because both budgets are tight, best fit places everything.
+A row takes a handful of examples, and only the last of them decide how full it gets. So the largest examples are dealt
+in whole rounds first, one to each row, the largest to the emptiest; best fit places the rest one by one. Where that
+needs more rows than it should, because both budgets are tight, best fit places everything from the start.
 """
 
 import bisect
@@ -10,9 +10,11 @@ import bisect
 import numpy as np
 from jaxtyping import Int
 
-_DEALT = 0.8  # share of the slots that is dealt in rounds
-_GOOD = 0.996  # what dealing must fill of the rows, or best fit tries alone
-_MAX_LOOKS = 16  # rows of too little of the plentiful budget that an example looks at
+_DEALT = 0.8  # share of all slots whose examples are dealt in rounds
+_GOOD = 0.996  # if dealing fills a smaller share of the rows than this, best fit is tried on everything too
+_MAX_LOOKS = (
+    16  # rows that an example tries before it gives up: they have the scarce budget, but lack the other
+)
 _ROW_BITS = 32
 _ROW_MASK = (1 << _ROW_BITS) - 1
 _NONE = 1 << 80

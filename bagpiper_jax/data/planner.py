@@ -30,7 +30,9 @@ WINDOW = 16_384
 
 _WINDOWS_IN_MEMORY = 4
 _SMALLEST_WINDOW = 64
-_ROWS_TOGETHER = 400  # a window's last row is half empty on average, which this makes an eighth of a percent
+_ROWS_TOGETHER = 400
+"""Rows that a window should fill. Its last row is half empty on average: an eighth of a percent of 400 rows."""
+
 _MOST_GROWTH, _MOST_EPOCHS = 4, 3
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from bagpiper_jax import dialogue
 from bagpiper_jax.audio import CHUNK_FRAMES, FFT_SIZE, AudioError, decode_flac, mel_frames
 from bagpiper_jax.dialogue import Message
-from bagpiper_jax.errors import Explained
+from bagpiper_jax.outcomes import RecordError
 
 FEATURE_KEYS = (
     "msg_role", "msg_modality", "msg_start", "msg_len", "msg_weight", "msg_variant", "text", "codes", "audio",
@@ -26,14 +26,6 @@ _ROLE_NAMES = {id_: name for name, id_ in dialogue.ROLES.items()}
 _MODALITY_NAMES = {id_: name for name, id_ in dialogue.MODALITIES.items()}
 _MAGIC, _MAGIC_OF_VARIANTS = b"BPR1", b"BPR2"  # the second has one column more, the variant
 _HEADER = struct.Struct("<4sHHIIH")  # magic; bytes of the id; messages; text ids; codec frames; streams
-
-
-class RecordError(Explained, ValueError):
-    """A record that cannot be used. `reason` is the short name it is counted under."""
-
-    def __init__(self, reason: str, detail: str = ""):
-        super().__init__(f"{reason}: {detail}" if detail else reason)
-        self.reason = reason
 
 
 @dataclasses.dataclass(frozen=True)

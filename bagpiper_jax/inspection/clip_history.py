@@ -7,8 +7,9 @@ from pathlib import Path
 from bagpiper_jax import strict
 from bagpiper_jax.data.cache import TaskCache
 from bagpiper_jax.data.loader import Loader
-from bagpiper_jax.data.records import Record, RecordError
+from bagpiper_jax.data.records import Record
 from bagpiper_jax.manifest import MANIFEST, REJECTS, Clip, ManifestError, read_manifest
+from bagpiper_jax.outcomes import RecordError
 
 
 @dataclasses.dataclass(frozen=True)

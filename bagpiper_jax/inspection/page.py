@@ -110,13 +110,8 @@ def _counts(cache: TaskCache) -> Table:
 
 def _rejects(cache: TaskCache, limit: int) -> Table:
     rejects = text.some_rejects(cache, limit)
-    rows = [(reject["id"] or "(no id)", reject["reason"], _why(reject)) for reject in rejects]
+    rows = [(reject["id"] or "(no id)", reject["reason"], reject["detail"]) for reject in rejects]
     return Table(["clip", "reason", "detail"], rows, "words")
-
-
-def _why(reject: dict) -> str:
-    """The detail of a reject without the reason that it repeats."""
-    return reject["detail"].removeprefix("rejected ").replace(f"{reject['reason']}: ", "")
 
 
 def survey_page(found: Survey) -> Page:

@@ -166,8 +166,7 @@ def _some_lengths(length: Int[np.ndarray, "n ..."]) -> np.ndarray:
 
 def rejected(manifest: dict) -> dict[str, int]:
     """Reason → rejected clips of a cache."""
-    counts = manifest["counts"].items()
-    return {name.removeprefix("rejected "): n for name, n in counts if name.startswith("rejected ")}
+    return outcomes.rejected(manifest["counts"])
 
 
 def _direction_shares(loader: Loader, task, index, length) -> dict[str, float]:

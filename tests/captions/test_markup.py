@@ -16,8 +16,8 @@ from bagpiper_jax.captions.markup import (
     without_reasoning,
     without_wrapping,
 )
-from bagpiper_jax.corpora.assembly import RecordError
 from bagpiper_jax.corpora.user_records import parse
+from bagpiper_jax.outcomes import RecordError
 from bagpiper_jax.text import THINK_TOKENS
 from bagpiper_jax.vocabulary import SPECIAL_NAMES, Vocabulary
 

@@ -9,11 +9,11 @@ import pytest
 
 from bagpiper_jax import audio
 from bagpiper_jax.corpora import espnet
-from bagpiper_jax.corpora.assembly import RecordError
 from bagpiper_jax.corpora.espnet import archives
 from bagpiper_jax.corpora.espnet.samples import EspnetReader
 from bagpiper_jax.corpora.espnet.specifiers import Specifier
 from bagpiper_jax.manifest import read_manifest
+from bagpiper_jax.outcomes import RecordError
 
 TIMES = ("start_time", "end_time")
 

@@ -14,8 +14,8 @@ from fuzzing import Tally, damage, disturb, generator, is_sound, line, pick, sam
 from bagpiper_jax.captions import AnnotationError, AudioAnnotation, CaptionFilter, describe, parse_caption
 from bagpiper_jax.captions.parsing import facts
 from bagpiper_jax.corpora import user, user_records
-from bagpiper_jax.corpora.assembly import RecordError as UserRecordError
 from bagpiper_jax.manifest import MANIFEST, Clip, ManifestError, clip_line, read_manifest
+from bagpiper_jax.outcomes import RecordError as UserRecordError
 
 ANNOTATION = {
     "duration": 9.0,

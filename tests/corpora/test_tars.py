@@ -6,9 +6,9 @@ import tarfile
 import pytest
 from written_sources import as_json, flac, write_table, write_tar
 
-from bagpiper_jax.corpora.assembly import RecordError
 from bagpiper_jax.corpora.parquet import ParquetReader
 from bagpiper_jax.corpora.tars import TarReader
+from bagpiper_jax.outcomes import RecordError
 
 LITTER = ["._{}", ".DS_Store", "__MACOSX/._{}", "__MACOSX/{}", "Thumbs.db", "desktop.ini", ".{}.swp", "@eaDir/{}/x.txt",
           "PaxHeaders.17/{}", "./PaxHeader/{}", ".Trashes/{}", "a/.AppleDouble/{}", "pax_global_header"]  # fmt: skip

@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from misbehaving_endpoint import GOOD, endpoint
 
-from bagpiper_jax.corpora.assembly import RecordError
 from bagpiper_jax.curation.dialogues.judging import GENERATION, read_marks
 from bagpiper_jax.curation.endpoint.answers import Answers
 from bagpiper_jax.curation.endpoint.asking import _in_order
@@ -21,6 +20,7 @@ from bagpiper_jax.curation.endpoint.replies import read_object
 from bagpiper_jax.curation.endpoint.responses import _retry_after, checked, tokens_of
 from bagpiper_jax.curation.tagging import checked_tags
 from bagpiper_jax.journal import JournalError
+from bagpiper_jax.outcomes import RecordError
 
 NAMES = ("choices", "message", "content", "usage", "total_tokens", "finish_reason")
 

@@ -10,9 +10,9 @@ from training_helpers import TINY_FLAGS
 from bagpiper_jax.batch import BatchShape
 from bagpiper_jax.data.cache import CacheError
 from bagpiper_jax.data.loader import Loader, LoaderConfig
-from bagpiper_jax.data.records import RecordError
 from bagpiper_jax.dialogue import CORRUPT
 from bagpiper_jax.jobs import train as job
+from bagpiper_jax.outcomes import RecordError
 
 SHAPE = BatchShape(rows=8, slots=256, chunks=8)
 

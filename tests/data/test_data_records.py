@@ -10,8 +10,9 @@ from synthetic_cache import LIMITS, VOCABULARY, dialogue_of, example
 
 from bagpiper_jax import dialogue
 from bagpiper_jax.data import records
-from bagpiper_jax.data.records import Record, RecordError
+from bagpiper_jax.data.records import Record
 from bagpiper_jax.dialogue import DIRECTIONS
+from bagpiper_jax.outcomes import RecordError
 
 
 def record_of(direction, seed=0) -> Record:

@@ -11,8 +11,9 @@ from bagpiper_jax.batch import BatchShape
 from bagpiper_jax.caching import shards
 from bagpiper_jax.data import records
 from bagpiper_jax.data.loader import Loader, LoaderConfig
-from bagpiper_jax.data.records import Record, RecordError
+from bagpiper_jax.data.records import Record
 from bagpiper_jax.jobs import inspect_data
+from bagpiper_jax.outcomes import RecordError
 
 SHAPE = BatchShape(rows=2, slots=256, chunks=6)
 

@@ -12,8 +12,8 @@ from bagpiper_jax.batch import Batch, BatchShape
 from bagpiper_jax.data.cache import CacheError, TaskCache
 from bagpiper_jax.data.loader import Loader, LoaderConfig
 from bagpiper_jax.data.planner import PlanError
-from bagpiper_jax.data.records import RecordError
 from bagpiper_jax.dialogue import DIRECTIONS
+from bagpiper_jax.outcomes import RecordError
 
 SHAPE = BatchShape(2, 256, 8)
 COUNT = 15

@@ -20,8 +20,9 @@ from bagpiper_jax import dialogue
 from bagpiper_jax.data import codes, records
 from bagpiper_jax.data.cache import CacheError
 from bagpiper_jax.data.lock import Lock, LockedTask, read_lock, write_lock
-from bagpiper_jax.data.records import Record, RecordError
+from bagpiper_jax.data.records import Record
 from bagpiper_jax.dialogue import DIRECTIONS
+from bagpiper_jax.outcomes import RecordError
 
 
 def test_dialogues_of_wrong_arrays():

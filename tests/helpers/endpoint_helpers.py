@@ -3,10 +3,10 @@
 import asyncio
 import json
 
-from bagpiper_jax.corpora.assembly import RecordError
 from bagpiper_jax.curation.endpoint.answers import Answers
 from bagpiper_jax.curation.endpoint.client import Client, Endpoint, text_question
 from bagpiper_jax.curation.endpoint.failures import EndpointError
+from bagpiper_jax.outcomes import RecordError
 
 QUICK = dict(model="m", seconds=20.0, first_wait=0.01, longest_wait=0.1, attempts=3, concurrency=8)
 

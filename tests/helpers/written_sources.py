@@ -6,6 +6,7 @@ import tarfile
 
 import numpy as np
 import pyarrow
+import pyarrow.parquet
 
 from bagpiper_jax import audio
 

@@ -15,9 +15,10 @@ from written_sources import as_json, flac, sound, write_table, write_tar
 
 from bagpiper_jax import audio
 from bagpiper_jax.batch import BatchShape
-from bagpiper_jax.corpora.assembly import CorpusError, RecordError
+from bagpiper_jax.corpora.assembly import CorpusError
 from bagpiper_jax.corpora.tars import TarReader
 from bagpiper_jax.data.loader import Loader
+from bagpiper_jax.outcomes import RecordError
 from tasks import mixtures, pretraining, settings, sft
 from tasks.clip_source import block
 from tasks.file_sources import EspnetSource, ParquetSource, TarSource

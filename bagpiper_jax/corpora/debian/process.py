@@ -9,12 +9,12 @@ from jaxtyping import Float32
 
 from bagpiper_jax import audio
 from bagpiper_jax.corpora import assembly
-from bagpiper_jax.corpora.assembly import RecordError
 from bagpiper_jax.corpora.debian import scores
 from bagpiper_jax.corpora.debian.annotate import annotate
 from bagpiper_jax.corpora.debian.measure import measure
 from bagpiper_jax.corpora.debian.recordings import Recording
 from bagpiper_jax.corpora.user_audio import write_flac
+from bagpiper_jax.outcomes import RecordError
 
 _SILENT = -60.0  # dBFS of the active frames
 _LONGEST_RECORDING = (

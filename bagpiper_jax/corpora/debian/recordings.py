@@ -8,8 +8,9 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from bagpiper_jax.corpora.assembly import RecordError, Reject
+from bagpiper_jax.corpora.assembly import Reject
 from bagpiper_jax.corpora.debian.packages import Package
+from bagpiper_jax.outcomes import RecordError
 
 _TABLE = Path(__file__).with_name("sounds.toml")
 _KINDS = ("sound", "percussion", "music", "skip")

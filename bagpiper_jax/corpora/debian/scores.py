@@ -15,8 +15,8 @@ import numpy as np
 from jaxtyping import Float32
 
 from bagpiper_jax.audio import SAMPLE_RATE
-from bagpiper_jax.corpora.assembly import RecordError
 from bagpiper_jax.corpora.debian.recordings import Recording
+from bagpiper_jax.outcomes import RecordError
 
 _PACKAGES = ("music21", "symusic")
 SOUNDFONT_LICENCE = "GPL-2"

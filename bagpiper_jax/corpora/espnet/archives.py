@@ -7,9 +7,10 @@ released data sets come in this form.
 from collections.abc import Iterator
 from pathlib import Path
 
-from bagpiper_jax.corpora.assembly import CorpusError, RecordError
+from bagpiper_jax.corpora.assembly import CorpusError
 from bagpiper_jax.corpora.carried import MAX_BYTES, read_part
 from bagpiper_jax.corpora.parquet import open_table
+from bagpiper_jax.outcomes import RecordError
 
 _SPANS = (  # omniio's columns, then arkive's
     ("id", "start_byte", "end_byte"),

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from bagpiper_jax import files
 from bagpiper_jax.corpora import assembly, user, user_records
-from bagpiper_jax.corpora.assembly import CorpusError, RecordError, Reject
+from bagpiper_jax.corpora.assembly import CorpusError, Reject
 from bagpiper_jax.corpora.espnet import inference, recipe, samples, specifiers
 from bagpiper_jax.corpora.espnet.readers import Value
 from bagpiper_jax.corpora.espnet.samples import DIRECTIONS
@@ -20,6 +20,7 @@ from bagpiper_jax.corpora.espnet.specifiers import Specifier
 from bagpiper_jax.corpora.user import UserCorpusConfig
 from bagpiper_jax.corpora.user_records import UserRecord
 from bagpiper_jax.manifest import Clip, read_manifest
+from bagpiper_jax.outcomes import RecordError
 
 _log = logging.getLogger(__name__)
 
@@ -127,7 +128,7 @@ class _Collected:
                 continue
             sample, values = joined
             try:
-                self._take(specifier, split, sample, values)
+                self._keep(specifier, split, sample, values)
                 added += 1
             except Exception as error:
                 self._reject(values[0], sample, assembly.fault_of(error))
@@ -141,7 +142,7 @@ class _Collected:
     def _reject(self, where: Value, sample: str, error: RecordError) -> None:
         self.rejects.append(samples.reject(where, sample, error))
 
-    def _take(self, specifier: Specifier, split: str, sample: str, values: list[Value]) -> None:
+    def _keep(self, specifier: Specifier, split: str, sample: str, values: list[Value]) -> None:
         """Keeps the record; a sample that another direction gave already serves both. Raises RecordError."""
         record = self._record(specifier, split, sample, values)
         known = self.records.get(record.id)

@@ -12,9 +12,10 @@ from pathlib import Path
 
 from bagpiper_jax import files
 from bagpiper_jax.corpora import assembly, parquet, user_records
-from bagpiper_jax.corpora.assembly import CorpusError, RecordError, Reject
+from bagpiper_jax.corpora.assembly import CorpusError, Reject
 from bagpiper_jax.corpora.espnet import archives
 from bagpiper_jax.corpora.espnet.specifiers import Entry
+from bagpiper_jax.outcomes import RecordError
 
 
 @dataclasses.dataclass(frozen=True)

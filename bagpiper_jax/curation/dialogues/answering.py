@@ -7,7 +7,6 @@ by aspect and by form, both drawn from lists.
 import dataclasses
 
 from bagpiper_jax.captions import describe
-from bagpiper_jax.corpora.assembly import RecordError
 from bagpiper_jax.corpora.questions import CAPTION_LEAD, UNDERSTANDING_HEADS
 from bagpiper_jax.curation.derived import Outcome
 from bagpiper_jax.curation.dialogues import judging
@@ -16,6 +15,7 @@ from bagpiper_jax.curation.endpoint.asking import attempted
 from bagpiper_jax.curation.endpoint.client import Client
 from bagpiper_jax.curation.endpoint.replies import unreadable
 from bagpiper_jax.manifest import Clip
+from bagpiper_jax.outcomes import RecordError
 
 _MAX_WORDS = {"question": 120, "answer": 200}
 

@@ -7,8 +7,8 @@ all of the judge of answers about audio.
 import dataclasses
 from collections.abc import Mapping
 
-from bagpiper_jax.corpora.assembly import RecordError
 from bagpiper_jax.curation.endpoint.replies import unreadable
+from bagpiper_jax.outcomes import RecordError
 
 Dimensions = Mapping[str, Mapping[str, str]]
 

@@ -8,7 +8,6 @@ import re
 from collections.abc import Sequence
 
 from bagpiper_jax.captions.parsing import spoken_words
-from bagpiper_jax.corpora.assembly import RecordError
 from bagpiper_jax.corpora.questions import GENERATION_HEADS, REQUEST_STYLES
 from bagpiper_jax.curation.derived import Outcome
 from bagpiper_jax.curation.dialogues import judging
@@ -17,6 +16,7 @@ from bagpiper_jax.curation.endpoint.asking import attempted
 from bagpiper_jax.curation.endpoint.client import Client
 from bagpiper_jax.curation.endpoint.replies import unreadable
 from bagpiper_jax.manifest import Clip
+from bagpiper_jax.outcomes import RecordError
 
 _QUOTE = re.compile(r'["“]([^"“”]+)["”]')
 

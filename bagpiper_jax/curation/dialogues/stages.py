@@ -10,13 +10,13 @@ import numpy as np
 
 from bagpiper_jax.captions import AnnotationError, AudioAnnotation
 from bagpiper_jax.captions.markup import markup_in, without_end_marks, without_wrapping
-from bagpiper_jax.corpora.assembly import RecordError
 from bagpiper_jax.curation.dialogues import judging
 from bagpiper_jax.curation.dialogues.judging import Thresholds
 from bagpiper_jax.curation.endpoint.asking import AskingConfig
 from bagpiper_jax.curation.endpoint.client import Client, text_question
 from bagpiper_jax.curation.endpoint.replies import read_object, read_text
 from bagpiper_jax.manifest import Clip
+from bagpiper_jax.outcomes import RecordError
 
 _HEAD = r"^[\s\d.*#-]*{}\b"
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from bagpiper_jax.corpora import assembly
-from bagpiper_jax.corpora.assembly import CorpusError, RecordError
+from bagpiper_jax.corpora.assembly import CorpusError
 from bagpiper_jax.curation.derived import (
     Derivation,
     Outcome,
@@ -25,6 +25,7 @@ from bagpiper_jax.curation.endpoint.answers import Answers
 from bagpiper_jax.curation.endpoint.client import Client, Endpoint
 from bagpiper_jax.curation.endpoint.failures import EndpointError
 from bagpiper_jax.manifest import Clip
+from bagpiper_jax.outcomes import RecordError
 
 ANSWERS = "answers.jsonl"
 _BEGUN_PER_REQUEST = 16

@@ -15,12 +15,12 @@ import urllib.parse
 from collections.abc import Callable, Mapping
 from typing import Literal
 
-from bagpiper_jax.corpora.assembly import RecordError
 from bagpiper_jax.curation.endpoint.answers import Answers
 from bagpiper_jax.curation.endpoint.credentials import ApiKey
 from bagpiper_jax.curation.endpoint.failures import Declined, EndpointError, Failure
 from bagpiper_jax.curation.endpoint.patience import Patience, remedy_of
 from bagpiper_jax.curation.endpoint.responses import checked, content_of, is_cut, require_told, tokens_of
+from bagpiper_jax.outcomes import RecordError
 
 _TURNS = 10
 """Attempts answered with `Retry-After` that count as one."""

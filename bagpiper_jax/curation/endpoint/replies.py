@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 from bagpiper_jax import strict
 from bagpiper_jax.captions.markup import markup_in, without_end_marks, without_reasoning
-from bagpiper_jax.corpora.assembly import RecordError
 from bagpiper_jax.curation.endpoint.client import Answer
+from bagpiper_jax.outcomes import RecordError
 
 
 def read_text(answer: Answer, stage: str) -> str:

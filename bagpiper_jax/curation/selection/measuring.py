@@ -11,11 +11,11 @@ from jaxtyping import Float64, UInt64
 
 from bagpiper_jax.captions import CaptionFilter
 from bagpiper_jax.captions.filters import count_words
-from bagpiper_jax.corpora.assembly import RecordError
 from bagpiper_jax.curation.derived import audio_messages, fault_of, id_hash, manifest_of, read_clips
 from bagpiper_jax.curation.selection.near_duplicates import NearDuplicates
 from bagpiper_jax.curation.selection.quality import CaptionScore
 from bagpiper_jax.manifest import DOMAINS, Clip
+from bagpiper_jax.outcomes import RecordError
 from bagpiper_jax.text import load_tokenizer
 
 PIECE_BYTES = 8 << 20

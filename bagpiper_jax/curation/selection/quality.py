@@ -4,7 +4,7 @@ import dataclasses
 import math
 from collections.abc import Mapping
 
-from bagpiper_jax.corpora.assembly import RecordError
+from bagpiper_jax.outcomes import RecordError
 
 AUDIO_TYPES = {"speech": "speech", "music": "music", "sound_effects": "sound"}
 """Values of the tag `audio_type` and the domains they stand for."""

@@ -20,7 +20,6 @@ from jaxtyping import Int64
 
 from bagpiper_jax.captions import CaptionFilter
 from bagpiper_jax.corpora import assembly
-from bagpiper_jax.corpora.assembly import RecordError
 from bagpiper_jax.curation.derived import Derivation, SourceClip, read_source_clips, require_known
 from bagpiper_jax.curation.selection import deciding, measuring
 from bagpiper_jax.curation.selection.deciding import Columns
@@ -28,6 +27,7 @@ from bagpiper_jax.curation.selection.measuring import CANDIDATE, UNTOUCHED, Meas
 from bagpiper_jax.curation.selection.near_duplicates import NearDuplicates, Stacked, find_twins
 from bagpiper_jax.curation.selection.quality import CaptionScore
 from bagpiper_jax.manifest import DOMAINS, MANIFEST, SPLITS, Clip
+from bagpiper_jax.outcomes import RecordError
 
 _log = logging.getLogger(__name__)
 
