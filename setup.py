@@ -83,7 +83,7 @@ def _folders(top: str) -> list[str]:
 
 setup(
     # Name, version, description, licence and the command stand in pyproject.toml.
-    # Installed, tasks and gin files lie within the package: `gin` is the library's name, and many projects have `tasks`.
+    # Installed, tasks and gin files lie within the package: `gin` is the library, and many projects have a `tasks`.
     packages=[
         *_folders("bagpiper_jax"),
         *(f"bagpiper_jax._{each}" for each in _folders("tasks")),

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int64, UInt16
 
-from bagpiper_jax import files, strict
+from bagpiper_jax import files, strict, typed
 from bagpiper_jax.errors import Explained
 
 MANIFEST = "manifest.json"
@@ -192,7 +192,7 @@ def _read_manifest(path: Path) -> tuple[dict, CodeManifest]:
             value["fingerprint"], value["clips"], value["shards"], codec["codebook_size"],
             codec["num_codebooks"], value.get("audio", ""),
         )  # fmt: skip
-        if fault := strict.mistyped(manifest) or _fault(manifest):
+        if fault := typed.mistyped(manifest) or _fault(manifest):
             raise ValueError(fault)
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         reason = f"{type(error).__name__}: {error}"
