@@ -11,7 +11,7 @@ import seqio
 import tensorflow as tf
 
 from bagpiper_jax import outcomes
-from bagpiper_jax.corpora.carried import Carried, ClipReader
+from bagpiper_jax.corpora.clip_readers import Carried, ClipReader
 from bagpiper_jax.data.audio_digest import files_digest
 from bagpiper_jax.outcomes import Fatal, Rejected
 from tasks import settings

@@ -6,7 +6,7 @@ Paths are relative to `<data_root>/<corpus>`, where codes of the corpus are look
 from collections.abc import Mapping
 from pathlib import Path
 
-from bagpiper_jax.corpora.carried import Defaults, matching
+from bagpiper_jax.corpora.clip_readers import Defaults, matching
 from bagpiper_jax.corpora.espnet import specifiers
 from bagpiper_jax.corpora.espnet.samples import EspnetReader
 from bagpiper_jax.corpora.parquet import ParquetReader
@@ -22,7 +22,7 @@ class TarSource(ClipSource):
     Args:
         corpus: directory below the data root.
         splits: split → glob patterns, `{"train": "train-*.tar"}`.
-        **defaults: fields of `corpora.carried.Defaults`.
+        **defaults: fields of `corpora.clip_readers.Defaults`.
     """
 
     def __init__(self, corpus: str, splits: Patterns, **defaults: str):

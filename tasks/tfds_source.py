@@ -17,7 +17,7 @@ from bagpiper_jax import audio
 from bagpiper_jax.captions import AnnotationError
 from bagpiper_jax.corpora import assembly
 from bagpiper_jax.corpora.assembly import CorpusError
-from bagpiper_jax.corpora.carried import Carried, Defaults, clip_of
+from bagpiper_jax.corpora.clip_readers import Carried, Defaults, clip_of
 from bagpiper_jax.outcomes import Fatal, RecordError, Rejected
 from tasks import settings
 from tasks.clip_source import CARRIED_FEATURES, ClipSource, block, fault_of, features_of

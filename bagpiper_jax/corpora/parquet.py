@@ -12,7 +12,7 @@ from pathlib import Path
 
 from bagpiper_jax.corpora import assembly
 from bagpiper_jax.corpora.assembly import CorpusError
-from bagpiper_jax.corpora.carried import MAX_BYTES, Carried, Defaults, clip_of
+from bagpiper_jax.corpora.clip_readers import MAX_BYTES, Carried, Defaults, clip_of
 from bagpiper_jax.corpora.user_records import FIELDS, audio_messages, refuse_unread_audio
 from bagpiper_jax.outcomes import RecordError
 

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from bagpiper_jax.corpora import assembly, audio_names, user_records
 from bagpiper_jax.corpora.assembly import CorpusError
-from bagpiper_jax.corpora.carried import Carried, Defaults, clip_of, read_part
+from bagpiper_jax.corpora.clip_readers import Carried, Defaults, clip_of, read_part
 from bagpiper_jax.outcomes import RecordError
 
 TEXTS = ("json", "txt")

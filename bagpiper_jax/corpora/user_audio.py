@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from bagpiper_jax import audio, files
-from bagpiper_jax.corpora import assembly, carried
+from bagpiper_jax.corpora import assembly
+from bagpiper_jax.corpora import clip_readers as carried
 from bagpiper_jax.journal import Results
 from bagpiper_jax.outcomes import RecordError
 

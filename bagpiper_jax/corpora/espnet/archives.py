@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bagpiper_jax.corpora.assembly import CorpusError
-from bagpiper_jax.corpora.carried import MAX_BYTES, read_part
+from bagpiper_jax.corpora.clip_readers import MAX_BYTES, read_part
 from bagpiper_jax.corpora.parquet import open_table
 from bagpiper_jax.outcomes import RecordError
 

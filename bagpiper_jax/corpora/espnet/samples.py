@@ -8,7 +8,7 @@ from pathlib import Path
 from bagpiper_jax import audio, files
 from bagpiper_jax.corpora import assembly
 from bagpiper_jax.corpora.assembly import Reject
-from bagpiper_jax.corpora.carried import MAX_BYTES, Carried, Defaults, clip_of, read_part
+from bagpiper_jax.corpora.clip_readers import MAX_BYTES, Carried, Defaults, clip_of, read_part
 from bagpiper_jax.corpora.espnet import readers
 from bagpiper_jax.corpora.espnet.readers import Audio, Payload, Value
 from bagpiper_jax.corpora.espnet.specifiers import Dataset, Specifier, read_dataset
