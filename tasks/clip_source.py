@@ -11,7 +11,7 @@ import seqio
 import tensorflow as tf
 
 from bagpiper_jax import outcomes
-from bagpiper_jax.corpora.clip_readers import Carried, ClipReader
+from bagpiper_jax.corpora.clip_readers import ClipReader, ClipWithAudio
 from bagpiper_jax.data.audio_digest import files_digest
 from bagpiper_jax.outcomes import Fatal, Rejected
 from tasks import settings
@@ -125,7 +125,7 @@ def _features(reader: ClipReader, number: np.int64) -> list:
         return fault_of(Rejected.by(error, origin), origin)
 
 
-def features_of(carried: Carried, origin: str) -> list:
+def features_of(carried: ClipWithAudio, origin: str) -> list:
     """`CARRIED_FEATURES` of a record."""
     clip = json.dumps(vars(carried.clip), ensure_ascii=False).encode()
     names = [name.encode() for name in carried.sounds]

@@ -17,7 +17,7 @@ from bagpiper_jax import audio
 from bagpiper_jax.captions import AnnotationError
 from bagpiper_jax.corpora import assembly
 from bagpiper_jax.corpora.assembly import CorpusError
-from bagpiper_jax.corpora.clip_readers import Carried, Defaults, clip_of
+from bagpiper_jax.corpora.clip_readers import ClipWithAudio, Defaults, clip_of
 from bagpiper_jax.outcomes import Fatal, RecordError, Rejected
 from tasks import settings
 from tasks.clip_source import CARRIED_FEATURES, ClipSource, block, fault_of, features_of
@@ -132,7 +132,7 @@ class TfdsSource(ClipSource):
     def _remedy(self) -> str:
         return f"prepare {self._name} again, or mend its mapping"
 
-    def _carried(self, example: dict, split: str) -> Carried:
+    def _carried(self, example: dict, split: str) -> ClipWithAudio:
         mapping = self._mapping
         rate = self._builder.info.features[mapping.audio].sample_rate
         samples = _waveform(example[mapping.audio], rate, settings.current().max_seconds)
@@ -144,7 +144,7 @@ class TfdsSource(ClipSource):
             raise RecordError("bad_annotation", str(error), "repair the mapping") from error
         fields = {"id": clip_id, "audio": clip_id, "annotation": known.to_json(), "group": group or clip_id}
         defaults = Defaults(mapping.domain, mapping.language, mapping.licence, self._name)
-        return Carried(clip_of(fields, split, defaults), {clip_id: audio.encode_flac(samples)})
+        return ClipWithAudio(clip_of(fields, split, defaults), {clip_id: audio.encode_flac(samples)})
 
     def _label(self, path: str, number: int) -> str:
         feature = self._builder.info.features

@@ -28,7 +28,7 @@ from bagpiper_jax.vocabulary import Vocabulary
 
 
 @dataclasses.dataclass(frozen=True)
-class Agreement:
+class SeqioAgreement:
     """What came out for one task and split.
 
     Attributes:
@@ -73,7 +73,7 @@ def configure(config: CacheConfig) -> None:
     settings.configure(dataclasses.replace(settings.current(), report_rejects=False))
 
 
-def compare_all(config: CacheConfig, max_shards: int = 0) -> Iterator[Agreement]:
+def compare_all(config: CacheConfig, max_shards: int = 0) -> Iterator[SeqioAgreement]:
     """Compares every task and split of the mixtures that a cache job made. Raises CacheError: it has not."""
     configure(config)
     compared = set()
@@ -87,7 +87,7 @@ def compare_all(config: CacheConfig, max_shards: int = 0) -> Iterator[Agreement]
                     yield compare(task.task, split, cache, max_shards)
 
 
-def compare(name: str, split: str, cache: TaskCache, max_shards: int = 0) -> Agreement:
+def compare(name: str, split: str, cache: TaskCache, max_shards: int = 0) -> SeqioAgreement:
     """Compares a task with its cache. Tasks must be configured (`configure`).
 
     Args:
@@ -108,7 +108,7 @@ def compare(name: str, split: str, cache: TaskCache, max_shards: int = 0) -> Agr
         different += [f"{i}: {feature}" for i, feature in faults.items() if feature]
         compared += sum(not feature for feature in faults.values())
     parts = (tuple(sorted(part)) for part in (only_seqio, only_cache, different))
-    return Agreement(name, split, compared, *parts)
+    return SeqioAgreement(name, split, compared, *parts)
 
 
 def seqio_records(

@@ -24,7 +24,7 @@ MAX_BYTES = 256 * 2**20
 
 
 @dataclasses.dataclass(frozen=True)
-class Carried:
+class ClipWithAudio:
     """A clip and the audio that it, or its dialogue, names: encoded files of any format by name."""
 
     clip: Clip
@@ -36,7 +36,7 @@ class ClipReader(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, index: int) -> Carried:
+    def __getitem__(self, index: int) -> ClipWithAudio:
         """One record. Raises RecordError: it cannot be used; `origin` says which it is."""
 
     def origin(self, index: int) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from bagpiper_jax.corpora import assembly
 from bagpiper_jax.corpora.assembly import CorpusError
-from bagpiper_jax.corpora.clip_readers import MAX_BYTES, Carried, Defaults, clip_of
+from bagpiper_jax.corpora.clip_readers import MAX_BYTES, ClipWithAudio, Defaults, clip_of
 from bagpiper_jax.corpora.user_records import FIELDS, audio_messages, refuse_unread_audio
 from bagpiper_jax.outcomes import RecordError
 
@@ -53,7 +53,7 @@ class ParquetReader:
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0
 
-    def __getitem__(self, number: int) -> Carried:
+    def __getitem__(self, number: int) -> ClipWithAudio:
         file, row = self._place(number)
         read = tuple(self._columns[file].values())
         values = _row(self._tables[file], row, (*read, *self._unread[file]))
@@ -144,7 +144,7 @@ def _row(table, row: int, columns: tuple[str, ...]) -> dict:
     raise IndexError(row)
 
 
-def _carried(fields: dict, name: str, split: str, defaults: Defaults) -> Carried:
+def _carried(fields: dict, name: str, split: str, defaults: Defaults) -> ClipWithAudio:
     fields = {field: value for field, value in fields.items() if value is not None}
     fields["id"] = clip_id = assembly.safe_id(str(fields.get("id", name)))
     sounds, audio_path = {}, ""
@@ -156,7 +156,7 @@ def _carried(fields: dict, name: str, split: str, defaults: Defaults) -> Carried
     if "dialogue" in fields:
         names = {audio_path: clip_id} if audio_path else {}
         fields["dialogue"] = [_renamed(m, names) for m in messages(fields["dialogue"])]
-    return Carried(clip_of(fields, split, defaults), sounds)
+    return ClipWithAudio(clip_of(fields, split, defaults), sounds)
 
 
 def _embedded(cell: object) -> tuple[bytes, str]:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from bagpiper_jax.corpora import assembly, audio_names, user_records
 from bagpiper_jax.corpora.assembly import CorpusError
-from bagpiper_jax.corpora.clip_readers import Carried, Defaults, clip_of, read_part
+from bagpiper_jax.corpora.clip_readers import ClipWithAudio, Defaults, clip_of, read_part
 from bagpiper_jax.outcomes import RecordError
 
 TEXTS = ("json", "txt")
@@ -81,7 +81,7 @@ class TarReader:
     def __len__(self) -> int:
         return len(self._samples)
 
-    def __getitem__(self, number: int) -> Carried:
+    def __getitem__(self, number: int) -> ClipWithAudio:
         sample = self._samples[number]
         if sample.fault:
             raise RecordError(*sample.fault)
@@ -97,7 +97,7 @@ class TarReader:
                 f"the JSON names audio {str(fields['audio'])[:80]!r}, and no member of the sample is audio"
             )
             raise RecordError("unread_audio", detail, "write the audio into the tar beside the JSON")
-        return Carried(clip_of(fields, self._split, self._defaults), sounds)
+        return ClipWithAudio(clip_of(fields, self._split, self._defaults), sounds)
 
     def origin(self, number: int) -> str:
         sample = self._samples[number]

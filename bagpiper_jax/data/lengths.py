@@ -13,7 +13,7 @@ _log = logging.getLogger(__name__)
 _BLOCK = 1 << 22  # records looked at together, so that scanning a large index needs little memory
 
 
-class PlanError(Explained, ValueError):
+class PackPlanError(Explained, ValueError):
     """A plan that cannot be made; says which task and what to change."""
 
 
@@ -79,10 +79,10 @@ def usable_records(
     """What of each task fits a row, and what is left out.
 
     Raises:
-        PlanError: no task, or a task of which no example fits.
+        PackPlanError: no task, or a task of which no example fits.
     """
     if not tasks:
-        raise PlanError("the mixture is empty: there is no task to plan")
+        raise PackPlanError("the mixture is empty: there is no task to plan")
     found = [_usable(task, slots, max_chunks) for task in tasks]
     return tuple(usable for usable, _ in found), tuple(lost for _, lost in found if lost)
 
@@ -100,7 +100,7 @@ def _usable(task: TaskLengths, slots: int, max_chunks: int) -> tuple[Usable, Exc
         tokens, all_tokens = tokens + means[fits].sum(), all_tokens + means.sum()
     records = np.concatenate([*kept, np.zeros(0, np.uint8)])
     if not len(records):
-        raise PlanError(_explain_none(task, slots, max_chunks))
+        raise PackPlanError(_explain_none(task, slots, max_chunks))
     lost = len(task) - len(records)
     usable = Usable(len(records), records if lost else None, float(tokens / len(records)))
     return usable, _excluded(task, lost, int(all_tokens - tokens), slots, max_chunks) if lost else None

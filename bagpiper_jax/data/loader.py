@@ -14,7 +14,7 @@ from bagpiper_jax.data.codes import codec_fingerprint
 from bagpiper_jax.data.migration import PlanSettings, migrate, refuse_change, require_locks
 from bagpiper_jax.data.mixture import Mixture
 from bagpiper_jax.data.placing import WINDOW_CHUNKS
-from bagpiper_jax.data.planner import PLAN_VERSION, WINDOW, FinitePlan, Plan, PlanError
+from bagpiper_jax.data.planner import PLAN_VERSION, WINDOW, FinitePlan, PackPlanError, Plan
 from bagpiper_jax.data.position import Era, Position, ResumeError
 from bagpiper_jax.data.rows import RowMaker
 from bagpiper_jax.data.shuffle import short_hash
@@ -76,7 +76,7 @@ class Loader:
     Raises:
         CacheError: the lock or a cache is missing, damaged or made with another tokenizer or codec, or too many
             examples exceed a row.
-        PlanError: a task of which no example fits a row, or rows that do not divide among processes.
+        PackPlanError: a task of which no example fits a row, or rows that do not divide among processes.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class Loader:
         if shape.mel_bins != MEL_BINS:
             raise ValueError(f"features have {MEL_BINS} mel bins, the batch is made for {shape.mel_bins}")
         if shape.rows % process_count:
-            raise PlanError(
+            raise PackPlanError(
                 f"{shape.rows} rows do not divide among {process_count} processes; set BatchShape.rows"
             )
         self.shape, self.vocabulary, self.config = shape, vocabulary, config

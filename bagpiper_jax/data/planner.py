@@ -16,11 +16,18 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Int64
 
-from bagpiper_jax.data.lengths import Excluded, PlanError, TaskLengths, Usable, example_shares, usable_records
+from bagpiper_jax.data.lengths import (
+    Excluded,
+    PackPlanError,
+    TaskLengths,
+    Usable,
+    example_shares,
+    usable_records,
+)
 from bagpiper_jax.data.packing import pack
 from bagpiper_jax.data.shuffle import mix, permute, round_keys
 
-__all__ = ["EMPTY_ROW", "Excluded", "FinitePlan", "Plan", "PlanError", "Planned", "TaskLengths", "Usable"]
+__all__ = ["EMPTY_ROW", "Excluded", "FinitePlan", "Plan", "PackPlanError", "Planned", "TaskLengths", "Usable"]
 
 PLAN_VERSION = 4
 """Grows when the same caches, rates and seed would give other rows: a run must not continue across that."""
@@ -82,7 +89,7 @@ class Plan:
         cursors: task name → examples of it that were taken before.
 
     Raises:
-        PlanError: no task, or a task of which no example fits a row.
+        PackPlanError: no task, or a task of which no example fits a row.
     """
 
     def __init__(

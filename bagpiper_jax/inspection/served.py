@@ -86,7 +86,7 @@ class ServedMixture:
         Tokenizer and codec are left to `mismatches`.
 
         Raises:
-            CacheError, TokenizerError, PlanError: as `Loader`.
+            CacheError, TokenizerError, PackPlanError: as `Loader`.
         """
         lock = self.read_lock()
         text_size = max(self.load_tokenizer().size, lock.tokenizer_size)

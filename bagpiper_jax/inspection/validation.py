@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from bagpiper_jax.data.cache import CacheError, TaskCache
-from bagpiper_jax.data.lengths import PlanError, TaskLengths, usable_records
+from bagpiper_jax.data.lengths import PackPlanError, TaskLengths, usable_records
 from bagpiper_jax.data.limits import MixtureLimits
 from bagpiper_jax.data.loader import Loader
 from bagpiper_jax.data.lock import Lock, LockedTask
@@ -64,8 +64,8 @@ def validate(
         return Validation(known, notes=notes)
     try:
         loader = mixture.open()
-    except (CacheError, PlanError, ValueError) as error:
-        rule = "plan" if isinstance(error, PlanError) else "cache"
+    except (CacheError, PackPlanError, ValueError) as error:
+        rule = "plan" if isinstance(error, PackPlanError) else "cache"
         fault = Violation(rule, lock.mixture, str(error), "mend it and validate again")
         return Validation((*known, fault), notes=notes)
     sampled = sample_rows(loader, mixture.steps)
@@ -98,7 +98,7 @@ def _unplannable(name: str, cache: TaskCache, mixture: ServedMixture):
     lengths = TaskLengths(name, 1.0, *cache.lengths, cache.index["direction"])
     try:
         usable_records([lengths], mixture.shape.slots, mixture.shape.chunks)
-    except PlanError as error:
+    except PackPlanError as error:
         yield Violation(
             "max_over_long", name, str(error), "raise BatchShape.slots or BatchShape.chunks, or cut the clips"
         )

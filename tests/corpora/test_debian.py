@@ -114,8 +114,8 @@ def test_captions_tell_only_what_was_measured():
     assert loud.sounds[0].level == "loud" and loud.acoustics.quality == "bright"
 
 
-def job(tmp_path: Path, made: Recording) -> process.Job:
-    return process.Job(made, str(tmp_path / "out.flac"), "", 0.2, 30.0, 0)
+def job(tmp_path: Path, made: Recording) -> process.Assignment:
+    return process.Assignment(made, str(tmp_path / "out.flac"), "", 0.2, 30.0, 0)
 
 
 @pytest.mark.parametrize(

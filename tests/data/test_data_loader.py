@@ -14,7 +14,7 @@ from bagpiper_jax.audio import log_mel
 from bagpiper_jax.batch import Batch, BatchShape, empty_batch
 from bagpiper_jax.data.cache import CacheError
 from bagpiper_jax.data.loader import Loader, LoaderConfig, ResumeError
-from bagpiper_jax.data.planner import PlanError, Planned
+from bagpiper_jax.data.planner import PackPlanError, Planned
 from bagpiper_jax.data.rows import RowMaker
 from bagpiper_jax.dialogue import DIRECTIONS
 from bagpiper_jax.vocabulary import ASSISTANT, AUDIO, Vocabulary
@@ -248,7 +248,7 @@ def test_another_tokenizer_codec_or_size_is_refused(lock):
 def test_examples_longer_than_a_row_are_named_or_refused(lock):
     with pytest.raises(CacheError, match="exceed a row .*max_excluded"):
         Loader(lock, BatchShape(4, 64, 8), VOCABULARY)
-    with pytest.raises(PlanError, match="no example of"):
+    with pytest.raises(PackPlanError, match="no example of"):
         Loader(lock, BatchShape(4, 8, 8), VOCABULARY, LoaderConfig(max_excluded=1.0))
     loader = Loader(lock, BatchShape(4, 64, 8), VOCABULARY, LoaderConfig(max_excluded=1.0))
     assert {e.task for e in loader.plan.excluded} >= {"generation"}

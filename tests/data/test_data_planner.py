@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bagpiper_jax.data.packing import pack
-from bagpiper_jax.data.planner import FinitePlan, Plan, PlanError, TaskLengths
+from bagpiper_jax.data.planner import FinitePlan, PackPlanError, Plan, TaskLengths
 from bagpiper_jax.data.shuffle import permute, round_keys, stable_hash
 
 examples = st.lists(st.tuples(st.integers(1, 64), st.integers(0, 6)), min_size=1, max_size=120)
@@ -197,9 +197,9 @@ def test_what_fits_no_row_is_left_out_and_counted():
 
 
 def test_plans_that_cannot_be_made_say_why():
-    with pytest.raises(PlanError, match="the mixture is empty"):
+    with pytest.raises(PackPlanError, match="the mixture is empty"):
         Plan((), 1024, 12, seed=0)
-    with pytest.raises(PlanError, match="no example of a fits a row of 16 slots"):
+    with pytest.raises(PackPlanError, match="no example of a fits a row of 16 slots"):
         Plan((task("a", 10),), 16, 12, seed=0)
 
 

@@ -11,7 +11,7 @@ from synthetic_cache import VOCABULARY, dialogue_of, example, write_mixture_of
 from bagpiper_jax.batch import Batch, BatchShape
 from bagpiper_jax.data.cache import CacheError, TaskCache
 from bagpiper_jax.data.loader import Loader, LoaderConfig
-from bagpiper_jax.data.planner import PlanError
+from bagpiper_jax.data.planner import PackPlanError
 from bagpiper_jax.dialogue import DIRECTIONS
 from bagpiper_jax.outcomes import RecordError
 
@@ -124,7 +124,7 @@ def test_any_other_damaged_file_is_refused_or_changes_nothing(whole, tmp_path):
             loader = open_loader(copy / "synthetic.lock.json")
             for cache in loader.caches:
                 cache.check_files(contents=True)
-        except (CacheError, PlanError) as error:
+        except (CacheError, PackPlanError) as error:
             assert str(error), (number, victim)
             refused += 1
             continue

@@ -15,7 +15,7 @@ from bagpiper_jax.corpora import assembly
 from bagpiper_jax.corpora.assembly import CorpusError, Reject
 from bagpiper_jax.corpora.debian import packages, recordings, scores
 from bagpiper_jax.corpora.debian.packages import Package
-from bagpiper_jax.corpora.debian.process import Job, process
+from bagpiper_jax.corpora.debian.process import Assignment, process
 from bagpiper_jax.corpora.debian.recordings import LANGUAGES, VOICES, Recording
 from bagpiper_jax.journal import Results
 from bagpiper_jax.manifest import Clip
@@ -152,36 +152,38 @@ def _process_all(
 ) -> dict[str, dict]:
     """Each recording's result by id; finished ones come from the journal."""
     soundfont = next(obtained[SOUNDFONT].root.rglob("*.sf2"), None) if SOUNDFONT in obtained else None
-    jobs = [
-        Job(r, str(directory / "audio" / f"{r.id}.flac"), str(soundfont or ""), config.min_seconds,
+    assignments = [
+        Assignment(r, str(directory / "audio" / f"{r.id}.flac"), str(soundfont or ""), config.min_seconds,
             config.max_seconds, config.seed)
         for r in wanted
     ]  # fmt: skip
     journal = Results(directory / assembly.JOURNAL)
-    keys = {job: _key(job, directory, obtained) for job in jobs}
+    keys = {assignment: _key(assignment, directory, obtained) for assignment in assignments}
     results = {}
-    for job in jobs:
-        known = journal.get(keys[job])
-        if known and ("reason" in known or Path(job.target).is_file()):
-            results[job.recording.id] = known
-    pending = [job for job in jobs if job.recording.id not in results]
+    for assignment in assignments:
+        known = journal.get(keys[assignment])
+        if known and ("reason" in known or Path(assignment.target).is_file()):
+            results[assignment.recording.id] = known
+    pending = [assignment for assignment in assignments if assignment.recording.id not in results]
     _log.info("%d recordings to process, %d done before", len(pending), len(results))
     try:
-        for job, result in assembly.parallel_map(
-            process, pending, config.workers, lambda j: j.recording.path
+        for assignment, result in assembly.parallel_map(
+            process, pending, config.workers, lambda a: a.recording.path
         ):
-            results[job.recording.id] = result
-            journal.add(keys[job], result)
+            results[assignment.recording.id] = result
+            journal.add(keys[assignment], result)
     finally:
         journal.close()
     return results
 
 
-def _key(job: Job, directory: Path, obtained: Mapping[str, Package]) -> str:
+def _key(assignment: Assignment, directory: Path, obtained: Mapping[str, Package]) -> str:
     """Changes with the package, the table's entry or what is asked; not with where the corpus lies."""
-    recording = dataclasses.replace(job.recording, path=Path(job.recording.path).name)
+    recording = dataclasses.replace(assignment.recording, path=Path(assignment.recording.path).name)
     source = obtained.get(recording.source)
-    asked = dataclasses.replace(job, recording=recording, target="", soundfont=Path(job.soundfont).name)
+    asked = dataclasses.replace(
+        assignment, recording=recording, target="", soundfont=Path(assignment.soundfont).name
+    )
     return assembly.digest(dataclasses.asdict(asked), source and source.sha256)
 
 

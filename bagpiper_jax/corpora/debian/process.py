@@ -23,7 +23,7 @@ _LONGEST_RECORDING = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Job:
+class Assignment:
     """What a worker needs for one clip."""
 
     recording: Recording
@@ -34,7 +34,7 @@ class Job:
     seed: int
 
 
-def process(job: Job) -> dict:
+def process(assignment: Assignment) -> dict:
     """Makes the clip: {"seconds", "annotation"}, or {"reason", "detail", "remedy"} where it is no use.
 
     Raises:
@@ -42,14 +42,14 @@ def process(job: Job) -> dict:
     """
     try:
         rendering = None
-        if job.recording.kind == "score":
-            rendering = scores.render(job.recording, job.soundfont, job.seed)
+        if assignment.recording.kind == "score":
+            rendering = scores.render(assignment.recording, assignment.soundfont, assignment.seed)
             samples = rendering.samples
         else:
-            samples = load(job.recording)
-        measured = _screened(samples, job)
-        annotation = annotate(job.recording, measured, rendering).to_json()
-        write_flac(Path(job.target), samples / max(1.0, float(np.abs(samples).max())))
+            samples = load(assignment.recording)
+        measured = _screened(samples, assignment)
+        annotation = annotate(assignment.recording, measured, rendering).to_json()
+        write_flac(Path(assignment.target), samples / max(1.0, float(np.abs(samples).max())))
         return {"seconds": round(len(samples) / audio.SAMPLE_RATE, 6), "annotation": annotation}
     except Exception as error:
         fault = assembly.fault_of(error)
@@ -77,14 +77,14 @@ def load(recording: Recording) -> Float32[np.ndarray, "n"]:
         raise audio.AudioError("corrupt", recording.path, str(error)) from error
 
 
-def _screened(samples: np.ndarray, job: Job):
+def _screened(samples: np.ndarray, assignment: Assignment):
     """The measurements, unless the clip is silent or of a length that is no use."""
     seconds = len(samples) / audio.SAMPLE_RATE
-    path = job.recording.path
-    if seconds < job.min_seconds:
-        raise audio.AudioError("too_short", path, f"{seconds:.3f} s is below {job.min_seconds:g} s")
-    if seconds > job.max_seconds:
-        raise audio.AudioError("too_long", path, f"{seconds:.1f} s exceeds {job.max_seconds:g} s")
+    path = assignment.recording.path
+    if seconds < assignment.min_seconds:
+        raise audio.AudioError("too_short", path, f"{seconds:.3f} s is below {assignment.min_seconds:g} s")
+    if seconds > assignment.max_seconds:
+        raise audio.AudioError("too_long", path, f"{seconds:.1f} s exceeds {assignment.max_seconds:g} s")
     measured = measure(samples)
     if measured.level < _SILENT:
         raise RecordError(

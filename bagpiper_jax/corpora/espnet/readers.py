@@ -14,7 +14,7 @@ from bagpiper_jax import files
 from bagpiper_jax.corpora import assembly, parquet, user_records
 from bagpiper_jax.corpora.assembly import CorpusError, Reject
 from bagpiper_jax.corpora.espnet import archives
-from bagpiper_jax.corpora.espnet.specifiers import Entry
+from bagpiper_jax.corpora.espnet.specifiers import DatasetEntry
 from bagpiper_jax.outcomes import RecordError
 
 
@@ -60,7 +60,7 @@ Parsed = tuple[str, object]
 """Sample id and content."""
 
 
-def read(entry: Entry, wanted: Collection[str]) -> tuple[dict[str, Value], list[Reject]]:
+def read(entry: DatasetEntry, wanted: Collection[str]) -> tuple[dict[str, Value], list[Reject]]:
     """The values of `wanted` samples; of an id that stands twice the last counts, as in ESPnet.
 
     Raises:
@@ -88,7 +88,7 @@ def read(entry: Entry, wanted: Collection[str]) -> tuple[dict[str, Value], list[
     return values, rejects
 
 
-def _records(entry: Entry) -> Iterator[tuple[Path, int, Callable[[], Parsed]]]:
+def _records(entry: DatasetEntry) -> Iterator[tuple[Path, int, Callable[[], Parsed]]]:
     """File, number and what reads it, of each line of a text file or row of an archive's table."""
     kind = entry.reader.removeprefix("omniio_").removeprefix("arkive_")
     if kind != entry.reader and kind in ("audio", "text", "dialogue"):
@@ -126,7 +126,7 @@ def _archived(row: dict, kind: str, folder: Path) -> Parsed:
     return sample, Audio(path, start, seconds, offset, size)
 
 
-def _opened(entry: Entry) -> tuple[Path, Callable[[bytes], Parsed]]:
+def _opened(entry: DatasetEntry) -> tuple[Path, Callable[[bytes], Parsed]]:
     """The file to read line by line, and how a line is read."""
     if entry.reader == "lhotse_audio":
         path, parse = _lhotse_manifest(entry.path)

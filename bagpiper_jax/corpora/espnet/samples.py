@@ -8,7 +8,7 @@ from pathlib import Path
 from bagpiper_jax import audio, files
 from bagpiper_jax.corpora import assembly
 from bagpiper_jax.corpora.assembly import Reject
-from bagpiper_jax.corpora.clip_readers import MAX_BYTES, Carried, Defaults, clip_of, read_part
+from bagpiper_jax.corpora.clip_readers import MAX_BYTES, ClipWithAudio, Defaults, clip_of, read_part
 from bagpiper_jax.corpora.espnet import readers
 from bagpiper_jax.corpora.espnet.readers import Audio, Payload, Value
 from bagpiper_jax.corpora.espnet.specifiers import Dataset, Specifier, read_dataset
@@ -118,7 +118,7 @@ class EspnetReader:
     def __len__(self) -> int:
         return len(self._records)
 
-    def __getitem__(self, number: int) -> Carried:
+    def __getitem__(self, number: int) -> ClipWithAudio:
         specifier, record = self._records[number]
         if isinstance(record, Reject):
             raise RecordError(record.reason, record.detail, record.remedy)
@@ -130,7 +130,7 @@ class EspnetReader:
         for message in found.get("dialogue", ()):
             if _is_heard(message):
                 sounds[message[2]] = self._sound(Audio(message[2]))
-        return Carried(clip_of(found, self._split, self._defaults, directions(specifier)), sounds)
+        return ClipWithAudio(clip_of(found, self._split, self._defaults, directions(specifier)), sounds)
 
     def origin(self, number: int) -> str:
         record = self._records[number][1]

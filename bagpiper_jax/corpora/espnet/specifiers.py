@@ -31,7 +31,7 @@ class Specifier:
 
 
 @dataclasses.dataclass(frozen=True)
-class Entry:
+class DatasetEntry:
     """One of a dataset's sources."""
 
     name: str
@@ -44,7 +44,7 @@ class Dataset:
     """A dataset JSON: the sources, joined by sample id, and the ids in use."""
 
     path: Path
-    entries: tuple[Entry, ...]
+    entries: tuple[DatasetEntry, ...]
     samples: tuple[str, ...]
 
 
@@ -107,7 +107,7 @@ def read_dataset(specifier: Specifier, root: Path) -> Dataset:
     path = specifier.path
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        entries = tuple(Entry(e["name"], root / e["path"], e["reader"]) for e in content["data_entry"])
+        entries = tuple(DatasetEntry(e["name"], root / e["path"], e["reader"]) for e in content["data_entry"])
         samples = tuple(content["samples"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         remedy = 'it must be {"data_entry": [{"name", "path", "reader"}], "samples": [ids]}'
