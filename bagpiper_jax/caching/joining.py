@@ -1,7 +1,9 @@
 """Joining a cache's shards: rejects, index, manifest, and COMPLETE last. Needs neither SeqIO nor much memory."""
 
 import collections
+import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -57,25 +59,40 @@ class _Part:
     def __init__(self, directory: Path, shard: int):
         self._json, self._table = part_path(directory, shard), directory / f"part-{shard:05d}.npy"
         self._variants = variants_path(directory, shard)
-        part = self._read()
-        self.inputs, self.records, self.counts = part["inputs"], part["records"], part["counts"]
-        self.largest, self.sums, self.files = part["max"], part["sum"], part["files"]
-        self.most_variants, self.sum_of_means = part["variants"], part["sum_of_means"]
+        with self._explained():
+            part = self._read()
+            self.inputs, self.records, self.counts = part["inputs"], part["records"], part["counts"]
+            self.largest, self.sums, self.files = part["max"], part["sum"], part["files"]
+            self.most_variants, self.sum_of_means = part["variants"], part["sum_of_means"]
+            if not len(self.lengths()) == len(self._load(self._table)) == self.records:
+                raise ValueError(f"not the lengths of {self.records} records")
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        """A power cut may leave a part half written, or a hand may have changed it."""
+        try:
+            yield
+        except Exception as error:  # of damaged bytes json and numpy raise errors of every sort
+            raise ExportError(
+                f"{self._json} is damaged, or the .npy beside it ({type(error).__name__}: {error}); delete it and run "
+                "cache_tasks again: its shard alone is made anew"
+            ) from error
 
     def _read(self) -> dict:
         return json.loads(self._json.read_text(encoding="utf-8"))
+
+    def _load(self, path: Path) -> np.ndarray:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
 
     def rejects(self) -> list[dict]:
         return self._read()["rejects"]
 
     def column(self, number: int) -> np.ndarray:
-        return np.load(self._table, mmap_mode="r", allow_pickle=False)[:, number]
+        return self._load(self._table)[:, number]
 
     def lengths(self) -> np.ndarray:
         """(length, chunks) of all variants [records, V, 2]."""
-        if self.most_variants > 1:
-            return np.load(self._variants, mmap_mode="r", allow_pickle=False)
-        return np.load(self._table, mmap_mode="r", allow_pickle=False)[:, None, :2]
+        return self._load(self._variants) if self.most_variants > 1 else self._load(self._table)[:, None, :2]
 
 
 def _write_index(directory: Path, parts: list[_Part]) -> dict[str, dict]:

@@ -79,13 +79,19 @@ class ParquetReader:
 
 def open_table(path: Path):
     """A `pyarrow.parquet.ParquetFile`. Raises CorpusError: it is none."""
-    import pyarrow
     import pyarrow.parquet
 
     try:
-        return pyarrow.parquet.ParquetFile(path, page_checksum_verification=True)
-    except (OSError, pyarrow.ArrowInvalid) as error:
+        table = pyarrow.parquet.ParquetFile(path, page_checksum_verification=True)
+        _ = table.schema_arrow
+        groups = [
+            table.metadata.row_group(number).num_rows for number in range(table.metadata.num_row_groups)
+        ]
+        if min(groups, default=0) < 0 or sum(groups) != table.metadata.num_rows:
+            raise ValueError(f"{table.metadata.num_rows} rows in groups of {groups[:5]}")
+    except Exception as error:  # of damaged footers pyarrow raises errors of every sort
         raise CorpusError(f"{path} is no Parquet table: {error}; copy it again") from error
+    return table
 
 
 def _running(counts: Iterable[int]) -> Iterable[int]:
@@ -127,11 +133,9 @@ def _unread(table, columns: Mapping[str, str]) -> tuple[str, ...]:
 @functools.lru_cache(maxsize=2)
 def _group(table, group: int, columns: tuple[str, ...]):
     """The last row groups read: rows are read in order, and a group decodes whole."""
-    import pyarrow
-
     try:
         return table.read_row_group(group, columns=list(columns))
-    except (OSError, pyarrow.ArrowException) as error:
+    except Exception as error:  # of damaged pages pyarrow raises errors of every sort
         raise RecordError("corrupt_row", f"row group {group}: {error}", "write the table again") from error
 
 

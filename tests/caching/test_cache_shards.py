@@ -79,6 +79,23 @@ def test_an_example_of_any_form_costs_itself_alone(tmp_path, name):
     assert reject["id"] == "clip1" and reject["reason"] and reject["detail"]
 
 
+@pytest.mark.parametrize("name", ["part-00002.json", "part-00002.npy"])
+@pytest.mark.parametrize("data", [b"", b"[]", b"{}", b"\xff", b"null"])
+def test_a_damaged_part_is_named_and_its_shard_alone_is_made_anew(tmp_path, name, data):
+    everything = examples(40)
+    write_missing(tmp_path / "whole", lambda s: iter(everything[s::4]))
+    write_missing(tmp_path / "cut", lambda s: iter(everything[s::4]))
+    (tmp_path / "cut" / name).write_bytes(data)
+    with pytest.raises(ExportError, match="part-00002.json is damaged.*run cache_tasks again"):
+        finish(tmp_path / "cut", {}, 4, 1.0)
+    (tmp_path / "cut/part-00002.json").unlink()
+    assert shards.missing(tmp_path / "cut", 4) == [2]
+    write_missing(tmp_path / "cut", lambda s: iter(everything[s::4]))
+    finish(tmp_path / "cut", {}, 4, 1.0)
+    finish(tmp_path / "whole", {}, 4, 1.0)
+    assert digest(tmp_path / "cut") == digest(tmp_path / "whole")
+
+
 def test_a_failed_shard_leaves_no_file(tmp_path):
     def interrupted():
         yield from examples(2)

@@ -8,14 +8,18 @@ import json
 import re
 
 import numpy as np
+import pyarrow
+import pyarrow.parquet
 import pytest
 from fuzzing import Tally, damage, disturb, generator, is_sound, line, pick, same, strict
 
 from bagpiper_jax.captions import AnnotationError, AudioAnnotation, CaptionFilter, describe, parse_caption
 from bagpiper_jax.captions.parsing import facts
 from bagpiper_jax.corpora import user, user_records
+from bagpiper_jax.corpora.assembly import CorpusError
+from bagpiper_jax.corpora.parquet import ParquetReader
 from bagpiper_jax.manifest import MANIFEST, Clip, ManifestError, clip_line, read_manifest
-from bagpiper_jax.outcomes import RecordError as UserRecordError
+from bagpiper_jax.outcomes import RecordError
 
 ANNOTATION = {
     "duration": 9.0,
@@ -90,7 +94,7 @@ def test_lines_of_a_users_corpus():
         try:
             value = user_records.load_line(data)
             record = user_records.parse(value, 1, 20_000)
-        except UserRecordError as error:
+        except RecordError as error:
             assert error.reason and error.detail and error.remedy, number
             tally.counts[error.reason] += 1
             continue
@@ -202,3 +206,33 @@ def test_captions_are_read_and_filtered_whatever_they_hold():
             assert 0 < seconds <= 30 and is_sound(caption) and 5 <= len(caption.split()) <= 800, number
         tally.counts["kept" if reason is None else reason] += 1
     tally.check(300)
+
+
+def test_tables(tmp_path):
+    """Damage anywhere, and single bits of the footer, which has no checksum: rows that are read are those written."""
+    turns = [["user", "text", "Who?"], ["assistant", "text", "Me."]]
+    rows = [{"id": f"r{i}", "text": f"Text number {i}. " * 5, "dialogue": turns, "n": i} for i in range(8)]
+    path, cases, tally = tmp_path / "x.parquet", 200, Tally()
+    pyarrow.parquet.write_table(
+        pyarrow.Table.from_pylist(rows), path, row_group_size=3, write_page_checksum=True
+    )
+    whole = path.read_bytes()
+    footer = int.from_bytes(whole[-8:-4], "little")
+    for number in range(cases):
+        rng = generator("table", number)
+        flipped = bytearray(whole)
+        flipped[len(whole) - 8 - int(rng.integers(footer))] ^= 1 << int(rng.integers(8))
+        path.write_bytes(damage(whole, rng) if number % 2 else bytes(flipped))
+        try:
+            reader = ParquetReader([path], "train")
+        except CorpusError as error:
+            assert "x.parquet" in str(error), number
+            tally.counts["refused"] += 1
+            continue
+        for row in range(min(len(reader), 9)):
+            try:
+                assert reader[row].clip.text in {row["text"].strip() for row in rows} | {None}, number
+            except RecordError as error:
+                assert error.reason and error.detail, number
+        tally.counts["kept"] += 1
+    tally.check(cases)
