@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 from jaxtyping import Int
 
+from bagpiper_jax import outcomes
 from bagpiper_jax.data.loader import Loader
 from bagpiper_jax.data.planner import Planned
 from bagpiper_jax.dialogue import DIRECTIONS

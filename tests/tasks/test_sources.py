@@ -250,12 +250,11 @@ def test_espnet_datasets_are_a_source(tmp_path):
 
 def test_a_mixture_of_sources_serves(tar):
     write_table(tar / "docs/x.parquet", [{"text": "Only text."}, {"text": "More text."}])
-    number = next(_numbers)
     mixtures.add_task(
-        f"tar_{number}", TarSource("tars", {"train": "train-0.tar"}), pretraining.audio_to_caption
+        "tar_of_both", TarSource("tars", {"train": "train-0.tar"}), pretraining.audio_to_caption
     )
-    mixtures.add_task(f"text_{number}", ParquetSource("docs", {"train": "x.parquet"}), pretraining.text_only)
-    seqio.MixtureRegistry.add(f"both_{number}", [(f"tar_{number}", 1.0), (f"text_{number}", 1.0)])
-    lock = cache_mixture(config(tar, mixtures=(f"both_{number}",), rates={}, splits=("train",)))
+    mixtures.add_task("text_of_both", ParquetSource("docs", {"train": "x.parquet"}), pretraining.text_only)
+    seqio.MixtureRegistry.add("both", [("tar_of_both", 1.0), ("text_of_both", 1.0)])
+    lock = cache_mixture(config(tar, mixtures=("both",), rates={}, splits=("train",)))
     batch = Loader(lock, BatchShape(2, 256, 8), LAYOUT).batch(0)
     assert set(np.unique(batch.segment_ids)) >= {0, 1, 2} and (batch.chunk_frames > 0).any()
