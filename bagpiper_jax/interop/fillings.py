@@ -11,6 +11,7 @@ import numpy as np
 
 from bagpiper_jax.interop.names import SAME, Entry
 from bagpiper_jax.interop.tensors import FLOATS, Tensor
+from bagpiper_jax.interop.verification import require_finite
 from bagpiper_jax.models.configs import BagpiperConfig
 from bagpiper_jax.training.state import TABLES, initial_parameters
 
@@ -51,16 +52,20 @@ def _from_group(name: str, group: list[Entry], tensors: Mapping[str, Tensor]) ->
     if len(types) > 1:
         odd = [f"{e.theirs} ({tensors[e.theirs].dtype})" for e in group if tensors[e.theirs].dtype != dtype]
         logger.warning("%s mixes types and is stored as %s; widened: %s", name, dtype, ", ".join(odd))
+
+    def read(entry: Entry) -> np.ndarray:
+        return require_finite(entry.theirs, tensors[entry.theirs].read())
+
     if group[0].index is None:
         (entry,) = group
         tensor = tensors[entry.theirs]
         if entry.layout == SAME:
-            return Filling(dtype, tensor.rows)
-        return Filling(dtype, lambda start, stop: entry.to_ours(tensor.read())[start:stop], divisible=False)
+            return Filling(dtype, lambda start, stop: require_finite(entry.theirs, tensor.rows(start, stop)))
+        return Filling(dtype, lambda start, stop: entry.to_ours(read(entry))[start:stop], divisible=False)
     ordered = sorted(group, key=lambda entry: entry.index)
 
     def layer(index: int) -> np.ndarray:
-        return ordered[index].to_ours(tensors[ordered[index].theirs].read())
+        return ordered[index].to_ours(read(ordered[index]))
 
     def layers(start: int, stop: int) -> np.ndarray:
         first = layer(start)

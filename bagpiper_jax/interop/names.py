@@ -8,6 +8,7 @@ import dataclasses
 import itertools
 import math
 import re
+import reprlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
@@ -20,7 +21,18 @@ Row = tuple[str, str, str]
 
 
 class InterchangeError(Explained, ValueError):
-    """Tensors that are missing, unknown or misshapen, each by name."""
+    """Something that cannot be imported or exported: tensors that are missing, unknown or misshapen, each by name; a
+    file that is broken or of another kind; no room. The message names file and entry."""
+
+
+def shown(value: object) -> str:
+    """What a file holds, as a message may quote it: JSON's or Python's form, cut, on one line."""
+    is_name = isinstance(value, str) and value.isprintable() and 0 < len(value) <= 200
+    return value if is_name else _SHORT.repr(value)
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 80
 
 
 class Entry(Protocol):
@@ -136,7 +148,9 @@ def part_of(entry: Entry, parameter: np.ndarray) -> np.ndarray:
 def check(expected: Shapes, found: Shapes, where: str) -> None:
     """Raises InterchangeError that names every missing, unknown and misshapen tensor."""
     faults = [f"missing {name} {list(expected[name])}" for name in sorted(expected.keys() - found.keys())]
-    faults += [f"unknown {name} {list(found[name])}" for name in sorted(found.keys() - expected.keys())]
+    faults += [
+        f"unknown {shown(name)} {list(found[name])}" for name in sorted(found.keys() - expected.keys())
+    ]
     faults += [
         f"{name} is {list(found[name])}, should be {list(expected[name])}"
         for name in sorted(expected.keys() & found.keys())

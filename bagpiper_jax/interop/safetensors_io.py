@@ -8,15 +8,18 @@ import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import ml_dtypes
 import numpy as np
 
-from bagpiper_jax.interop.names import InterchangeError
+from bagpiper_jax import strict
+from bagpiper_jax.interop.names import InterchangeError, shown
 from bagpiper_jax.interop.tensors import INDEX, Tensor
 
 SHARD_BYTES = 5_000_000_000
 _LONGEST_HEADER = 100_000_000
+_MOST_AXES = 32
 
 _DTYPES = {
     "F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16,
@@ -32,39 +35,40 @@ Plan = Mapping[str, tuple[tuple[int, ...], np.dtype]]
 
 def open_file(path: Path) -> dict[str, Tensor]:
     """Its tensors by name. Raises InterchangeError for a file that is broken, torn or none of this format."""
-    size = path.stat().st_size
     try:
-        header, start = _read_header(path, size)
-        tensors = {
-            name: _tensor(path, name, entry, start)
-            for name, entry in header.items()
-            if name != "__metadata__"
-        }
-        ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
-        if start + max(ends, default=0) != size:
-            raise ValueError(f"it has {size} bytes, its header tells of {start + max(ends, default=0)}")
-    except (ValueError, KeyError, TypeError, OSError) as error:
+        header, start, size = _read_header(path)
+        tensors, ends = {}, {}
+        for name, entry in header.items():
+            if name != "__metadata__":
+                tensors[name], ends[name] = _tensor(path, name, entry, start)
+        _require_tiling(ends, size - start)
+    except (ValueError, OSError) as error:
         raise InterchangeError(
             f"{path} is no complete safetensors file: {error}; fetch or export it again"
         ) from error
     return tensors
 
 
-def _read_header(path: Path, size: int) -> tuple[dict, int]:
+def _read_header(path: Path) -> tuple[dict, int, int]:
+    """The header, where the tensors' bytes begin, and the size of the file. Raises ValueError, OSError."""
     with open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
         length = int.from_bytes(file.read(8), "little")
         if not 2 <= length <= min(_LONGEST_HEADER, size - 8):
             raise ValueError(f"a header of {length} bytes in a file of {size}")
-        return json.loads(file.read(length)), 8 + length
+        header = strict.loads(file.read(length))
+    if not isinstance(header, dict):
+        raise ValueError(f"its header is {shown(header)}, not an object of tensors by name")
+    metadata = header.get("__metadata__") or {}
+    if not isinstance(metadata, dict) or not all(isinstance(text, str) for text in metadata.values()):
+        raise ValueError(f"__metadata__ is {shown(metadata)}, not an object of texts")
+    return header, 8 + length, size
 
 
-def _tensor(path: Path, name: str, entry: dict, start: int) -> Tensor:
-    shape, (begin, end) = tuple(map(int, entry["shape"])), entry["data_offsets"]
-    if entry["dtype"] not in _DTYPES:
-        raise ValueError(f"{name} has the unknown type {entry['dtype']}")
-    dtype = np.dtype(_DTYPES[entry["dtype"]])
-    if end - begin != math.prod(shape) * dtype.itemsize or begin < 0:
-        raise ValueError(f"{name} {list(shape)} of {entry['dtype']} does not take {end - begin} bytes")
+def _tensor(path: Path, name: str, entry: Any, start: int) -> tuple[Tensor, tuple[int, int]]:
+    """A tensor, and the range of its bytes behind the header. Raises ValueError that names it and what is wrong."""
+    shape, (begin, end), kind = _described(shown(name), entry)
+    dtype = np.dtype(_DTYPES[kind])
     row = math.prod(shape[1:]) * dtype.itemsize
 
     def rows(first: int, last: int) -> np.ndarray:
@@ -73,7 +77,42 @@ def _tensor(path: Path, name: str, entry: dict, start: int) -> Tensor:
             raise InterchangeError(f"{path} became shorter while it was read")
         return data.view(dtype).reshape(last - first, *shape[1:])
 
-    return Tensor(shape, dtype, rows)
+    return Tensor(shape, dtype, rows, path), (begin, end)
+
+
+def _described(name: str, entry: Any) -> tuple[tuple[int, ...], tuple[int, int], str]:
+    """Shape, range of bytes and type of an entry of the header."""
+    if not isinstance(entry, dict):
+        raise ValueError(f"{name} is {shown(entry)}, not an object with dtype, shape and data_offsets")
+    shape, offsets, kind = entry.get("shape"), entry.get("data_offsets"), entry.get("dtype")
+    if not isinstance(kind, str) or kind not in _DTYPES:
+        raise ValueError(f"{name} has the unknown dtype {shown(kind)}, known are {', '.join(_DTYPES)}")
+    if not _are_counts(shape) or len(shape) > _MOST_AXES:
+        raise ValueError(
+            f"{name} has the shape {shown(shape)}, not a list of at most {_MOST_AXES} whole numbers"
+        )
+    if not _are_counts(offsets) or len(offsets) != 2:
+        raise ValueError(f"{name} has data_offsets {shown(offsets)}, not [begin, end] in whole bytes")
+    begin, end = offsets
+    if end - begin != math.prod(shape) * np.dtype(_DTYPES[kind]).itemsize:
+        raise ValueError(f"{name} {shape} of {kind} does not take the bytes {begin} to {end}")
+    return tuple(shape), (begin, end), kind
+
+
+def _are_counts(value: Any) -> bool:
+    return isinstance(value, list) and all(type(x) is int and 0 <= x < 1 << 63 for x in value)
+
+
+def _require_tiling(ranges: dict[str, tuple[int, int]], size: int) -> None:
+    """Raises ValueError unless the tensors' bytes lie one after the other and fill the file."""
+    place = 0
+    for name, (begin, end) in sorted(ranges.items(), key=lambda item: item[1]):
+        if begin != place:
+            fault = "overlaps the tensor before it" if begin < place else "leaves a gap before it"
+            raise ValueError(f"{shown(name)} begins at byte {begin}, not {place}: it {fault}")
+        place = end
+    if place != size:
+        raise ValueError(f"it has {size} bytes of tensors, its header tells of {place}")
 
 
 class File:

@@ -30,7 +30,7 @@ class Stored:
     """One parameter on disk.
 
     Attributes:
-        name: its path in the model.
+        name: of the parameter and where it is, for errors.
         band: rows of the leading axis that are stored together, hence best read and written together.
     """
 
@@ -48,11 +48,11 @@ class Stored:
         return [(start, min(start + step, length)) for start in range(0, length, step)]
 
     def read(self, start: int, stop: int) -> np.ndarray:
-        """Raises InterchangeError where it is damaged."""
+        """Rows [start, stop). Raises InterchangeError for a piece that is missing or torn."""
         try:
             return np.asarray(self._slice(start, stop).read().result())
-        except ValueError as error:  # TensorStore's word for a piece that is missing or torn
-            raise InterchangeError(f"cannot read {self.name}: {error}") from error
+        except (ValueError, OSError) as error:  # TensorStore's words for them
+            raise InterchangeError(f"cannot read {self.name}: {error}; it is damaged") from error
 
     def write(self, start: int, stop: int, values: np.ndarray) -> ts.Future:
         """Starts writing; `result()` of what it returns waits until the values are on disk."""
@@ -107,7 +107,7 @@ def _stored(directory: Path, name: str, opened: ts.Future, shape: tuple[int, ...
     if tuple(array.shape) != shape:
         raise InterchangeError(f"{directory}: {name} is {list(array.shape)}, should be {list(shape)}")
     band = array.chunk_layout.read_chunk.shape[0] if shape else 1
-    return Stored(name, shape, array.dtype.numpy_dtype, band, array)
+    return Stored(f"{name} in {directory}", shape, array.dtype.numpy_dtype, band, array)
 
 
 def _spec(directory: Path, name: str) -> dict:

@@ -1,7 +1,6 @@
 """Checkpoint files of named tensors, opened without reading them: safetensors, shards of it, PyTorch's .pt."""
 
 import dataclasses
-import json
 import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -9,7 +8,8 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 
-from bagpiper_jax.interop.names import InterchangeError
+from bagpiper_jax import strict
+from bagpiper_jax.interop.names import InterchangeError, shown
 
 INDEX = "model.safetensors.index.json"
 
@@ -28,15 +28,20 @@ class Tensor:
     Attributes:
         shape, dtype: known without reading it.
         rows: reads [start, stop) of the first axis into a new array.
+        file: where it is.
     """
 
     shape: tuple[int, ...]
     dtype: np.dtype
     rows: Callable[[int, int], np.ndarray]
+    file: Path | None = None
 
     def read(self) -> np.ndarray:
         """All of it."""
         return self.rows(0, self.shape[0] if self.shape else 1).reshape(self.shape)
+
+
+Tensors = Mapping[str, Tensor]
 
 
 def open_tensors(
@@ -81,10 +86,7 @@ def _open_indexed(path: Path, select: Callable[[Iterable[str]], set[str]]) -> di
     from bagpiper_jax.interop import safetensors_io
 
     index = path / INDEX
-    try:
-        placed = dict(json.loads(index.read_text(encoding="utf-8"))["weight_map"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise InterchangeError(f"{index} is no index of shards: {error!r}") from error
+    placed = _placed(index)
     shards = sorted({placed[name] for name in select(placed)})
     absent = [shard for shard in shards if Path(shard).name != shard or not (path / shard).is_file()]
     if absent:
@@ -104,6 +106,33 @@ def _open_indexed(path: Path, select: Callable[[Iterable[str]], set[str]]) -> di
     if faults:
         raise InterchangeError(f"{index} does not fit its shards:\n  " + "\n  ".join(faults))
     return {name: opened[shard][name] for name, shard in placed.items() if shard in opened}
+
+
+def _placed(index: Path) -> dict[str, str]:
+    """Name of each tensor → name of its shard."""
+    content = read_object(index, "index of shards")
+    placed = content.get("weight_map")
+    if not isinstance(placed, dict):
+        raise InterchangeError(
+            f"{index} is no index of shards: its weight_map is {shown(placed)}, not an object"
+        )
+    for name, shard in placed.items():
+        if not isinstance(shard, str):
+            raise InterchangeError(
+                f"{index} is no index of shards: it places {shown(name)} in {shown(shard)}, not in a file"
+            )
+    return placed
+
+
+def read_object(path: Path, what: str) -> dict:
+    """The JSON object in a small file. Raises InterchangeError that says that it is no `what`."""
+    try:
+        content = strict.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise InterchangeError(f"{path} is no {what}: {error}") from error
+    if not isinstance(content, dict):
+        raise InterchangeError(f"{path} is no {what}: it holds {shown(content)}, not an object")
+    return content
 
 
 def _open_shards(path: Path) -> dict[str, Tensor]:

@@ -9,13 +9,15 @@ import os
 import tempfile
 import threading
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import ml_dtypes
 import numpy as np
 
-from bagpiper_jax.interop.names import InterchangeError
+from bagpiper_jax.interop.names import InterchangeError, shown
 from bagpiper_jax.interop.safetensors_io import Plan
 from bagpiper_jax.interop.tensors import Tensor
 
@@ -31,8 +33,27 @@ def open_file(path: Path) -> dict[str, Tensor]:
     """
     mapped = _MappedFile(path)
     return {
-        name: Tensor(tuple(t.shape), _dtype(t), mapped.reader(name)) for name, t in mapped.tensors().items()
+        name: Tensor(tuple(t.shape), _dtype(t), mapped.reader(name), path)
+        for name, t in mapped.tensors().items()
     }
+
+
+def verify(path: Path) -> bool:
+    """Compares every record with its CRC-32. False if the file was written without them, which torch can.
+
+    Raises:
+        InterchangeError: a record that is damaged.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if not any(record.CRC for record in archive.infolist()):
+                return False
+            damaged = archive.testzip()
+    except (zipfile.BadZipFile, OSError, NotImplementedError, RuntimeError, zlib.error, EOFError) as error:
+        raise InterchangeError(f"{path} is no complete PyTorch file: {error}; fetch it again") from error
+    if damaged:
+        raise InterchangeError(f"{path}: the record {shown(damaged)} differs from its CRC-32; fetch it again")
+    return True
 
 
 class _MappedFile:
@@ -66,9 +87,28 @@ def _load(path: Path) -> dict:
     except Exception as error:  # torch raises whatever its unpickler meets
         raise InterchangeError(f"{path} is no complete PyTorch file of plain tensors: {error}") from error
     content = content.get("module", content) if isinstance(content, dict) else content
-    if not isinstance(content, dict) or not all(isinstance(t, torch.Tensor) for t in content.values()):
-        raise InterchangeError(f"{path} holds no state dict: neither tensors by name nor them under 'module'")
-    return content
+    if not isinstance(content, dict):
+        raise InterchangeError(f"{path} holds no state dict, but {shown(type(content).__name__)}")
+    faults = [fault for name, value in content.items() if (fault := _fault(name, value, torch))]
+    if faults:
+        raise InterchangeError(
+            f"{path} holds no state dict, neither plain tensors by name nor them under 'module':\n  "
+            + "\n  ".join(faults)
+        )
+    return {name: tensor.detach() for name, tensor in content.items()}
+
+
+def _fault(name: Any, value: Any, torch) -> str | None:
+    """Why an entry of a state dict cannot be read as numbers by name, None if it can."""
+    if not isinstance(name, str):
+        return f"the name {shown(name)} is {type(name).__name__}, no text"
+    if not isinstance(value, torch.Tensor):
+        return f"{shown(name)} is {type(value).__name__}, no tensor"
+    if value.layout != torch.strided or value.is_quantized or value.is_nested:
+        return f"{shown(name)} is a sparse, quantized or nested tensor, no plain one"
+    if value.device.type != "cpu":
+        return f"{shown(name)} has no values ({value.device.type})"
+    return None
 
 
 def _torch(path):
