@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes the virtual environment a script runs in, or reuses the one it made before from the same setup.py.
+# Makes the virtual environment a script runs in, or reuses the one it made before from the same setup.py and pyproject.toml.
 #   source launch/environment.sh EXTRA        EXTRA: quickstart, debian or test
 # PYTHON chooses the interpreter (3.11 or newer), VENV the directory.
 set -euo pipefail
@@ -15,7 +15,7 @@ python=${PYTHON:-python3}
 }
 
 stamp=$venv/.installed-from
-wanted="$extra $("$python" --version) $(cksum < "$repository/setup.py")"
+wanted="$extra $("$python" --version) $(cat "$repository"/{setup.py,pyproject.toml} | cksum)"
 if [[ ! -f $stamp || $(cat "$stamp") != "$wanted" ]]; then
     echo "Installing the '$extra' environment into ${venv#"$repository"/} …"
     "$python" -m venv --clear "$venv"
