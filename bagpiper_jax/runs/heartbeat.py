@@ -18,7 +18,6 @@ from etils import epath
 
 from bagpiper_jax.runs.faults import EXIT_TRY_AGAIN, TrainingError, process_name, write_crash
 from bagpiper_jax.runs.ledger import Ledger
-from bagpiper_jax.runs.output_lock import ENDED
 from bagpiper_jax.runs.outputs import Output
 
 _log = logging.getLogger(__name__)
@@ -85,7 +84,7 @@ class Heartbeat:
         self._done.set()
         self._thread.join()
         with contextlib.suppress(Exception):  # each file system of a cloud has its own kinds
-            self._leave_sign(time.time(), ENDED, time.time(), self._ledger.step)
+            self._leave_sign(ended=True)
         faulthandler.enable()
         self._stacks.close()
 
@@ -99,23 +98,25 @@ class Heartbeat:
                 )
 
     def _beat(self) -> None:
-        now, phase, since, step = time.time(), self._ledger.phase, self._ledger.entered, self._ledger.step
-        elapsed = max(self._ledger.now() - since, 0.0)  # by a clock that nobody can set
-        self._leave_sign(now, phase, now - elapsed, step)
+        now, phase, elapsed = self._leave_sign()
         if self._index == 0:
             self._output.push()
         self._report_slow_data(self._ledger.now())
         stalled = elapsed if phase in WATCHED else 0.0
-        if stalled > self._config.stall_seconds and self._reported_at != (step, phase):
-            self._reported_at = (step, phase)
+        if stalled > self._config.stall_seconds and self._reported_at != (self._ledger.step, phase):
+            self._reported_at = (self._ledger.step, phase)
             self._report_stall(phase, stalled, now)
         if stalled > self._config.give_up_seconds:
             self._give_up(phase, stalled)
 
-    def _leave_sign(self, now: float, phase: str, since: float, step: int) -> None:
-        sign = {"host": socket.gethostname(), "pid": os.getpid(), "time": now, "step": step, "phase": phase,
-                "since": since}  # fmt: skip
+    def _leave_sign(self, ended: bool = False) -> tuple[float, str, float]:
+        """Writes what this process does; the time, the phase, and its seconds so far by a clock that nobody sets."""
+        now, phase, since = time.time(), self._ledger.phase, self._ledger.entered
+        elapsed = max(self._ledger.now() - since, 0.0)
+        sign = {"host": socket.gethostname(), "pid": os.getpid(), "time": now, "step": self._ledger.step,
+                "phase": phase, "since": now - elapsed, "ended": ended}  # fmt: skip
         _write(self._directory / f"{self._index}.json", sign)
+        return now, phase, elapsed
 
     def _report_slow_data(self, now: float) -> None:
         """Once per stall time: this host's share of time without a batch."""

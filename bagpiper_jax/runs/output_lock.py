@@ -21,8 +21,6 @@ from bagpiper_jax.errors import Explained
 _log = logging.getLogger(__name__)
 
 FILE = "running.json"
-ENDED = "ended"
-"""Phase in the sign of life of a run that ended by itself."""
 _FRESH_SECONDS = 600
 _POLL_SECONDS = 1.0
 
@@ -80,7 +78,7 @@ def require_quiet(sign: epath.Path, beat_seconds: float) -> None:
     Looks at a sign for three beats where it is younger than ten minutes and does not say that its run has ended.
     """
     first = _sign(sign)
-    if not first or first.get("phase") == ENDED or abs(time.time() - first.get("time", 0)) > _FRESH_SECONDS:
+    if not first or first.get("ended") or abs(time.time() - first["time"]) > _FRESH_SECONDS:
         return
     _log.info("%s is fresh: looking whether its run is alive", sign)
     end = time.monotonic() + 3 * beat_seconds
@@ -113,6 +111,6 @@ def _write(file, holder: dict) -> None:
 def _sign(path: epath.Path) -> dict:
     try:
         sign = json.loads(path.read_text())
-        return sign if isinstance(sign, dict) else {}
+        return sign if isinstance(sign, dict) and isinstance(sign.get("time"), int | float) else {}
     except (OSError, ValueError):
         return {}

@@ -110,7 +110,7 @@ class TestBuckets:
         self.write(sign)
         require_quiet(sign, 0.01)
 
-    @pytest.mark.parametrize("changes", [{"phase": output_lock.ENDED}, {"time": 0.0}])
+    @pytest.mark.parametrize("changes", [{"ended": True}, {"time": 0.0}])
     def test_nothing_is_waited_for_after_an_end_or_long_ago(self, sign, monkeypatch, changes):
         monkeypatch.setattr(output_lock.time, "sleep", lambda seconds: pytest.fail("waits"))
         self.write(sign, **changes)
@@ -130,7 +130,7 @@ class TestBuckets:
         self.write(sign)
         with pytest.raises(OutputInUseError), output.held(0.1):
             pass
-        self.write(sign, phase=output_lock.ENDED)
+        self.write(sign, ended=True)
         with output.held(0.1):
             with (
                 pytest.raises(OutputInUseError, match="runs/buckets/b/run is in use"),
