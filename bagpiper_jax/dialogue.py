@@ -195,7 +195,9 @@ def _content(message: Message, vocabulary: Vocabulary, config: RenderConfig):
         raise ValueError("content is empty")
     if message.is_codec:
         rows = delay(vocabulary.codes_to_ids(message.content), vocabulary, message.tail)
-        weights = np.full(rows.shape, CODEC_CLASS_WEIGHT, np.float32) * np.float32(config.stream_weights)
+        weights = np.full(rows.shape, CODEC_CLASS_WEIGHT, np.float32) * np.asarray(
+            config.stream_weights, np.float32
+        )
         return rows, weights
     rows = np.zeros((count, vocabulary.num_streams), np.int32)
     weights = np.zeros(rows.shape, np.float32)

@@ -139,7 +139,7 @@ def is_within(directory: str | os.PathLike, path: str | os.PathLike) -> bool:
 
 def synchronize(directory: str | os.PathLike) -> None:
     """Waits until every file below a directory is on disk, power cuts included."""
-    for folder, _, names in os.walk(directory):
+    for folder, _, names in os.walk(os.fspath(directory)):
         for path in (folder, *(os.path.join(folder, name) for name in names)):
             descriptor = os.open(path, os.O_RDONLY)
             try:

@@ -154,7 +154,9 @@ def _container_check(origin: type, arguments: tuple) -> Callable[[Any], bool]:
             and all(check(item) for check, item in zip(checks, value, strict=True))
         )
     (of_item,) = checks
-    return lambda value: isinstance(value, origin) and not isinstance(value, str) and all(map(of_item, value))
+    return lambda value: (
+        isinstance(value, origin) and not isinstance(value, str) and all(of_item(i) for i in value)
+    )
 
 
 def _will_be(value: Any, kind: type) -> bool:

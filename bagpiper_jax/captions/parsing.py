@@ -156,8 +156,8 @@ def _read_music(clause: str) -> ParsedEvent | None:
 
 
 def _read_sound(clause: str) -> ParsedEvent | None:
-    level = _LEVEL.search(clause)
-    level = level and level[1].lower()
+    stated = _LEVEL.search(clause)
+    level = stated and stated[1].lower()
     if named := _SOUND_OF.search(clause):
         return ParsedEvent(named[1].lower(), "sound", level=level)
     found = ((re.search(rf"\b(?:{cue})\b", clause, re.I), label) for label, cue in lexicon.SOUND_CUES.items())
@@ -198,7 +198,7 @@ def _absent(text: str) -> tuple[str, ...]:
 def _read_rows(rows: dict[str, str]) -> tuple[ParsedEvent, ...]:
     """Events of the attribute form, ordered by their starts."""
     described = (re.match(r"(\S+) an? (.*?) ?voice", item + " voice") for item in _items(rows, "Speakers"))
-    voices = dict(match.groups() for match in described if match)
+    voices = {match[1]: match[2] for match in described if match}
     said = [spoken_words(quote) for quote in _QUOTE.findall(rows.get("Transcript", ""))]
     events = []
     for place, item in enumerate(_items(rows, "Speaker turns")):
@@ -215,7 +215,7 @@ def _read_rows(rows: dict[str, str]) -> tuple[ParsedEvent, ...]:
     for item in _items(rows, "Music"):
         if timed := _TIMED.match(item):
             events.append(_music_row(float(timed[1]), timed[2]))
-    return tuple(sorted(events, key=lambda event: event.start))
+    return tuple(sorted(events, key=lambda event: event.start or 0.0))
 
 
 _TIMED = re.compile(r"(\d{1,6}(?:\.\d+)?)-\d+(?:\.\d+)? s (\S.*)")

@@ -51,7 +51,7 @@ def audio_files(clips: Iterable[Clip]) -> set[str]:
     ids, paths, mentioned = set(), set(), set()
     for clip in clips:
         ids.add(clip.id)
-        paths |= {clip.audio} - {None, ""}
+        paths |= {clip.audio} if clip.audio else set()
         for message in clip.dialogue or ():
             if list(message[:2]) == ["user", "audio"] and isinstance(message[-1], str):
                 mentioned.add(message[-1])

@@ -7,8 +7,7 @@ import numpy as np
 
 from bagpiper_jax.audio import CHUNK_FRAMES, CHUNK_TOKENS
 from bagpiper_jax.batch import Batch
-from bagpiper_jax.dialogue import CORRUPT
-from bagpiper_jax.dialogue import Sequence as Rendered
+from bagpiper_jax.dialogue import CORRUPT, Rendered
 
 WINDOW_CHUNKS = 8
 """`n_window_infer` 800 of the release, in chunks (docs/reference.md, Audio tower)."""

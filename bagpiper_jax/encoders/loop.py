@@ -84,6 +84,7 @@ def train(
                 metrics.publish()  # a run that continues from the snapshot does not see them again
                 snapshot.save(output, state, identity)
     report = measure(state, config.steps)
+    assert report is not None, "the last step is always measured"
     writer.write(config.steps, scalars(report), "validation")
     writer.close()
     return state, report

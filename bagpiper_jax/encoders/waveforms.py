@@ -93,8 +93,11 @@ class Waveforms:
 def prefetched(make: Callable[[int], _Batch], steps: range) -> Iterator[tuple[int, _Batch]]:
     """(step, make(step)) for each step, made one ahead of its use."""
     with ThreadPoolExecutor(1) as pool:
-        ahead = pool.submit(make, steps.start) if steps else None
+        if not steps:
+            return
+        ahead = pool.submit(make, steps.start)
         for step in steps:
             batch = ahead.result()
-            ahead = pool.submit(make, step + 1) if step + 1 < steps.stop else None
+            if step + 1 < steps.stop:
+                ahead = pool.submit(make, step + 1)
             yield step, batch

@@ -95,8 +95,8 @@ def _words(heard, truth, training) -> Score:
     total = sum(len(caption.words) for caption in truth)
     right = sum(common_in_order(a.words, b.words) for a, b in zip(heard, truth, strict=True))
     lucky = sum(caption.words.count(guess) for caption in truth)
-    share = (right / total, total, lucky / total) if total else (0.0, 0, None)
-    return Score(*share, note="spoken words that the caption quotes, in order")
+    note = "spoken words that the caption quotes, in order"
+    return Score(right / total, total, lucky / total, note=note) if total else Score(0.0, 0, note=note)
 
 
 def common_in_order(a: Sequence[Hashable], b: Sequence[Hashable]) -> int:

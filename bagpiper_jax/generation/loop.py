@@ -2,7 +2,7 @@
 
 import dataclasses
 import logging
-from collections.abc import Sequence as Seq
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ from jaxtyping import Int32
 from bagpiper_jax import vocabulary as v
 from bagpiper_jax.batch import BatchShape
 from bagpiper_jax.data.prompts import collate, fitting_shape
-from bagpiper_jax.dialogue import Sequence, undelay
+from bagpiper_jax.dialogue import Rendered, undelay
 from bagpiper_jax.generation.sampling import AudioSampling, SamplingConfig, TextSampling
 from bagpiper_jax.generation.segments import decode_segment, open_message, prefill
 from bagpiper_jax.models.bagpiper import Bagpiper
@@ -79,10 +79,10 @@ class Segment:
 
 def generate(
     model: Bagpiper,
-    prompts: Seq[Sequence],
+    prompts: Sequence[Rendered],
     config: LoopConfig,
     rows: int | None = None,
-    seeds: Seq[int] | None = None,
+    seeds: Sequence[int] | None = None,
 ) -> list[tuple[Segment, ...]]:
     """Generates the assistant's messages for every prompt.
 

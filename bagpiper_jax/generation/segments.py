@@ -126,7 +126,10 @@ def _advance(model, token, position, cache: KVCache, guidance: float = 1.0):
     cache = dataclasses.replace(cache, length=position)
     hidden, cache = model.decoder(x, position[:, None], jnp.ones_like(position)[:, None], cache)
     hidden = hidden[:, 0]
-    return sampling.guide(*jnp.split(hidden, 2), guidance) if guidance > 1 else hidden, cache
+    if guidance > 1:
+        conditional, unconditional = jnp.split(hidden, 2)
+        hidden = sampling.guide(conditional, unconditional, guidance)
+    return hidden, cache
 
 
 def _with_unconditional(model, cache: KVCache) -> KVCache:

@@ -127,8 +127,10 @@ def _strips(tokens, heard, weights, vocabulary: Vocabulary) -> Strips:
     is_text = not tokens[:, 1:].any()
     if is_text:
         tokens, weights = tokens[:, :1], weights[:, :1]
-    pictures = strips.streams_picture(tokens, heard, vocabulary), strips.weights_picture(weights)
-    return Strips(*(data_uri(picture, "image/png") for picture in pictures), is_text)
+    streams = strips.streams_picture(tokens, heard, vocabulary)
+    return Strips(
+        data_uri(streams, "image/png"), data_uri(strips.weights_picture(weights), "image/png"), is_text
+    )
 
 
 def article(example: Shown, number: int, vocabulary: Vocabulary, decode: Decode | None) -> Article:

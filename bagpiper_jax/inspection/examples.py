@@ -149,16 +149,17 @@ def show_row(loader: Loader, planned: Planned, title: str, tokenizer: TextTokeni
     loader.rows.fill(batch, 0, planned)
     examples, slot = [], 0
     columns = (planned.task, planned.epoch, planned.index, planned.variant, planned.length)
-    for *place, length in zip(*(c.tolist() for c in columns), strict=True):
+    for task, epoch, index, variant, length in zip(*(c.tolist() for c in columns), strict=True):
         here = slice(slot, slot + length)
-        examples.append(_example(loader, batch, here, *place, tokenizer))
+        examples.append(_example(loader, batch, here, task, epoch, index, variant, tokenizer))
         slot += length
     return ShownRow(title, tuple(examples), batch)
 
 
 def _example(loader: Loader, batch: Batch, here: slice, task, epoch, index, variant, tokenizer) -> Shown:
     tokens, weights = batch.tokens[0, here], batch.loss_weights[0, here]
-    name, variants, messages, fault = "", 1, (), ""
+    name, variants, fault = "", 1, ""
+    messages: tuple[Said, ...] = ()
     try:
         record = loader.caches[task].read(index)
         name, variants, said = record.id, record.variants, record.messages(variant=variant)

@@ -52,10 +52,11 @@ def by_rows(x: Float[Array, "N F M I"], kernel: Float[Array, "3 3 I O"]) -> Floa
     count, frames = len(x), halved(x.shape[1])
     x = jnp.pad(x, ((0, 0), (1, 1), (0, 0), (0, 0)))
     rows = (x[:, i : i + 2 * frames - 1 : 2].reshape(count * frames, *x.shape[2:]) for i in range(3))
-    found = sum(
+    below, here, above = (
         jax.lax.conv_general_dilated(row, k, (2,), ((1, 1),), dimension_numbers=("NWC", "WIO", "NWC"))
         for row, k in zip(rows, kernel, strict=True)
     )
+    found = below + here + above
     return found.reshape(count, frames, *found.shape[1:])
 
 

@@ -81,7 +81,7 @@ def _add_rows(tokens, gradient, rows, axes, divided):
 
 def _local_rows(table, spec) -> int:
     mesh = parallel.mesh_in_use()
-    return len(table) // mesh.shape[spec[0]] if spec[0] else len(table)
+    return len(table) // mesh.shape[spec[0]] if mesh and spec[0] else len(table)
 
 
 def _slots(tokens):

@@ -106,4 +106,4 @@ def mesh_in_use() -> AbstractMesh | None:
 def platform() -> str:
     """The platform compiled for: that of the mesh in use (which may be a topology nobody owns), else the default."""
     device = getattr(jax.sharding.get_abstract_mesh(), "abstract_device", None)
-    return device.platform if getattr(device, "platform", None) else jax.default_backend()
+    return getattr(device, "platform", None) or jax.default_backend()

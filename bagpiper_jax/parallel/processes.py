@@ -22,7 +22,9 @@ def process_share(mesh: Mesh) -> tuple[int, int]:
     Raises:
         MeshError: the mesh divides rows so that two processes share only some of theirs.
     """
-    parts, held = shards(mesh, "batch"), {}
+    parts = shards(mesh, "batch")
+    held: dict[int, set[int]] = {}
+    device: jax.Device
     for device, (part,) in batch_sharding(mesh).devices_indices_map((parts,)).items():
         held.setdefault(device.process_index, set()).add(part.indices(parts)[0])
     shares = sorted(map(sorted, {frozenset(rows) for rows in held.values()}))

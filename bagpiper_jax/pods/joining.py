@@ -6,36 +6,19 @@ Who is in the pod is said by the environment: `JAX_COORDINATOR_ADDRESS`, `JAX_NU
 others, and everybody learns who did not come.
 """
 
-import dataclasses
 import logging
 import os
 from collections.abc import Mapping
 
 import jax
 
-from bagpiper_jax.pods.roll_call import MissingError, PodError, call_roll
+from bagpiper_jax.pods.roll_call import MissingError, Place, PodError, call_roll
 
 __all__ = ["MissingError", "PodError", "Place", "join_pod", "place_of"]
 
 _log = logging.getLogger(__name__)
 
 GKE_PORT = 8476
-
-
-@dataclasses.dataclass(frozen=True)
-class Place:
-    """Which process of a pod this is.
-
-    Attributes:
-        coordinator: host:port of the first process. The port after it is used for the roll call.
-        count, index: processes, and this one's number.
-        hosts: host of each process where the environment names them, else ().
-    """
-
-    coordinator: str
-    count: int
-    index: int
-    hosts: tuple[str, ...] = ()
 
 
 def join_pod(timeout_seconds: int = 300) -> None:

@@ -1,13 +1,14 @@
 """The roll call of a pod: who is there, who is missing, and whether all run the same versions. Plain sockets."""
 
+import dataclasses
 import json
 import os
 import platform
 import selectors
 import socket
 import time
+import typing
 from collections.abc import Mapping
-from typing import Protocol
 
 from bagpiper_jax.errors import Explained
 
@@ -25,13 +26,20 @@ class MissingError(PodError):
     exit_code = 75  # the same command continues when they are back
 
 
-class Place(Protocol):
-    """See `processes.Place`."""
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Which process of a pod this is.
+
+    Attributes:
+        coordinator: host:port of the first process. The port after it is used for the roll call.
+        count, index: the number of processes, and this one's number.
+        hosts: host of each process where the environment names them, else ().
+    """
 
     coordinator: str
     count: int
     index: int
-    hosts: tuple[str, ...]
+    hosts: tuple[str, ...] = ()
 
 
 def call_roll(place: Place, timeout_seconds: float, versions: Mapping[str, str]) -> None:
@@ -59,19 +67,20 @@ def call_roll(place: Place, timeout_seconds: float, versions: Mapping[str, str])
 
 def _preside(place: Place, port: int, me: dict, deadline: float, timeout: float) -> dict:
     """The first process: collects the others' names, and tells them the result, which it returns."""
-    present, twice, open_lines = {0: me}, [], []
+    present, twice = {0: me}, []
+    open_lines: list[socket.socket] = []
     with socket.create_server(("", port), backlog=1024) as server, selectors.DefaultSelector() as waiting:
         waiting.register(server, selectors.EVENT_READ)
         while len(present) < place.count and (left := deadline - time.monotonic()) > 0:
             for key, _ in waiting.select(left):
                 if key.fileobj is server:
-                    line, _ = server.accept()
-                    waiting.register(line, selectors.EVENT_READ)
+                    waiting.register(server.accept()[0], selectors.EVENT_READ)
                     continue
-                waiting.unregister(key.fileobj)
-                open_lines.append(key.fileobj)
-                other = _receive(key.fileobj)
-                if other and not _same(other, present.setdefault(other.get("process"), other)):
+                line = typing.cast(socket.socket, key.fileobj)
+                waiting.unregister(line)
+                open_lines.append(line)
+                other = _receive(line)
+                if other and not _same(other, present.setdefault(other["process"], other)):
                     twice.append(other)
         result = _result(place, present, twice, timeout)
         for line in open_lines:

@@ -30,18 +30,18 @@ def environment() -> dict:
 
 def record(output: Path, operative_config: str, start: int) -> dict:
     """Writes `operative.gin`, adds a line to `environment.jsonl`, and returns both for the checkpoints."""
-    provenance = {"gin": operative_config, "environment": environment()}
+    described = environment()
     if jax.process_index() == 0:
         output.mkdir(parents=True, exist_ok=True)
         (output / "operative.gin").write_text(operative_config, encoding="utf-8")
         with open(output / "environment.jsonl", "a", encoding="utf-8") as file:
-            file.write(json.dumps({"from_step": start, **provenance["environment"]}) + "\n")
-    return provenance
+            file.write(json.dumps({"from_step": start, **described}) + "\n")
+    return {"gin": operative_config, "environment": described}
 
 
 def record_program(output: Path, traced: jax.stages.Traced, compiled: jax.stages.Compiled) -> None:
     """Keeps the train step as `step.jaxpr.txt`, and as `step.hlo.txt` what the compiler made of it for one device."""
-    for name, text in (("jaxpr", str(traced.jaxpr)), ("hlo", compiled.as_text())):
+    for name, text in (("jaxpr", str(traced.jaxpr)), ("hlo", compiled.as_text() or "")):
         (output / f"step.{name}.txt").write_text(text, encoding="utf-8")
 
 

@@ -52,8 +52,9 @@ class Board:
         return self._proto.Event(step=step, summary=type(self._summary.scalar("", 0.0))(value=values))
 
     def _write(self, event) -> None:
-        event.wall_time = time.time()
-        self._guarded(lambda: (self._writer.write_event(event), self._writer.flush()))
+        event.wall_time, writer = time.time(), self._writer
+        if writer:
+            self._guarded(lambda: (writer.write_event(event), writer.flush()))
 
     def _guarded(self, write) -> None:
         try:

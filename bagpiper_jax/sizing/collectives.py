@@ -115,10 +115,9 @@ def _called(instruction: _Instruction) -> Iterator[str]:
 def _turns(computations, loop: _Instruction) -> int:
     if known := re.search(r'known_trip_count":\{"n":"(\d+)"', loop.line):
         return int(known[1])
-    condition = re.search(r"condition=%?([\w.\-]+)", loop.line)[1]
-    limits = [
-        re.search(r"constant\((\d+)\)", i.line) for i in computations[condition] if i.opcode == "constant"
-    ]
+    condition = re.search(r"condition=%?([\w.\-]+)", loop.line)
+    tests = computations[condition[1]] if condition else []
+    limits = [re.search(r"constant\((\d+)\)", i.line) for i in tests if i.opcode == "constant"]
     return max((int(limit[1]) for limit in limits if limit), default=1)
 
 
@@ -168,7 +167,7 @@ def _group(line: str, slice_of: tuple[int, ...]) -> tuple[int, bool]:
         groups = _lists(pairs[1])
         return 2, any(slice_of[a] != slice_of[b] for a, b in groups)
     attribute = re.search(r"replica_groups=(\S+(?: \{'[^}]*\})?)", line)
-    groups = _groups(attribute[1].rstrip(","), len(slice_of)) if attribute else [range(len(slice_of))]
+    groups = _groups(attribute[1].rstrip(","), len(slice_of)) if attribute else [list(range(len(slice_of)))]
     return len(groups[0]), any(len({slice_of[d] for d in group}) > 1 for group in groups)
 
 
@@ -178,12 +177,12 @@ def _groups(text: str, devices: int) -> list:
         return _lists(text)
     if form := re.match(r"\[([\d,]+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?", text):
         shape, dims = ([int(x) for x in form[i].split(",")] for i in (1, 2))
-        order = [int(x) for x in form[3].split(",")] if form[3] else range(len(dims))
+        order = [int(x) for x in form[3].split(",")] if form[3] else list(range(len(dims)))
         return np.arange(devices).reshape(dims).transpose(order).reshape(shape).tolist()
     if form := re.match(r"mesh\[(.*?)\] ?\{(.*)\}", text):
         sizes = {name: int(size) for name, size in re.findall(r"'(\w+)'=(\d+)", form[1])}
         chosen = [name in re.findall(r"'(\w+)'", form[2]) for name in sizes]
-        order = np.argsort(chosen, kind="stable")
+        order = np.argsort(chosen, kind="stable").tolist()
         members = math.prod(size for size, is_in in zip(sizes.values(), chosen, strict=True) if is_in)
         return np.arange(devices).reshape(list(sizes.values())).transpose(order).reshape(-1, members).tolist()
     return [list(range(devices))]

@@ -26,7 +26,7 @@ def tpu_devices(wanted: Slice) -> list[jax.Device]:
 
     for name, value in _NO_MACHINE.items():
         os.environ.setdefault(name, value)
-    options = {"num_slices": wanted.slices} if wanted.slices > 1 else {}
+    options: dict[str, int | str] = {"num_slices": wanted.slices} if wanted.slices > 1 else {}
     if wanted.topology.startswith("v4:"):
         options["chip_config_name"] = "megacore"  # both cores of a chip as one device, as jobs on v4 see them
     try:

@@ -29,6 +29,7 @@ def compiled_memory(
         dump: directory that the compiler was given as `xla_dump_to`.
     """
     stats = compiled.memory_analysis()
+    assert stats is not None, "every backend that plans are made for reports its memory"
     held = stats.argument_size_in_bytes + stats.output_size_in_bytes - stats.alias_size_in_bytes
     total = _allocated(dump) if _is_tpu(mesh) else held + stats.temp_size_in_bytes
     if total is None:

@@ -107,7 +107,7 @@ def plan(train: TrainConfig, target: Target) -> dict[str, Any]:
     mesh = parallel.make_mesh(train.mesh, target.devices)
     flops, chip, chips = step_flops(train), target.chip, len(target.devices)
     measured = _compiled(train, mesh, flops, target) if target.compiles else _estimated(train, mesh)
-    limit, used = chip and chip.hbm_gib, measured["hbm_gib_per_chip"]
+    limit, used = chip.hbm_gib if chip else None, measured["hbm_gib_per_chip"]
     fits = None if limit is None else measured.pop("compiled", True) and used["total"] <= limit
     if fits and not target.compiles:
         fits = None  # an estimate can say no, and never yes
@@ -122,7 +122,7 @@ def plan(train: TrainConfig, target: Target) -> dict[str, Any]:
         "flops_per_step": _flops_table(flops),
         "checkpoint_gib": memory.checkpoint_gib(train, mesh),
         **measured,
-        "advice": advice(train, mesh, used, limit) if fits is False else [],
+        "advice": advice(train, mesh, used, limit) if limit is not None and fits is False else [],
     }
 
 
@@ -154,7 +154,7 @@ def _compiled(train: TrainConfig, mesh: Mesh, flops: StepFlops, target: Target) 
         found = memory.compiled_memory(compiled, Path(dump), train, mesh)
     seconds = time.monotonic() - began
     devices = list(mesh.devices.flat)
-    sent = traffic(compiled.as_text(), slice_of(devices))
+    sent = traffic(compiled.as_text() or "", slice_of(devices))
     state = sum(memory.state_bytes(train, mesh).values())
     result = {
         "hbm_gib_per_chip": found,

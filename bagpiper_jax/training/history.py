@@ -26,7 +26,8 @@ def disturb(key: Key[Array, ""], batch: Batch, share: float) -> Int[Array, "B T 
     """
     tokens = batch.tokens
     audio = (tokens[..., 1] != 0) & (batch.loss_weights[..., 0] != 0)
-    chosen, shift = _draw_runs(key, *audio.shape, share)
+    rows, slots = audio.shape
+    chosen, shift = _draw_runs(key, rows, slots, share)
     rank, count = jnp.cumsum(audio, axis=1) - 1, jnp.sum(audio, axis=1, keepdims=True)
     audio_slots = jnp.argsort(~audio, axis=1, stable=True)
     source = jnp.take_along_axis(audio_slots, (rank + shift) % jnp.maximum(count, 1), axis=1)

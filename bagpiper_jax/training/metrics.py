@@ -57,10 +57,10 @@ class Unigram:
             for stream in range(vocabulary.num_streams):
                 ids = batch.tokens[..., stream][self._targets(batch, stream)]
                 counts[stream] += np.bincount(ids, minlength=vocabulary.size)
-        counts = add(counts) + 1.0
-        counts[1:, : self._start] = 0
+        smoothed = add(counts) + 1.0
+        smoothed[1:, : self._start] = 0
         with np.errstate(divide="ignore"):
-            self._cost = -np.log(counts / counts.sum(axis=1, keepdims=True))
+            self._cost = -np.log(smoothed / smoothed.sum(axis=1, keepdims=True))
 
     def loss(self, batches: Iterable[Batch]) -> float:
         """Loss of these batches, weighted and divided as the model's."""

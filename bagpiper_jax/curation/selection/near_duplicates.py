@@ -50,7 +50,7 @@ class NearDuplicates:
         shapes = [
             (b, r) for b in range(1, self.permutations + 1) for r in range(1, self.permutations // b + 1)
         ]
-        return min(shapes, key=lambda shape: _missed_and_confused(*shape, self.threshold))
+        return min(shapes, key=lambda shape: _missed_and_confused(shape[0], shape[1], self.threshold))
 
     def signatures(self, captions: Sequence[str]) -> UInt32[np.ndarray, "captions permutations"]:
         """MinHash signatures. Raises CorpusError: datasketch is missing."""

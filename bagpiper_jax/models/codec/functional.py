@@ -17,7 +17,8 @@ from bagpiper_jax.models.codec.layers import Lengths
 from bagpiper_jax.models.codec.xcodec import XCodec
 from bagpiper_jax.models.configs import CodecConfig
 
-Parameters = Mapping[str, Array]
+Parameters = Mapping[str, Array | np.ndarray]
+"""Tensors by name, on the device or on the host."""
 
 SHORTEST_BUCKET = 16
 """Frames of the smallest decode shape; the others are powers of two times this."""

@@ -91,7 +91,7 @@ def _write(path: Path, tensors: Parameters, metadata: Mapping[str, str]) -> None
             file.write(np.ascontiguousarray(tensors[name]).reshape(-1).view(np.uint8))
 
 
-def load_codec(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], CodecConfig]:
+def load_codec(path: str | os.PathLike) -> tuple[Parameters, CodecConfig]:
     """Reads parameters, as float32, and config.
 
     Raises:
