@@ -9,7 +9,7 @@ import functools
 import math
 import types
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 
@@ -155,7 +155,10 @@ def _container_check(origin: type, arguments: tuple) -> Callable[[Any], bool]:
         )
     (of_item,) = checks
     return lambda value: (
-        isinstance(value, origin) and not isinstance(value, str) and all(of_item(i) for i in value)
+        isinstance(value, origin)
+        and isinstance(value, Iterable)
+        and not isinstance(value, str)
+        and all(of_item(item) for item in value)
     )
 
 

@@ -8,6 +8,7 @@ import collections
 import dataclasses
 import functools
 import itertools
+import typing
 from collections.abc import Iterator
 
 import numpy as np
@@ -21,7 +22,7 @@ from bagpiper_jax.data import records
 from bagpiper_jax.data.cache import LENGTH_COLUMNS
 from bagpiper_jax.data.lock import Lock, LockedTask
 from bagpiper_jax.data.mixture import Mixture
-from bagpiper_jax.data.records import Record
+from bagpiper_jax.data.records import Measure, Record
 from bagpiper_jax.data.shuffle import short_hash
 from bagpiper_jax.dialogue import DIRECTIONS
 from bagpiper_jax.outcomes import Rejected
@@ -67,7 +68,7 @@ class LiveTask:
     """So few are scanned."""
 
     @functools.cached_property
-    def _measures(self) -> list[records.Measure]:
+    def _measures(self) -> list[Measure]:
         return [records.measure(record, record.codes.shape[1]) for record in self.records]
 
     @functools.cached_property
@@ -137,7 +138,7 @@ def try_task(name: str, config: CacheConfig, examples: int) -> LiveTask:
 
 def describe(mixture: Mixture) -> Iterator[str]:
     """What became of each task's clips, in lines for a terminal."""
-    for task in mixture.caches:
+    for task in typing.cast(tuple[LiveTask, ...], mixture.caches):
         length, chunks = task.lengths
         length = length[length > 0]
         counts = ", ".join(f"{count} {outcome}" for outcome, count in sorted(task.counts.items()))

@@ -155,22 +155,23 @@ class Encoder:
         buckets = collections.defaultdict(list)
         for index, waveform in enumerate(waveforms):
             buckets[functional.bucket(len(waveform) // self._codec.hop)].append(index)
-        found = [None] * len(waveforms)
+        found: dict[int, np.ndarray] = {}
         with ThreadPoolExecutor(_CONCURRENT_BUCKETS) as pool:
             encode = functools.partial(self._encode_bucket, waveforms=waveforms, found=found)
             list(pool.map(encode, *zip(*sorted(buckets.items()), strict=True)) if buckets else ())
-        return found
+        return [found[index] for index in range(len(waveforms))]
 
-    def _encode_bucket(self, frames: int, members: list[int], waveforms, found: list) -> None:
+    def _encode_bucket(self, frames: int, members: list[int], waveforms, found: dict) -> None:
         rows = self._devices * max(1, int(self._batch_frames // frames))
         pending = None
         for start in range(0, len(members), rows):
             batch = members[start : start + rows]
             running = batch, self._start(frames, rows, [waveforms[i] for i in batch])
             if pending is not None:  # the device works on one batch while the last one is taken apart
-                self._collect(*pending, waveforms, found)
+                self._collect(pending[0], pending[1], waveforms, found)
             pending = running
-        self._collect(*pending, waveforms, found)
+        if pending is not None:
+            self._collect(pending[0], pending[1], waveforms, found)
 
     def _start(self, frames: int, rows: int, waveforms: Sequence[np.ndarray]) -> jax.Array:
         padded = np.zeros((rows, frames * self._codec.hop), np.float32)

@@ -11,7 +11,7 @@ from bagpiper_jax.audio import MEL_BINS
 from bagpiper_jax.batch import Batch, BatchShape, empty_batch
 from bagpiper_jax.data.cache import CacheError
 from bagpiper_jax.data.codes import codec_fingerprint
-from bagpiper_jax.data.migration import PlanSettings, migrate, refuse_change, require_locks
+from bagpiper_jax.data.migration import ChainedPlan, PlanSettings, migrate, refuse_change, require_locks
 from bagpiper_jax.data.mixture import Mixture
 from bagpiper_jax.data.placing import WINDOW_CHUNKS
 from bagpiper_jax.data.planner import PLAN_VERSION, WINDOW, FinitePlan, PackPlanError, Plan
@@ -101,6 +101,7 @@ class Loader:
         self.lock.require(config.tokenizer, config.codec)
         _require_sizes(self.lock, vocabulary, self.lock.mixture if is_open else lock_path)
         lengths = self._mixture.lengths()
+        self.plan: Plan | FinitePlan | ChainedPlan
         if config.finite:
             self.plan = FinitePlan(lengths, shape.slots, shape.chunks, config.window)
         else:
@@ -171,7 +172,7 @@ class Loader:
     def state(self, step: int) -> dict:
         """The position before `step`, for a checkpoint: JSON-able, below 1 kB, the same in every process."""
         row = self.first_row(step)
-        first, window = (0, 0) if self.config.finite else self.plan.locate(row)
+        first, window = (0, 0) if isinstance(self.plan, FinitePlan) else self.plan.locate(row)
         return Position(step, row, first, window, dict(self._identity), self._eras).to_json()
 
     def check(self, state: dict) -> int:
@@ -190,7 +191,7 @@ class Loader:
             eras = (*eras, Era(saved.identity))
         if eras:
             self._migrate(eras, saved)
-        if not self.config.finite:
+        if not isinstance(self.plan, FinitePlan):
             self.plan.resume_at(saved.first_row, saved.window)
         self._origin = (saved.step, saved.row)
         return saved.step

@@ -181,8 +181,8 @@ class Plan:
         repeats = np.diff(starts, append=len(task))
         keys = np.stack([round_keys(self.seed, self.tasks[t].name, e) for t, e in runs])
         number = permute(position, self._sizes[task], np.repeat(keys, repeats, axis=0))
-        columns = _columns(self, task, number, counts)
-        return _draw_variants(task, epoch, *columns, np.repeat(keys[:, 0], repeats))
+        index, lengths, chunks = _columns(self, task, number, counts)
+        return _draw_variants(task, epoch, index, lengths, chunks, np.repeat(keys[:, 0], repeats))
 
 
 class FinitePlan:
@@ -205,8 +205,9 @@ class FinitePlan:
         counts = np.asarray([len(usable) for usable in self.usable])
         task = np.repeat(np.arange(len(counts)), counts)
         number = np.arange(len(task)) - np.repeat(np.cumsum(counts) - counts, counts)
-        columns = _columns(self, task, number, counts)
-        everything = _draw_variants(task, np.zeros_like(task), *columns, np.zeros(len(task), np.uint64))
+        index, lengths, chunks = _columns(self, task, number, counts)
+        epoch, keys = np.zeros_like(task), np.zeros(len(task), np.uint64)
+        everything = _draw_variants(task, epoch, index, lengths, chunks, keys)
         rows = []
         for begin in range(0, len(everything), self._window_size):
             examples = everything.select(slice(begin, begin + self._window_size))

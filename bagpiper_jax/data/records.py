@@ -267,7 +267,9 @@ def decode(core: bytes, audio: bytes = b"") -> Record:
         name = core[_HEADER.size : at].decode("utf-8")
     except UnicodeDecodeError as error:
         raise RecordError("corrupt_record", f"its id is no text: {error}") from error
-    return Record(name, *table[:4], weight, text, codes.reshape(frames, streams), audio, variant)
+    role, modality, start, length = table[:4]
+    codes = codes.reshape(frames, streams)
+    return Record(name, role, modality, start, length, weight, text, codes, audio, variant)
 
 
 def _integers(example: dict[str, Any], name: str) -> np.ndarray:

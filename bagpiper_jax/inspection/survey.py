@@ -7,7 +7,7 @@ from jaxtyping import Int
 
 from bagpiper_jax import outcomes
 from bagpiper_jax.data.loader import Loader
-from bagpiper_jax.data.planner import Planned
+from bagpiper_jax.data.planner import FinitePlan, Planned
 from bagpiper_jax.dialogue import DIRECTIONS
 
 QUANTILES = (0.05, 0.5, 0.95, 1.0)
@@ -94,12 +94,13 @@ class SampledRow:
 
 def sample_rows(loader: Loader, steps: int, windows: int = _WINDOWS) -> list[SampledRow]:
     """All rows of windows spread evenly over a run of `steps` steps."""
-    per_step = loader.shape.rows
-    per_window = len(loader.plan.window(0))
+    plan, per_step = loader.plan, loader.shape.rows
+    assert not isinstance(plan, FinitePlan), "only an endless plan has windows"
+    per_window = len(plan.window(0))
     last = max(0, -(-steps * per_step // per_window) - 1)
     found = []
     for window in np.unique(np.linspace(0, last, windows).round().astype(int)).tolist():
-        for row, planned in enumerate(loader.plan.window(window)):
+        for row, planned in enumerate(plan.window(window)):
             found.append(SampledRow(window, row, (window * per_window + row) // per_step, planned))
     return [row for row in found if row.near_step < steps] or found
 

@@ -29,8 +29,11 @@ class TextTokenizer(Protocol):
         fingerprint: equal for two tokenizers exactly if they give equal ids.
     """
 
-    size: int
-    fingerprint: str
+    @property
+    def size(self) -> int: ...
+
+    @property
+    def fingerprint(self) -> str: ...
 
     def encode(self, text: str) -> list[int]: ...
 

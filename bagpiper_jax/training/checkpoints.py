@@ -173,7 +173,9 @@ class Checkpoints:
             items = self._read(step, where, like, optimizer)
         parameters, moments = flatten(items.parameters), flatten(items.optimizer)
         paths, structure = jax.tree_util.tree_flatten_with_path(like.opt_state)
-        opt_state = structure.unflatten([moments[f"state/{parameter_path(path)}"] for path, _ in paths])
+        opt_state = jax.tree.unflatten(
+            structure, [moments[f"state/{parameter_path(path)}"] for path, _ in paths]
+        )
         trainable = {name: parameters[name] for name in like.trainable}
         frozen = {name: parameters[name] for name in like.frozen}
         guard = Guard(**{field.name: moments[f"guard/{field.name}"] for field in dataclasses.fields(Guard)})
