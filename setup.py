@@ -63,7 +63,7 @@ DOCS = [
     RUFF,
 ]
 INTEROP = ["torch>=2.6,<3", "transformers>=5.0,<6"]
-TEST = ["pytest>=8", "pytest-timeout>=2.3", "pytest-xdist>=3.6", "hypothesis>=6.100", RUFF]
+TEST = ["pytest>=8", "pytest-timeout>=2.3", "pytest-xdist>=3.6", "hypothesis>=6.100", RUFF, "mypy>=1.18,<3"]
 # Judges whether pages are valid HTML.
 TEST += ["html5lib>=1.1,<2"]
 # To run the notebook.
