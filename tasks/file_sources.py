@@ -66,7 +66,7 @@ class EspnetSource(ClipSource):
         super().__init__(corpus, splits)
 
     def open(self, directory: Path, split: str) -> EspnetReader:
-        given = self.patterns[split]
+        given: str | tuple[str, ...] = self.patterns[split]
         texts = [given] if isinstance(given, str) else given
         parsed = [specifiers.parse(text, {}, directory) for text in texts]
         return EspnetReader(parsed, directory, split, self._defaults)

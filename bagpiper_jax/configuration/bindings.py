@@ -6,7 +6,7 @@ import os
 import tokenize
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import gin
 from bagpiper_jax.configuration import places
@@ -160,7 +160,7 @@ def _statements(
             faults.append(f"{place}: only bindings, macros and includes are allowed in gin files here")
 
 
-def _parsed(text: str, source: str, faults: list[str]) -> Iterator[NamedTuple]:
+def _parsed(text: str, source: str, faults: list[str]) -> Iterator[Any]:
     """gin's statements, up to the first that its parser cannot read."""
     try:
         parser = config_parser.ConfigParser(io.StringIO(text), _Delegate())

@@ -20,8 +20,8 @@ def find(file: str, beside: str = "") -> str | None:
             directory, `gin/` in the working directory, the checkout or installed package, its `gin/`.
         beside: the folder of the file that includes it; "" if none does.
     """
-    folders = [*([beside] if beside else []), "", "gin", home(), home() / "gin"]
-    paths = (os.path.join(os.fspath(folder), file) for folder in folders)
+    folders: list[str | Path] = [*([beside] if beside else []), "", "gin", home(), home() / "gin"]
+    paths = (os.path.join(folder, file) for folder in folders)
     return next((path for path in paths if os.path.exists(path) and not os.path.isdir(path)), None)
 
 

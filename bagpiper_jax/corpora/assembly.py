@@ -15,6 +15,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from typing import TypeVar
 
 from bagpiper_jax import audio, files
 from bagpiper_jax.errors import Explained
@@ -27,6 +28,8 @@ SUMMARY = "corpus.json"
 JOURNAL = "journal.jsonl"
 
 _log = logging.getLogger(__name__)
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 
 class CorpusError(Explained, ValueError):
@@ -94,8 +97,11 @@ def hash_split(group: str, seed: int, held_out: float) -> str:
 
 
 def parallel_map(
-    function: Callable, items: Sequence, workers: int, describe: Callable[[object], str] = str
-) -> Iterator[tuple[object, object]]:
+    function: Callable[[_Item], _Result],
+    items: Sequence[_Item],
+    workers: int,
+    describe: Callable[[_Item], str] = str,
+) -> Iterator[tuple[_Item, _Result]]:
     """Yields (item, function(item)) as results come in, from `workers` processes (1: in this process).
 
     Raises:

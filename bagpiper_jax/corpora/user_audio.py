@@ -49,8 +49,8 @@ def convert_all(conversions: Sequence[Conversion], directory: Path, workers: int
     """Each conversion's result: {"seconds"} or {"reason", "detail", "remedy"}."""
     journal = Results(directory / assembly.JOURNAL)
     keys = {conversion: _key(conversion, directory) for conversion in conversions}
-    results = {c: journal.get(keys[c]) for c in conversions if Path(c.target).is_file()}
-    results = {c: result for c, result in results.items() if result}
+    known = ((c, journal.get(keys[c])) for c in conversions if Path(c.target).is_file())
+    results = {c: result for c, result in known if result}
     pending = [c for c in conversions if c not in results]
     _log.info("%d audio files to convert, %d done before", len(pending), len(results))
     try:

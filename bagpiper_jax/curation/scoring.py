@@ -201,15 +201,13 @@ def _called(config: ScoreConfig, scorer: Scorer, waiting: Sequence[_Item]) -> li
         return []
     waveforms, captions = [item.waveform for item in waiting], [item.source.clip.caption for item in waiting]
     try:
-        rows = _rows(scorer(waveforms, captions, config.sample_rate), len(waiting))
+        return [*_rows(scorer(waveforms, captions, config.sample_rate), len(waiting))]
     except Exception as error:  # a scorer is anyone's code
         if len(waiting) > 1:
             _log.warning("scorer failed on a batch, its clips are tried one by one: %r", error)
-            rows = [row for item in waiting for row in _called(config, scorer, [item])]
-        else:
-            remedy = "see what the scorer makes of this clip"
-            rows = [RecordError("scorer_error", f"{type(error).__name__}: {error}"[:300], remedy)]
-    return rows
+            return [row for item in waiting for row in _called(config, scorer, [item])]
+        remedy = "see what the scorer makes of this clip"
+        return [RecordError("scorer_error", f"{type(error).__name__}: {error}"[:300], remedy)]
 
 
 def _rows(columns: Mapping[str, Sequence], count: int) -> list[dict]:

@@ -13,8 +13,7 @@ from bagpiper_jax.data.cache import TaskCache
 from bagpiper_jax.data.placing import WINDOW_CHUNKS, RowWriter
 from bagpiper_jax.data.planner import Planned
 from bagpiper_jax.data.shuffle import draw, stable_hash
-from bagpiper_jax.dialogue import RenderConfig
-from bagpiper_jax.dialogue import Sequence as Rendered
+from bagpiper_jax.dialogue import RenderConfig, Rendered
 from bagpiper_jax.outcomes import RecordError
 from bagpiper_jax.vocabulary import ASSISTANT, AUDIO, Vocabulary
 

@@ -6,7 +6,7 @@ import logging
 import math
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -219,7 +219,10 @@ def _writer(
     config: ExportConfig, partial: Path, plan: Plan, model: BagpiperConfig, codec: CodecConfig, extras: dict
 ) -> Writer:
     if config.format == "espnet":
-        kinds = {".pt": torch_io.File, ".safetensors": safetensors_io.File}
+        kinds: dict[str, Callable[[Path, Plan], Writer]] = {
+            ".pt": torch_io.File,
+            ".safetensors": safetensors_io.File,
+        }
         return kinds[Path(config.output).suffix](partial, plan)
     partial.mkdir()
     dtype = next(str(dtype) for _, dtype in plan.values())

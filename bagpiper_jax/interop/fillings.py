@@ -62,7 +62,7 @@ def _from_group(name: str, group: list[Entry], tensors: Mapping[str, Tensor]) ->
         if entry.layout == SAME:
             return Filling(dtype, lambda start, stop: require_finite(entry.theirs, tensor.rows(start, stop)))
         return Filling(dtype, lambda start, stop: entry.to_ours(read(entry))[start:stop], divisible=False)
-    ordered = sorted(group, key=lambda entry: entry.index)
+    ordered = sorted(group, key=lambda entry: entry.index or 0)
 
     def layer(index: int) -> np.ndarray:
         return ordered[index].to_ours(read(ordered[index]))

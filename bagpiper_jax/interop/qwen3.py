@@ -7,8 +7,8 @@ from bagpiper_jax.interop.names import (
     MATRIX,
     MERGE,
     SAME,
-    Entry,
     Shapes,
+    TableEntry,
     check,
     their_shapes,
     write_out,
@@ -33,7 +33,7 @@ TABLE = (
 VOCABULARY_TABLES = ("decoder/embed_tokens", "lm_head")
 
 
-def entries(ours: Shapes) -> list[Entry]:
+def entries(ours: Shapes) -> list[TableEntry]:
     return write_out(TABLE, ours)
 
 

@@ -6,7 +6,7 @@ The format: 8 bytes with the length of a JSON header, the header, then the tenso
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -170,9 +170,10 @@ class Shards:
             file.close()
 
 
-def _parts(plan: Plan, limit: int) -> list[Plan]:
+def _parts(plan: Plan, limit: int) -> Sequence[Plan]:
     """Consecutive tensors, together at most `limit` bytes; a larger one is alone."""
-    parts, size = [{}], 0
+    parts: list[dict] = [{}]
+    size = 0
     for name, (shape, dtype) in plan.items():
         added = math.prod(shape) * dtype.itemsize
         if parts[-1] and size + added > limit:

@@ -12,7 +12,7 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import ml_dtypes
 import numpy as np
@@ -60,12 +60,13 @@ class _MappedFile:
     """The file mapped into memory, anew whenever 256 MiB of it have been touched: a mapping keeps its pages."""
 
     def __init__(self, path: Path):
-        self._path, self._tensors, self._touched = path, None, 0
+        self._path, self._touched = path, 0
+        self._tensors: dict | None = None
         self._lock = threading.Lock()
 
     def tensors(self) -> dict:
         if self._tensors is None or self._touched > _MAPPED_BYTES:
-            self._tensors, self._touched = None, 0
+            self._tensors, self._touched = None, 0  # the old mapping goes before the new one comes
             self._tensors = _load(self._path)
         return self._tensors
 
@@ -149,13 +150,15 @@ class File:
         for name, data in self._small.items():
             with self._entry(name, len(data)) as file:
                 file.write(data)
-        self._current, self._file, self._left = None, None, 0
+        self._current, self._left = "", 0
+        self._file: IO[bytes] | None = None
 
     def write(self, name: str, part: np.ndarray) -> None:
         if name != self._current:
             self._finish()
             self._current, self._left = name, self._sizes.pop(name)
             self._file = self._entry(self._record[name], self._left)
+        assert self._file is not None
         self._left -= part.nbytes
         self._file.write(np.ascontiguousarray(part).reshape(-1).view(np.uint8).data)
 

@@ -8,9 +8,9 @@ from bagpiper_jax.interop.names import (
     MATRIX,
     MERGE,
     SAME,
-    Entry,
     InterchangeError,
     Shapes,
+    TableEntry,
     check,
     their_shapes,
     write_out,
@@ -41,7 +41,7 @@ TABLE = (
 _FIRST = "conv2d1.weight"
 
 
-def entries(ours: Shapes) -> list[Entry]:
+def entries(ours: Shapes) -> list[TableEntry]:
     return write_out(TABLE, ours)
 
 

@@ -60,11 +60,11 @@ def _told(path: Path) -> tuple[str, str] | None:
             raise InterchangeError(f"{beside} does not begin with a SHA-256 of 64 hexadecimal digits")
         return words[0][0], beside.name
     if sums.is_file():
-        for words in _lines(sums):
-            if len(words) == 2 and words[1].removeprefix("*").removeprefix("./") == path.name:
-                if not _SHA256.fullmatch(words[0]):
-                    raise InterchangeError(f"{sums}: {shown(words[0])} of {path.name} is no SHA-256")
-                return words[0], SUMS
+        for line in _lines(sums):
+            if len(line) == 2 and line[1].removeprefix("*").removeprefix("./") == path.name:
+                if not _SHA256.fullmatch(line[0]):
+                    raise InterchangeError(f"{sums}: {shown(line[0])} of {path.name} is no SHA-256")
+                return line[0], SUMS
     if path.is_symlink() and _SHA256.fullmatch(blob := path.readlink().name):
         return blob, "the hub's cache"
     return None

@@ -11,7 +11,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from bagpiper_jax import configuration  # noqa: E402
 from bagpiper_jax.caching import live  # noqa: E402
-from bagpiper_jax.caching.export import CacheConfig, cache_mixtures  # noqa: E402
+from bagpiper_jax.caching.config import CacheConfig  # noqa: E402
+from bagpiper_jax.caching.export import cache_mixtures  # noqa: E402
 
 
 def main(argv: list[str] | None = None) -> None:

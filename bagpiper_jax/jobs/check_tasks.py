@@ -12,7 +12,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from bagpiper_jax import configuration  # noqa: E402
 from bagpiper_jax.caching import agreement  # noqa: E402
-from bagpiper_jax.caching.export import CacheConfig  # noqa: E402
+from bagpiper_jax.caching.config import CacheConfig  # noqa: E402
 
 EXIT_DIFFERENT = 4
 

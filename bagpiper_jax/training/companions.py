@@ -10,7 +10,7 @@ from etils import epath
 
 from bagpiper_jax import digests, files
 from bagpiper_jax.models.config_json import find_model_config
-from bagpiper_jax.text import load_tokenizer
+from bagpiper_jax.text import JsonTokenizer, load_tokenizer
 
 TOKENIZER, CODEC = "tokenizer.json", "codec.safetensors"
 _BYTES = "byte"
@@ -28,8 +28,9 @@ def keep(directory: Path, tokenizer: str | None, codec: str | None = None) -> di
     """
     directory.mkdir(parents=True, exist_ok=True)
     told: dict = {"tokenizer": tokenizer, "codec": codec}
-    if tokenizer and tokenizer != _BYTES:
-        files.replace(directory / TOKENIZER, load_tokenizer(tokenizer).content)
+    found = load_tokenizer(tokenizer) if tokenizer else None
+    if isinstance(found, JsonTokenizer):
+        files.replace(directory / TOKENIZER, found.content)
         told["tokenizer"] = TOKENIZER
     if codec:
         if not _is_same(Path(codec), directory / CODEC):

@@ -36,5 +36,5 @@ def note(rng: np.random.Generator, instrument: str, pitch: float, samples: int) 
         return fade(harmonics(vibrato, samples, 1 / np.arange(1, 17) ** 0.7), 0.05, 0.03)
     if instrument == "organ":
         pipes = ((0.5, 0.8), (1, 1.0), (2, 0.7), (4, 0.5), (8, 0.25))
-        return sum(w * tone(r * pitch, samples) for r, w in pipes if r * pitch < 7600)
+        return sum((w * tone(r * pitch, samples) for r, w in pipes if r * pitch < 7600), np.zeros(samples))
     raise ValueError(f"unknown instrument {instrument!r}; known: {', '.join(INSTRUMENTS)}")

@@ -168,7 +168,7 @@ class _Collected:
 
 def _examples(clips: Iterable[Clip], factors: Mapping[tuple[str, str], float]) -> dict[str, float]:
     """Examples of each of our tasks, as often as the specifiers' factors repeat them."""
-    examples: collections.Counter[str] = collections.Counter()
+    examples: dict[str, float] = collections.defaultdict(float)
     used = collections.defaultdict(set)
     for clip in clips:
         for purpose, task in _purposes(clip) if clip.split == "train" else ():

@@ -9,6 +9,7 @@ import gzip
 import zlib
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
+from typing import Any
 
 from bagpiper_jax import files
 from bagpiper_jax.corpora import assembly, parquet, user_records
@@ -170,7 +171,7 @@ def _two_columns(line: bytes) -> tuple[str, str]:
     return parts[0], parts[1]
 
 
-def _field(value: dict, name: str, kind: type) -> object:
+def _field(value: dict, name: str, kind: type) -> Any:
     if not isinstance(value.get(name), kind):
         raise RecordError(
             "bad_line",

@@ -13,12 +13,12 @@ from bagpiper_jax.curation.dialogues.stages import SimulateConfig
 from bagpiper_jax.curation.endpoint.asking import run
 from bagpiper_jax.curation.endpoint.client import Client
 
-_KINDS = {"generation": Requesting, "understanding": Answering}
+_KINDS: dict[str, type[Requesting | Answering]] = {"generation": Requesting, "understanding": Answering}
 
 
 def simulate(config: SimulateConfig) -> Path:
     """Writes the corpus of dialogues. Raises as `asking.run`."""
-    simulators = [_KINDS[kind](config) for kind in config.kinds]
+    simulators: list[Requesting | Answering] = [_KINDS[kind](config) for kind in config.kinds]
 
     async def work(client: Client, source: SourceClip) -> list[Outcome]:
         return [
