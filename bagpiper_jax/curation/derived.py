@@ -6,7 +6,6 @@ import dataclasses
 import difflib
 import hashlib
 import json
-import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,22 +19,6 @@ from bagpiper_jax.manifest import MANIFEST, REJECTS, Clip, ManifestError, clip_l
 from bagpiper_jax.outcomes import RecordError
 
 _COUNTED = ("domain", "split", "language", "licence", "source")
-_log = logging.getLogger(__name__)
-
-
-def fault_of(error: Exception) -> RecordError:
-    """What a record is rejected with whose reading or making ended in an error, whatever it is.
-
-    Raises:
-        CorpusError, JournalError: the error, where it is the whole job's fault.
-    """
-    if isinstance(error, RecordError):
-        return error
-    if isinstance(error, CorpusError | JournalError):
-        raise error
-    _log.debug("a record is rejected for an error", exc_info=error)
-    remedy = "mend the record, or what reads it; the log has the traceback at debug level"
-    return RecordError(f"error_{type(error).__name__}", str(error)[:1000] or "no message", remedy)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -25,13 +25,12 @@ import numpy as np
 
 from bagpiper_jax import audio
 from bagpiper_jax.corpora import assembly
-from bagpiper_jax.corpora.assembly import CorpusError
+from bagpiper_jax.corpora.assembly import CorpusError, fault_of
 from bagpiper_jax.curation.derived import (
     Derivation,
     Outcome,
     SeenIds,
     SourceClip,
-    fault_of,
     read_source_clips,
 )
 from bagpiper_jax.journal import Results

@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import TypeVar
 
 from bagpiper_jax.corpora import assembly
-from bagpiper_jax.corpora.assembly import CorpusError
+from bagpiper_jax.corpora.assembly import CorpusError, fault_of
 from bagpiper_jax.curation.derived import (
     Derivation,
     Outcome,
     SeenIds,
     SourceClip,
-    fault_of,
     read_source_clips,
 )
 from bagpiper_jax.curation.endpoint.answers import Answers

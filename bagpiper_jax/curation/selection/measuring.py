@@ -11,7 +11,8 @@ from jaxtyping import Float64, UInt64
 
 from bagpiper_jax.captions import CaptionFilter
 from bagpiper_jax.captions.filters import count_words
-from bagpiper_jax.curation.derived import audio_messages, fault_of, id_hash, manifest_of, read_clips
+from bagpiper_jax.corpora.assembly import fault_of
+from bagpiper_jax.curation.derived import audio_messages, id_hash, manifest_of, read_clips
 from bagpiper_jax.curation.selection.near_duplicates import NearDuplicates
 from bagpiper_jax.curation.selection.quality import CaptionScore
 from bagpiper_jax.manifest import DOMAINS, Clip
