@@ -34,8 +34,12 @@ class SourceClip:
         return Reject(self.file, self.line, self.clip.id, error.reason, error.detail, error.remedy)
 
 
-Outcome = Clip | tuple[str, RecordError]
-"""A clip of the output, or the id of a record and why it is none."""
+@dataclasses.dataclass(frozen=True)
+class Dropped:
+    """A record that gives no clip: its id, and why."""
+
+    id: str
+    error: RecordError
 
 
 def read_source_clips(corpora: Sequence[str], output: str | os.PathLike) -> Iterator[SourceClip]:
@@ -163,17 +167,18 @@ class Derivation:
     def _temporary(self, name: str) -> Path:
         return self.directory / f"{name}.tmp"
 
-    def write(self, source: SourceClip, outcome: Outcome) -> None:
+    def write(self, source: SourceClip, made: Clip | Dropped) -> None:
         """Keeps or drops what was made of a clip of the input; what no manifest can hold is dropped."""
         try:
-            if isinstance(outcome, Clip):
-                self.keep(outcome)
+            if isinstance(made, Clip):
+                self.keep(made)
                 return
-            id, fault = outcome
+            dropped = made
         except (ManifestError, UnicodeEncodeError) as error:
             remedy = "the clip's metrics or texts hold what JSON in UTF-8 cannot; mend what makes them"
-            id, fault = outcome.id, RecordError("unwritable", str(error)[:300], remedy)
-        self.drop(Reject(source.file, source.line, id, fault.reason, fault.detail, fault.remedy))
+            dropped = Dropped(made.id, RecordError("unwritable", str(error)[:300], remedy))
+        fault = dropped.error
+        self.drop(Reject(source.file, source.line, dropped.id, fault.reason, fault.detail, fault.remedy))
 
     def keep(self, clip: Clip) -> None:
         """Writes a clip. Raises ManifestError or UnicodeEncodeError: no manifest can hold it."""

@@ -28,7 +28,7 @@ from bagpiper_jax.corpora import assembly
 from bagpiper_jax.corpora.assembly import CorpusError, fault_of
 from bagpiper_jax.curation.derived import (
     Derivation,
-    Outcome,
+    Dropped,
     SeenIds,
     SourceClip,
     read_source_clips,
@@ -91,7 +91,7 @@ def score(config: ScoreConfig) -> Path:
         with Results(derivation.directory / SCORES) as results:
             for batch in _read_ahead(config, results):
                 for item, columns in zip(batch, _scored(config, scorer, results, batch), strict=True):
-                    derivation.write(item.source, _outcome(seen, item.source.clip, columns))
+                    derivation.write(item.source, _made(seen, item.source.clip, columns))
         facts = {"records": derivation.kept + derivation.dropped, "settings": dataclasses.asdict(config)}
         directory = derivation.finish(facts, config.max_reject_frac)
     _log.info("%s: %s", directory, assembly.listing({"kept": derivation.kept, **derivation.reasons}))
@@ -110,7 +110,7 @@ def find_scorer(name: str) -> Scorer:
     return found
 
 
-def _outcome(seen: SeenIds, clip: Clip, columns: dict | RecordError | None) -> Outcome:
+def _made(seen: SeenIds, clip: Clip, columns: dict | RecordError | None) -> Clip | Dropped:
     try:
         seen.require_new(clip.id)
         if isinstance(columns, RecordError):
@@ -118,7 +118,7 @@ def _outcome(seen: SeenIds, clip: Clip, columns: dict | RecordError | None) -> O
         metrics = {**(clip.metrics or {}), **columns} if columns else clip.metrics
         return dataclasses.replace(clip, metrics=metrics)
     except Exception as error:
-        return clip.id, fault_of(error)
+        return Dropped(clip.id, fault_of(error))
 
 
 @dataclasses.dataclass(frozen=True)

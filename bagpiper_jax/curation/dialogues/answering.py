@@ -8,7 +8,7 @@ import dataclasses
 
 from bagpiper_jax.captions import describe
 from bagpiper_jax.corpora.questions import CAPTION_LEAD, UNDERSTANDING_HEADS
-from bagpiper_jax.curation.derived import Outcome
+from bagpiper_jax.curation.derived import Dropped
 from bagpiper_jax.curation.dialogues import judging
 from bagpiper_jax.curation.dialogues.stages import SimulateConfig, Stages, annotation_of, require_captioned
 from bagpiper_jax.curation.endpoint.asking import attempted
@@ -27,11 +27,11 @@ class Answering(Stages):
         super().__init__(config, ("question", "evidence", "judge_answer", "aspects", "forms"))
         self._aspects = [line.partition(": ") for line in self.lines("aspects")]
 
-    async def outcomes(self, client: Client, clip: Clip) -> list[Outcome]:
+    async def dialogues(self, client: Client, clip: Clip) -> list[Clip | Dropped]:
         """One."""
         id = f"{clip.id}.understanding"
         made = await attempted(self._dialogue(client, clip, id))
-        return [(id, made) if isinstance(made, RecordError) else made]
+        return [Dropped(id, made) if isinstance(made, RecordError) else made]
 
     async def _dialogue(self, client: Client, clip: Clip, id: str) -> Clip:
         require_captioned(clip)

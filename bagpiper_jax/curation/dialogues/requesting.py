@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from bagpiper_jax.captions.parsing import spoken_words
 from bagpiper_jax.corpora.questions import GENERATION_HEADS, REQUEST_STYLES
-from bagpiper_jax.curation.derived import Outcome
+from bagpiper_jax.curation.derived import Dropped
 from bagpiper_jax.curation.dialogues import judging
 from bagpiper_jax.curation.dialogues.stages import SimulateConfig, Stages, annotation_of, require_captioned
 from bagpiper_jax.curation.endpoint.asking import attempted
@@ -28,16 +28,16 @@ class Requesting(Stages):
         super().__init__(config, ("requests", "reasoning", "judge", "personas"))
         self._personas = self.lines("personas")
 
-    async def outcomes(self, client: Client, clip: Clip) -> list[Outcome]:
+    async def dialogues(self, client: Client, clip: Clip) -> list[Clip | Dropped]:
         """One per style of request."""
         requests = await attempted(self._requests(client, clip))
         if isinstance(requests, RecordError):
-            return [(f"{clip.id}.{style}", requests) for style in REQUEST_STYLES]
-        return [await self._outcome(client, clip, style, requests) for style in REQUEST_STYLES]
+            return [Dropped(f"{clip.id}.{style}", requests) for style in REQUEST_STYLES]
+        return [await self._attempted(client, clip, style, requests) for style in REQUEST_STYLES]
 
-    async def _outcome(self, client: Client, clip: Clip, style: str, requests: dict) -> Outcome:
+    async def _attempted(self, client: Client, clip: Clip, style: str, requests: dict) -> Clip | Dropped:
         made = await attempted(self._dialogue(client, clip, style, requests))
-        return (f"{clip.id}.{style}", made) if isinstance(made, RecordError) else made
+        return Dropped(f"{clip.id}.{style}", made) if isinstance(made, RecordError) else made
 
     async def _requests(self, client: Client, clip: Clip) -> dict:
         """The chosen persona and a request for each style. Raises RecordError."""

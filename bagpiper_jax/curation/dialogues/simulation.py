@@ -6,12 +6,13 @@ asked for, and `<id>.understanding`, in which it is asked about.
 
 from pathlib import Path
 
-from bagpiper_jax.curation.derived import Outcome, SourceClip
+from bagpiper_jax.curation.derived import Dropped, SourceClip
 from bagpiper_jax.curation.dialogues.answering import Answering
 from bagpiper_jax.curation.dialogues.requesting import Requesting
 from bagpiper_jax.curation.dialogues.stages import SimulateConfig
 from bagpiper_jax.curation.endpoint.asking import run
 from bagpiper_jax.curation.endpoint.client import Client
+from bagpiper_jax.manifest import Clip
 
 _KINDS: dict[str, type[Requesting | Answering]] = {"generation": Requesting, "understanding": Answering}
 
@@ -20,9 +21,7 @@ def simulate(config: SimulateConfig) -> Path:
     """Writes the corpus of dialogues. Raises as `asking.run`."""
     simulators: list[Requesting | Answering] = [_KINDS[kind](config) for kind in config.kinds]
 
-    async def work(client: Client, source: SourceClip) -> list[Outcome]:
-        return [
-            outcome for simulator in simulators for outcome in await simulator.outcomes(client, source.clip)
-        ]
+    async def work(client: Client, source: SourceClip) -> list[Clip | Dropped]:
+        return [made for simulator in simulators for made in await simulator.dialogues(client, source.clip)]
 
     return run(config, "simulation", work, {"model": config.endpoint.model})

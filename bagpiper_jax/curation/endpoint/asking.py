@@ -15,7 +15,7 @@ from bagpiper_jax.corpora import assembly
 from bagpiper_jax.corpora.assembly import CorpusError, fault_of
 from bagpiper_jax.curation.derived import (
     Derivation,
-    Outcome,
+    Dropped,
     SeenIds,
     SourceClip,
     read_source_clips,
@@ -81,7 +81,7 @@ def _template(path) -> string.Template:
     return string.Template(path.read_text(encoding="utf-8").strip())
 
 
-Work = Callable[[Client, SourceClip], Awaitable[list[Outcome]]]
+Work = Callable[[Client, SourceClip], Awaitable[list[Clip | Dropped]]]
 
 
 def run(config: AskingConfig, kind: str, work: Work, facts: dict) -> Path:
@@ -111,19 +111,19 @@ async def _run(config: AskingConfig, derivation: Derivation, answers: Answers, w
     sources = itertools.islice(sources, config.shard, None, config.num_shards)
     seen = SeenIds()
 
-    async def outcomes_of(source: SourceClip) -> list[Outcome]:
+    async def clips_of(source: SourceClip) -> list[Clip | Dropped]:
         made = await attempted(work_once(source))
-        return [(source.clip.id, made)] if isinstance(made, RecordError) else made
+        return [Dropped(source.clip.id, made)] if isinstance(made, RecordError) else made
 
-    async def work_once(source: SourceClip) -> list[Outcome]:
+    async def work_once(source: SourceClip) -> list[Clip | Dropped]:
         seen.require_new(source.clip.id)
         return await work(client, source)
 
     async with Client(config.endpoint, answers) as client:
         window = config.endpoint.concurrency * _BEGUN_PER_REQUEST
-        async for source, outcomes in _in_order(outcomes_of, sources, window):
-            for outcome in outcomes:
-                derivation.write(source, outcome)
+        async for source, clips in _in_order(clips_of, sources, window):
+            for made in clips:
+                derivation.write(source, made)
 
 
 async def attempted(making: Awaitable[_T]) -> _T | RecordError:
@@ -142,8 +142,8 @@ async def attempted(making: Awaitable[_T]) -> _T | RecordError:
 
 async def _in_order(
     work: Callable[[SourceClip], Awaitable], sources: Iterable[SourceClip], window: int
-) -> AsyncIterator[tuple[SourceClip, list[Outcome]]]:
-    """(clip, outcomes) in the order of the clips, up to `window` of them begun."""
+) -> AsyncIterator[tuple[SourceClip, list[Clip | Dropped]]]:
+    """(clip, what is made of it) in the order of the clips, up to `window` of them begun."""
     begun = collections.deque()
     try:
         for source in sources:
@@ -161,9 +161,9 @@ async def _in_order(
 
 
 def clip_by_clip(work: Callable[[Client, SourceClip], Awaitable[Clip]]) -> Work:
-    """Work that makes one clip of one clip, as work that gives outcomes."""
+    """Work that makes one clip of one clip, as work that makes several."""
 
-    async def outcomes(client: Client, source: SourceClip) -> list[Outcome]:
+    async def clips(client: Client, source: SourceClip) -> list[Clip | Dropped]:
         return [await work(client, source)]
 
-    return outcomes
+    return clips
