@@ -2,9 +2,10 @@
 
 from bagpiper_jax.configuration.loading import (
     ConfigurationError,
+    bound,
     build,
     load,
     operative_config,
 )
 
-__all__ = ["ConfigurationError", "build", "load", "operative_config"]
+__all__ = ["ConfigurationError", "bound", "build", "load", "operative_config"]

@@ -12,6 +12,7 @@ import logging
 import sys
 import textwrap
 import typing
+from collections.abc import Sequence
 
 import gin
 from bagpiper_jax import typed
@@ -23,13 +24,16 @@ class ConfigurationError(Explained, ValueError):
     """One or more faults in gin files or flags; the message lists each with its place and a remedy."""
 
 
-def load(root: type, argv: list[str] | None = None, description: str | None = None):
+def load(
+    root: type, argv: list[str] | None = None, description: str | None = None, defaults: Sequence[str] = ()
+):
     """Builds `root` from `--gin_file=…` (repeatable) and `--gin.Name.field=value` flags.
 
     Args:
         root: the job's frozen dataclass.
         argv: flags without the program's name; None reads `sys.argv`.
         description: the job's help text.
+        defaults: bindings, `Name.field=value`, that hold wherever neither a file nor a flag binds the field.
 
     Raises:
         ConfigurationError: unknown names, wrong types, unused or missing bindings; all of them at once.
@@ -41,23 +45,33 @@ def load(root: type, argv: list[str] | None = None, description: str | None = No
     for noisy in ("absl", "jax._src", "orbax"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     files, flags = _parse_flags(root, sys.argv[1:] if argv is None else argv, description)
-    return build(root, files, flags)
+    return build(root, files, flags, defaults)
 
 
-def build(root: type, files: list[str], flags: list[str] = ()):
-    """Builds `root` from gin files and `Name.field=value` bindings. Raises ConfigurationError."""
+def build(root: type, files: list[str], flags: Sequence[str] = (), defaults: Sequence[str] = ()):
+    """Builds `root` from gin files and `Name.field=value` bindings, see `load`. Raises ConfigurationError."""
     classes = _reachable(root)
     gin.clear_config(clear_constants=True)
     for name, cls in classes.items():
         _register(name, cls)
     quoted = [_quote(binding, classes) for binding in flags]
     found, faults = bindings.read(files, quoted)
+    given = {str(binding) for binding in found}
+    _bound.clear()
+    _bound.update(f"{binding.name}.{binding.field}" for binding in found if binding.field)
+    missing = [binding for binding in defaults if binding.partition("=")[0] not in given]
+    found = [*bindings.read([], missing)[0], *found]
     _raise_if(faults + checks.faults(root, found, classes, is_whole=not faults))
     bindings.bind(found)
     try:
         return _registered[root]()
     except (TypeError, ValueError) as error:
         raise ConfigurationError(f"{root.__name__} cannot be built: {error}") from error
+
+
+def bound() -> frozenset[str]:
+    """What the last `build` was told, such as "DecoderConfig.layers", in any scope: all else has its default."""
+    return frozenset(_bound)
 
 
 def operative_config() -> str:
@@ -84,6 +98,7 @@ def _parse_flags(root: type, argv: list[str], description: str | None) -> tuple[
 
 
 _registered: dict[type, typing.Any] = {}
+_bound: set[str] = set()
 
 
 def _register(name: str, cls: type) -> None:

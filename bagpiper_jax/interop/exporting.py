@@ -5,29 +5,29 @@ import json
 import logging
 import math
 import os
-import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal, Protocol
 
 import numpy as np
 
+from bagpiper_jax import files
 from bagpiper_jax.interop import (
+    directories,
     espnet,
-    hub_config,
     model_card,
     qwen3,
     safetensors_io,
     store,
     torch_io,
     tower,
-    vllm,
     xcodec,
 )
 from bagpiper_jax.interop.ahead import ahead
 from bagpiper_jax.interop.importing import codec_shapes, model_shapes
 from bagpiper_jax.interop.names import Entry, InterchangeError, Shapes, their_shapes
 from bagpiper_jax.interop.ours import Parameter, open_codec, open_model
+from bagpiper_jax.interop.partial import rename, replacing
 from bagpiper_jax.interop.progress import ByteProgress
 from bagpiper_jax.interop.safetensors_io import Plan
 from bagpiper_jax.interop.tensors import FLOATS
@@ -39,6 +39,7 @@ logger = logging.getLogger(__name__)
 
 Format = Literal["espnet", "vllm", "qwen3", "tower", "xcodec"]
 WITH_CODEC = ("espnet", "vllm", "xcodec")
+WITH_TOKENIZER = ("vllm", "qwen3")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,10 +51,13 @@ class ExportConfig:
         output: what to make: for "espnet" a file, .pt (needs torch) or .safetensors, for others a directory.
         format: "espnet", the whole native checkpoint; "vllm", a directory for ESPnet's vLLM fork; directories for
             transformers: "qwen3", decoder and head over the whole vocabulary; "tower"; "xcodec".
-        dtype: of all tensors but `vocab_weight`, which is float32, and the codec of transformers, which keeps its own;
-            "same" keeps what the checkpoint has.
+        dtype: of all tensors but `vocab_weight`, which is float32. "usual" is what each format has in its releases:
+            float32 for "xcodec", bfloat16 for the others; "same" keeps what the checkpoint has.
         codec: codec file; by default the one that the checkpoint names.
-        tokenizer: tokenizer spec for "vllm"; by default the one that the checkpoint names.
+        tokenizer: tokenizer spec for "vllm" and "qwen3"; by default the one that the checkpoint names.
+        license: of the weights, as model hubs name licences; it follows from data and base models, which nothing here
+            knows.
+        base_model: what the card names as its origin, such as "Qwen/Qwen3-8B-Base"; by default what was imported.
         list: print name, shape and dtype of every tensor of `format` for `model` and `codec_model`, write nothing.
         model, codec_model: sizes, for `list` only; a checkpoint knows its own.
     """
@@ -61,9 +65,11 @@ class ExportConfig:
     checkpoint: str = ""
     output: str = ""
     format: Format = "espnet"
-    dtype: Literal["same", "float32", "bfloat16"] = "bfloat16"
+    dtype: Literal["usual", "same", "float32", "bfloat16"] = "usual"
     codec: str = ""
     tokenizer: str = ""
+    license: str = "unknown"
+    base_model: str = ""
     list: bool = False
     model: BagpiperConfig = BagpiperConfig()
     codec_model: CodecConfig = CodecConfig()
@@ -75,6 +81,13 @@ class ExportConfig:
         if not self.list and not named:
             raise ValueError(f"{self.output}: the name must end in .safetensors or .pt")
 
+    @property
+    def stored_dtype(self) -> str:
+        """What `dtype` means for this format: "same", or the name of a type."""
+        if self.dtype != "usual":
+            return self.dtype
+        return "float32" if self.format == "xcodec" else "bfloat16"
+
 
 class Writer(Protocol):
     """Takes the parts of each tensor in order, one tensor after the other."""
@@ -85,7 +98,7 @@ class Writer(Protocol):
 
 def export_checkpoint(config: ExportConfig) -> Path:
     """Writes `output` whole or not at all, and returns it. A card tells where it comes from: README.md in a
-    directory, a file of the same name with .md beside a native checkpoint.
+    directory, `<output>.md` beside a native checkpoint.
 
     Tables pass through memory in parts of 32 MiB, stacked parameters by as many layers as are stored together: one
     for imports, all of them for checkpoints of a run.
@@ -95,34 +108,43 @@ def export_checkpoint(config: ExportConfig) -> Path:
         CheckpointError, ModelConfigError, CodecFileError: what is read is missing or damaged.
     """
     output = Path(config.output).absolute()
-    card = output.with_suffix(".md") if config.format == "espnet" else output / "README.md"
-    for path in (output, card):
-        if path.exists():
-            raise InterchangeError(f"{path} exists; remove it or choose another name")
+    card = card_of(output)
+    if os.path.lexists(output):
+        raise InterchangeError(f"{output} exists; remove it or choose another name")
+    if config.format == "espnet" and card.exists() and not model_card.is_ours(card):
+        raise InterchangeError(f"{card} exists, where the card would be; move it or choose another name")
     model, extras = load_model_config(config.checkpoint)
     ours, codec = _open(config, model, extras)
     table, plan = _plan(config, ours, model, codec)
     store.require_space(output, _bytes(plan))
-    partial = output.with_name(output.name + ".partial")
-    _remove(partial)
-    partial.parent.mkdir(parents=True, exist_ok=True)
     try:
-        _write(config, partial, ours, (table, plan), model, codec, extras)
-    except BaseException:
-        _remove(partial)
-        raise
-    os.replace(partial, output)
-    told = {name: value for name, value in extras.items() if name != "digests"}
-    text = model_card.text(config.format, config.checkpoint, config.dtype, model, told)
-    card.write_text(text, encoding="utf-8")
-    logger.info("%s: %s of %s, %s", output, config.format, config.checkpoint, config.dtype)
+        with replacing(output) as partial:
+            made = partial / output.name
+            _write(config, made, ours, (table, plan), model, codec, extras)
+            about = partial / card.name if config.format == "espnet" else made / "README.md"
+            told = {name: value for name, value in extras.items() if name != "digests"}
+            about.write_text(model_card.text(config, model, codec, told), encoding="utf-8")
+            files.synchronize(partial)
+            if config.format == "espnet":  # the card first: once the file is there, so is its card
+                os.replace(about, card)
+            rename(made, output)
+    except OSError as error:
+        raise InterchangeError(
+            f"cannot write {output}: {error}. Nothing of it is left; free space or permissions, then run it again"
+        ) from error
+    logger.info("%s: %s of %s, %s", output, config.format, config.checkpoint, config.stored_dtype)
     return output
 
 
-def _write(config: ExportConfig, partial: Path, ours, tensors, model, codec, extras) -> None:
+def card_of(output: Path) -> Path:
+    """Where the card of a native file is; a directory has its README.md."""
+    return output.with_name(output.name + ".md")
+
+
+def _write(config: ExportConfig, made: Path, ours, tensors, model, codec, extras) -> None:
     table, plan = tensors
-    writer = _writer(config, partial, plan, model, codec, extras)
-    with ByteProgress(_bytes(plan), Path(config.output).name) as progress:
+    writer = _writer(config, made, plan, model, codec, extras)
+    with ByteProgress(_bytes(plan), made.name) as progress:
         for name, part in _parts(table, ours, plan):
             writer.write(name, part)
             progress.add(part.nbytes)
@@ -180,8 +202,7 @@ def _plan(
 
 
 def _dtype(config: ExportConfig, entry: Entry, stored: np.dtype) -> np.dtype:
-    keeps = config.dtype == "same" or config.format == "xcodec"
-    return stored if keeps else FLOATS[config.dtype]
+    return stored if config.stored_dtype == "same" else FLOATS[config.stored_dtype]
 
 
 def _parts(table: list[Entry], ours: Mapping[str, Parameter], plan: Plan) -> Iterator[tuple[str, np.ndarray]]:
@@ -216,37 +237,23 @@ def _bands(parameter: Parameter, group: Mapping[int | None, Entry]) -> list[tupl
 
 
 def _writer(
-    config: ExportConfig, partial: Path, plan: Plan, model: BagpiperConfig, codec: CodecConfig, extras: dict
+    config: ExportConfig, made: Path, plan: Plan, model: BagpiperConfig, codec: CodecConfig, extras: dict
 ) -> Writer:
     if config.format == "espnet":
-        kinds: dict[str, Callable[[Path, Plan], Writer]] = {
-            ".pt": torch_io.File,
-            ".safetensors": safetensors_io.File,
-        }
-        return kinds[Path(config.output).suffix](partial, plan)
-    partial.mkdir()
-    dtype = next(str(dtype) for _, dtype in plan.values())
-    described = {
-        "qwen3": lambda: hub_config.decoder(model.decoder, model.vocabulary.size, dtype),
-        "tower": lambda: hub_config.tower(model.tower, dtype),
-        "xcodec": lambda: hub_config.codec(codec, dtype),
-        "vllm": lambda: vllm.config_json(model, codec, dtype),
-    }[config.format]()
-    (partial / hub_config.FILE).write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
-    if config.format == "vllm":
+        kinds = {".pt": torch_io.File, ".safetensors": safetensors_io.File}
+        return kinds[Path(config.output).suffix](made, plan)
+    made.mkdir()
+    dtype = str(next(iter(plan.values()))[1])
+    directories.describe(made, config.format, model, codec, dtype)
+    if config.format in WITH_TOKENIZER:
         kept = companions.find(config.checkpoint, extras, "tokenizer")
-        vllm.write_tokenizer(partial, config.tokenizer or kept or "byte", config.checkpoint, model)
-    return safetensors_io.Shards(partial, plan)
+        spec = config.tokenizer or kept or "byte"
+        directories.write_tokenizer(made, spec, Path(config.checkpoint), model)
+    return safetensors_io.Shards(made, plan)
 
 
 def _bytes(plan: Plan) -> int:
     return sum(math.prod(shape) * dtype.itemsize for shape, dtype in plan.values())
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    path.unlink(missing_ok=True)
 
 
 def list_tensors(config: ExportConfig) -> Iterator[str]:
@@ -256,5 +263,6 @@ def list_tensors(config: ExportConfig) -> Iterator[str]:
     if config.format == "espnet":
         shapes[espnet.VOCAB_WEIGHT] = (config.model.vocabulary.size,)
     for name, shape in shapes.items():
-        keeps = name == espnet.VOCAB_WEIGHT or config.format == "xcodec" or config.dtype == "same"
-        yield json.dumps({"name": name, "shape": list(shape), "dtype": "float32" if keeps else config.dtype})
+        keeps = name == espnet.VOCAB_WEIGHT or config.stored_dtype == "same"
+        dtype = "float32" if keeps else config.stored_dtype
+        yield json.dumps({"name": name, "shape": list(shape), "dtype": dtype})

@@ -5,6 +5,7 @@ import dataclasses
 import logging
 import math
 import os
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -12,28 +13,40 @@ import jax
 import numpy as np
 
 from bagpiper_jax import digests, files
-from bagpiper_jax.interop import espnet, fillings, hub_config, qwen3, store, tower, xcodec
+from bagpiper_jax.interop import (
+    espnet,
+    fillings,
+    hub_sizes,
+    model_card,
+    qwen3,
+    store,
+    tower,
+    verification,
+    xcodec,
+)
 from bagpiper_jax.interop.ahead import ahead
 from bagpiper_jax.interop.fillings import Fillings
 from bagpiper_jax.interop.journal import FILE as JOURNAL
 from bagpiper_jax.interop.journal import Journal, checksum
 from bagpiper_jax.interop.names import InterchangeError, Shapes, count
 from bagpiper_jax.interop.ours import OnDemand
+from bagpiper_jax.interop.partial import partial_of
 from bagpiper_jax.interop.progress import ByteProgress
 from bagpiper_jax.interop.store import Stored
-from bagpiper_jax.interop.tensors import open_tensors, source_files
+from bagpiper_jax.interop.tensors import Tensors, open_tensors, source_files
 from bagpiper_jax.models.codec import functional as codec_functional
 from bagpiper_jax.models.codec.storage import save_codec
 from bagpiper_jax.models.config_json import save_model_config
 from bagpiper_jax.models.configs import BagpiperConfig, CodecConfig
 from bagpiper_jax.parallel import MeshConfig
+from bagpiper_jax.text import load_tokenizer
 from bagpiper_jax.training import companions
 from bagpiper_jax.training.checkpoint_checks import require_plain
 from bagpiper_jax.training.state import initial_parameters
 
 logger = logging.getLogger(__name__)
 
-CODEC_FILE = companions.CODEC
+CODEC_FILE, TOKENIZER_FILE = companions.CODEC, companions.TOKENIZER
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +62,8 @@ class ImportConfig:
         xcodec: the codec as the hub has it.
         dtype: what the model's parameters are stored as; "same" keeps the type of every one. The codec keeps its own.
         mesh: the devices that the parameters are cut for; any others can read them too.
-        tokenizer: tokenizer spec stored in the result's config.json.
+        tokenizer: "byte", a tokenizer.json, or a directory with one, which is copied into the result; by default the
+            one in the directory of `espnet` or `qwen3`, or else "byte".
         seed: of whatever no checkpoint gives.
     """
 
@@ -62,7 +76,7 @@ class ImportConfig:
     xcodec: str | None = None
     dtype: Literal["same", "float32", "bfloat16"] = "same"
     mesh: MeshConfig = MeshConfig()
-    tokenizer: str = "byte"
+    tokenizer: str = ""
     seed: int = 0
 
     def __post_init__(self):
@@ -76,6 +90,16 @@ class ImportConfig:
         return {name: path for name, path in given.items() if path}
 
 
+def with_sizes_of_sources(config: ImportConfig, bound: Container[str]) -> ImportConfig:
+    """The import with the sizes that its sources' config.json tell, but for those that are bound.
+
+    Raises:
+        InterchangeError: a config.json that is broken or describes no model.
+    """
+    model, codec = hub_sizes.completed(config.sources, config.model, config.codec, bound)
+    return dataclasses.replace(config, model=model, codec=codec)
+
+
 def import_checkpoint(config: ImportConfig) -> Path:
     """Writes `<output>/parameters`, config.json and the codec, if there is one. Returns the directory.
 
@@ -87,6 +111,7 @@ def import_checkpoint(config: ImportConfig) -> Path:
         CheckpointError: `output` has a name that Orbax cannot write to.
         InterchangeError: `output` exists, something does not fit the disk, or tensors are missing, unknown or
             misshapen; nothing is written then.
+        TokenizerError: the tokenizer is absent or broken.
     """
     output = Path(config.output).absolute()
     if output.exists():
@@ -94,15 +119,21 @@ def import_checkpoint(config: ImportConfig) -> Path:
     require_plain(output)
     config = dataclasses.replace(config, model=config.model.with_tables(1))
     shapes = model_shapes(config.model)
-    parameters, codec = _fillings(config, shapes)
+    opened = {
+        name: open_tensors(path, tower.select if name == "tower" else set)
+        for name, path in config.sources.items()
+    }
+    parameters, codec = _fillings(config, shapes, opened)
     sources = [file for path in config.sources.values() for file in source_files(path)]
-    partial = output.with_name(output.name + ".partial")
+    tokenizer = _tokenizer(config)
+    partial = partial_of(output)
     _require_space(output, shapes, parameters)
+    verification.verify(tensor.file for tensors in opened.values() for tensor in tensors.values())
     journal = Journal(partial, _job(config, sources))
     if codec and not (partial / CODEC_FILE).exists():
         _write_codec(partial / CODEC_FILE, codec, config)
-    kept = companions.keep(partial, config.tokenizer, str(partial / CODEC_FILE) if codec else None)
-    imported_from = {name: Path(path).name for name, path in config.sources.items()}
+    kept = companions.keep(partial, tokenizer, str(partial / CODEC_FILE) if codec else None)
+    imported_from = {name: model_card.name_of(path) for name, path in config.sources.items()}
     save_model_config(
         partial,
         config.model,
@@ -119,31 +150,40 @@ def import_checkpoint(config: ImportConfig) -> Path:
     return output
 
 
-def _fillings(config: ImportConfig, shapes: Shapes) -> tuple[Fillings, Fillings]:
+def _tokenizer(config: ImportConfig) -> str:
+    """The one that is given, or that of the source. Raises TokenizerError for one that is broken or absent."""
+    beside = [Path(path) / TOKENIZER_FILE for path in (config.espnet, config.qwen3) if path]
+    spec = config.tokenizer or next((str(path) for path in beside if path.is_file()), "byte")
+    load_tokenizer(spec)
+    return spec
+
+
+def _fillings(
+    config: ImportConfig, shapes: Shapes, opened: Mapping[str, Tensors]
+) -> tuple[Fillings, Fillings]:
     """Parameters of the model and of the codec, checked against their sources."""
     for name, path in config.sources.items():
-        hub_config.check(name, Path(path), config.model, config.codec)
+        hub_sizes.check(name, path, config.model, config.codec)
     if config.espnet:
         ours = {**shapes, **codec_shapes(config.codec)}
         found = espnet.import_all(
-            open_tensors(config.espnet), ours, config.codec, config.model.vocabulary, config.espnet
+            opened["espnet"], ours, config.codec, config.model.vocabulary, config.espnet
         )
     else:
-        found = _parts(config, shapes)
+        found = _parts(config, shapes, opened)
     codec = {n.removeprefix(espnet.CODEC): f for n, f in found.items() if n.startswith(espnet.CODEC)}
     model = {name: f for name, f in found.items() if not name.startswith(espnet.CODEC)}
     return fillings.as_dtype(model, config.dtype), codec
 
 
-def _parts(config: ImportConfig, shapes: Shapes) -> Fillings:
+def _parts(config: ImportConfig, shapes: Shapes, opened: Mapping[str, Tensors]) -> Fillings:
     found: Fillings = {}
     if config.qwen3:
-        tensors = open_tensors(config.qwen3)
-        found |= qwen3.import_backbone(tensors, config.model, shapes, config.seed, config.qwen3)
+        found |= qwen3.import_backbone(opened["qwen3"], config.model, shapes, config.seed, config.qwen3)
     if config.tower:
-        found |= tower.import_tower(open_tensors(config.tower, tower.select), shapes, config.tower)
+        found |= tower.import_tower(opened["tower"], shapes, config.tower)
     if config.xcodec:
-        found |= xcodec.import_codec(open_tensors(config.xcodec), config.codec, espnet.CODEC, config.xcodec)
+        found |= xcodec.import_codec(opened["xcodec"], config.codec, espnet.CODEC, config.xcodec)
     new = [name for name in shapes if name not in found]
     logger.info("newly initialised (seed %d): %s", config.seed, ", ".join(new))
     return found | fillings.initial(config.model, config.seed, new)
@@ -236,8 +276,7 @@ def _kept(journal: Journal, stored: Stored, part: _Part) -> bool:
 
 def _require_space(output: Path, shapes: Shapes, parameters: Fillings) -> None:
     needed = _bytes(shapes, {name: filling.dtype for name, filling in parameters.items()})
-    there = output.with_name(output.name + ".partial")
-    needed -= sum(file.stat().st_size for file in there.rglob("*") if file.is_file())
+    needed -= sum(file.stat().st_size for file in partial_of(output).rglob("*") if file.is_file())
     store.require_space(output, needed)
 
 

@@ -1,14 +1,13 @@
 """What of an import is on disk already, so that the same command continues after any kind of end."""
 
-import fcntl
 import json
-import shutil
 import zlib
 from pathlib import Path
 
 import numpy as np
 
-from bagpiper_jax.interop.names import InterchangeError
+from bagpiper_jax import strict
+from bagpiper_jax.interop import partial
 
 FILE = "journal.jsonl"
 
@@ -24,12 +23,13 @@ class Journal:
         directory.mkdir(parents=True, exist_ok=True)
         self._path, self._job = directory / FILE, job
         self._file = open(self._path, "a+b")
-        self._lock()
+        partial.lock(self._file, directory)
         lines = self._read()
         self.resumed = bool(lines) and lines[0] == job
         if not self.resumed:
             self._clear()
-        self._parts = {(p["name"], p["start"], p["stop"]): p["crc32"] for p in lines[1:] if self.resumed}
+        done = lines[1:] if self.resumed else []
+        self._parts = {(part["name"], part["start"], part["stop"]): part["crc32"] for part in done}
 
     def begin(self) -> None:
         """Everything that parts are written into exists from now on."""
@@ -51,31 +51,31 @@ class Journal:
         self._file.write(json.dumps(line).encode() + b"\n")
         self._file.flush()
 
-    def _lock(self) -> None:
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise InterchangeError(f"another process writes {self._path.parent}; wait for it") from error
-
     def _read(self) -> list[dict]:
         self._file.seek(0)
         lines, end = [], 0
         for line in self._file:
-            try:
-                lines.append(json.loads(line))
-            except ValueError:
+            entry = _entry(line, is_first=not lines)
+            if entry is None:
                 self._file.truncate(end)
                 break
+            lines.append(entry)
             end += len(line)
         return lines
 
     def _clear(self) -> None:
         self._file.truncate(0)
-        for entry in self._path.parent.iterdir():
-            if entry.is_dir():
-                shutil.rmtree(entry)
-            elif entry != self._path:
-                entry.unlink()
+        partial.clear(self._path.parent, self._path)
+
+
+def _entry(line: bytes, is_first: bool) -> dict | None:
+    """What a line says, None for one that is torn or damaged."""
+    try:
+        entry = strict.loads(line)
+    except ValueError:
+        return None
+    whole = line.endswith(b"\n") and isinstance(entry, dict)
+    return entry if whole and (is_first or entry.keys() == {"name", "start", "stop", "crc32"}) else None
 
 
 def checksum(values: np.ndarray) -> int:

@@ -3,7 +3,6 @@
 import dataclasses
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Literal
 
 import jax
@@ -14,7 +13,7 @@ from jaxtyping import Float
 from bagpiper_jax import audio
 from bagpiper_jax.data.prompts import collate, fitting_shape
 from bagpiper_jax.dialogue import Message, RenderConfig, Rendered, render
-from bagpiper_jax.interop import espnet, hub_config, qwen3
+from bagpiper_jax.interop import espnet, hub_config, hub_sizes, qwen3
 from bagpiper_jax.interop.names import InterchangeError
 from bagpiper_jax.interop.tensors import Tensor, open_tensors
 from bagpiper_jax.models.bagpiper import Bagpiper
@@ -90,9 +89,8 @@ def logit_check(config: LogitCheckConfig) -> dict[str, Agreement]:
     tensors = open_tensors(config.other)
     if qwen3.EMBEDDING not in tensors:
         raise InterchangeError(f"{config.other} holds no decoder ({qwen3.EMBEDDING})")
-    hub_config.check(
-        "qwen3" if STREAM_EMBEDDING not in tensors else "espnet", Path(config.other), model, CodecConfig()
-    )
+    kind = "qwen3" if STREAM_EMBEDDING not in tensors else "espnet"
+    hub_sizes.check(kind, config.other, model, CodecConfig())
     sequence = _sequence(config, model, extras, tensors)
     ours = our_logits(config.checkpoint, sized, sequence)
     theirs = their_logits(tensors, sized, sequence)

@@ -1,11 +1,16 @@
-"""The card of an export: what it is, and where its numbers come from."""
+"""The card of an export: what it is, what opens it, and where its numbers come from."""
 
 import json
-import os
+import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from bagpiper_jax.models.configs import BagpiperConfig
+from bagpiper_jax.interop import snippets
+from bagpiper_jax.models.configs import BagpiperConfig, CodecConfig
 from bagpiper_jax.training.checkpoints import find_checkpoint
+
+if TYPE_CHECKING:
+    from bagpiper_jax.interop.exporting import ExportConfig
 
 _TITLES = {
     "espnet": "Bagpiper, as ESPnet's native checkpoint",
@@ -14,22 +19,35 @@ _TITLES = {
     "tower": "Audio tower of a Bagpiper, as transformers' Qwen3OmniMoeAudioEncoder",
     "xcodec": "Codec of a Bagpiper, as transformers' XcodecModel",
 }
+_LIBRARIES = {"espnet": "espnet", "vllm": "vllm"}
+_SIGNATURE = "Exported by bagpiper_jax."
+_HUB_CACHE = re.compile(r"models--([\w.-]+?)--([\w.-]+)")
 
 
-def text(format: str, checkpoint: str | os.PathLike, dtype: str, model: BagpiperConfig, extras: dict) -> str:
-    """The card in Markdown.
+def is_ours(card: Path) -> bool:
+    """Whether a file is a card that an export wrote."""
+    return card.is_file() and _SIGNATURE in card.read_text(encoding="utf-8", errors="replace").splitlines()
+
+
+def name_of(source: str) -> str:
+    """What a card calls a checkpoint: its name on the hub if it lies in the hub's cache, else that of its file."""
+    found = _HUB_CACHE.search(source)
+    return f"{found[1]}/{found[2]}" if found else Path(source).resolve().name
+
+
+def text(config: "ExportConfig", model: BagpiperConfig, codec: CodecConfig, extras: dict) -> str:
+    """The card in Markdown, with the front matter that model hubs read.
 
     Args:
-        format, dtype: of the export.
-        checkpoint: what was exported.
-        model: its sizes.
+        config: the export.
+        model, codec: sizes.
         extras: what is stored beside them in config.json.
     """
-    step = Path(find_checkpoint(checkpoint))
+    step = Path(find_checkpoint(config.checkpoint))
     vocabulary = model.vocabulary
     rows = {
         "step": step.name if step.name.isdigit() else "an import, not trained here",
-        "type": dtype,
+        "type": config.stored_dtype,
         "decoder": f"{model.decoder.layers} layers, width {model.decoder.width}",
         "vocabulary": f"256 specials, {vocabulary.text_size} text, {vocabulary.num_streams} streams of "
         f"{vocabulary.codebook_size} codes and a pad: {vocabulary.size} ids",
@@ -38,13 +56,29 @@ def text(format: str, checkpoint: str | os.PathLike, dtype: str, model: Bagpiper
     provenance, data = _json(step / "provenance"), _json(step / "data")
     environment = provenance.get("environment", {})
     rows |= {name: environment[name] for name in ("commit", "device_kind", "devices") if name in environment}
-    lines = [f"# {_TITLES[format]}", "", "Exported by bagpiper_jax.", "", "| | |", "|---|---|"]
+    lines = [*_front_matter(config, extras), "", f"# {_TITLES[config.format]}", "", _SIGNATURE]
+    lines += ["", "| | |", "|---|---|"]
     lines += [f"| {name} | {str(value).replace('|', '/')} |" for name, value in rows.items()]
+    lines += ["", "## Open it", "", snippets.of(config.format, Path(config.output).name, model, codec)]
     if data:
         lines += ["", "## Data", "", "```json", json.dumps(data, indent=2, sort_keys=True), "```"]
     if provenance.get("gin"):
         lines += ["", "## Configuration", "", "```", provenance["gin"].strip(), "```"]
     return "\n".join(lines) + "\n"
+
+
+def _front_matter(config: "ExportConfig", extras: dict) -> list[str]:
+    """YAML; JSON's texts and lists are YAML too."""
+    imported = extras.get("imported_from")
+    found = list(imported.values()) if isinstance(imported, dict) else []
+    bases = [config.base_model] if config.base_model else found
+    fields = {
+        "license": config.license,
+        **({"base_model": bases} if bases else {}),
+        "library_name": _LIBRARIES.get(config.format, "transformers"),
+        "tags": ["audio", "bagpiper"],
+    }
+    return ["---", *(f"{name}: {json.dumps(value)}" for name, value in fields.items()), "---"]
 
 
 def _json(item: Path) -> dict:

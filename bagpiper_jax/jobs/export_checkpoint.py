@@ -14,6 +14,7 @@ from bagpiper_jax.interop.names import InterchangeError
 
 # Shorthands of this job, as bindings.
 _LIST = ("--gin.ExportConfig.list=True", "--gin.ExportConfig.model=@BagpiperConfig()")
+_SETTINGS = "format|dtype|checkpoint|output|codec|tokenizer|license|base_model"
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -34,6 +35,4 @@ def _bindings(argv: list[str]):
         if flag == "--list":
             yield from _LIST
         else:
-            yield re.sub(
-                r"^--(format|dtype|checkpoint|output|codec|tokenizer)=", r"--gin.ExportConfig.\1=", flag
-            )
+            yield re.sub(rf"^--({_SETTINGS})=", r"--gin.ExportConfig.\1=", flag)

@@ -8,18 +8,24 @@ bagpiper import_checkpoint --gin_file=gin/models/8b.gin --gin.ImportConfig.qwen3
 The same command continues an import that was interrupted.
 """
 
-import sys
-
 from bagpiper_jax import configuration
-from bagpiper_jax.interop.importing import ImportConfig, import_checkpoint
+from bagpiper_jax.interop.importing import ImportConfig, import_checkpoint, with_sizes_of_sources
 from bagpiper_jax.interop.names import InterchangeError
 
-MODEL = "--gin.ImportConfig.model=@BagpiperConfig()"
+# So that whatever is bound of these parts reaches the import, without a gin file that joins them.
+_PARTS = (
+    "ImportConfig.model=@BagpiperConfig()",
+    "ImportConfig.codec=@CodecConfig()",
+    "BagpiperConfig.decoder=@DecoderConfig()",
+    "BagpiperConfig.tower=@AudioTowerConfig()",
+    "BagpiperConfig.vocabulary=@Vocabulary()",
+    "CodecConfig.semantic=@SemanticEncoderConfig()",
+)
 
 
 def main(argv: list[str] | None = None) -> None:
-    config = configuration.load(ImportConfig, [MODEL, *(sys.argv[1:] if argv is None else argv)], __doc__)
+    config = configuration.load(ImportConfig, argv, __doc__, _PARTS)
     try:
-        import_checkpoint(config)
+        import_checkpoint(with_sizes_of_sources(config, configuration.bound()))
     except OSError as error:
         raise InterchangeError(str(error)) from error

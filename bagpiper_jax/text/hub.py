@@ -112,7 +112,9 @@ def restore(shifted: dict, config: dict) -> dict:
         for token, i in sorted(text.items(), key=lambda item: item[1])
         if token not in learned
     ]
-    return {**shifted, "added_tokens": added, "model": {**shifted["model"], "vocab": learned}}
+    # The library numbers added tokens behind all others, whatever their id says, unless the vocabulary has them.
+    within = {t: i for t, i in text.items() if i < max(learned.values(), default=0)}
+    return {**shifted, "added_tokens": added, "model": {**shifted["model"], "vocab": learned | within}}
 
 
 def _others(vocabulary: Vocabulary) -> dict[str, int]:

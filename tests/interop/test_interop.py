@@ -22,7 +22,7 @@ from places import FIXTURES
 
 from bagpiper_jax.errors import Explained
 from bagpiper_jax.interop import espnet, fillings, qwen3
-from bagpiper_jax.interop.exporting import ExportConfig
+from bagpiper_jax.interop.exporting import ExportConfig, card_of
 from bagpiper_jax.interop.importing import ImportConfig, codec_shapes, model_shapes
 from bagpiper_jax.interop.names import InterchangeError, count, to_theirs
 from bagpiper_jax.interop.tensors import Tensor, open_tensors
@@ -111,7 +111,7 @@ def test_whole_checkpoints_round_trip_to_the_bit(native, request, tmp_path, sour
     if format == "vllm":
         expected = {name: x for name, x in expected.items() if name != espnet.VOCAB_WEIGHT}
     assert_equal(read_all(path), expected)
-    card = path / "README.md" if format == "vllm" else path.with_suffix(".md")
+    card = path / "README.md" if format == "vllm" else card_of(path)
     assert '| imported from | {"espnet": "base' in card.read_text()
 
 

@@ -13,11 +13,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from test_interop_files import INDEX, PLAN, TENSORS, header_edit, read_all
 
-from bagpiper_jax import import_checkpoint as import_job
-from bagpiper_jax.interop import hub_config, hub_sizes, hub_tokenizer, safetensors_io, verification
+from bagpiper_jax.errors import Explained
+from bagpiper_jax.interop import hub_config, hub_sizes, safetensors_io, verification
 from bagpiper_jax.interop.names import InterchangeError
 from bagpiper_jax.interop.tensors import open_tensors
+from bagpiper_jax.jobs import import_checkpoint as import_job
 from bagpiper_jax.text import JsonTokenizer, TokenizerError, learn_bpe
+from bagpiper_jax.text import hub as hub_tokenizer
 
 
 def a(**changes):
@@ -201,7 +203,7 @@ def test_the_job_ends_with_one_message(tmp_path, config):
     save_file({"model.norm.weight": np.ones(3, np.float32)}, directory / "model.safetensors")
     (directory / "config.json").write_text(config)
     flags = [f"--gin.ImportConfig.qwen3={directory}", f"--gin.ImportConfig.output={tmp_path / 'ours'}"]
-    with pytest.raises(SystemExit, match="config.json"):
+    with pytest.raises(Explained, match="config.json"):
         import_job.main(flags)
     assert not (tmp_path / "ours").exists()
 

@@ -1,6 +1,8 @@
 """Our directories in transformers, transformers' directories in ours, and the same logits on both sides."""
 
+import dataclasses
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -10,10 +12,15 @@ from flax import nnx
 from interop_helpers import CODEC, MODEL, exporting, importing, native_tensors, save_native
 from test_interop import stored
 
-from bagpiper_jax.interop import hub_config
+from bagpiper_jax.errors import Explained
+from bagpiper_jax.interop import hub_sizes
 from bagpiper_jax.interop.names import InterchangeError
+from bagpiper_jax.jobs import export_checkpoint as export_job
+from bagpiper_jax.jobs import import_checkpoint as import_job
 from bagpiper_jax.models.codec import functional
 from bagpiper_jax.models.codec.storage import load_codec
+from bagpiper_jax.models.config_json import load_model_config
+from bagpiper_jax.text import learn_bpe, load_tokenizer
 from bagpiper_jax.training.state import model_definition, unflatten
 
 transformers = pytest.importorskip("transformers")
@@ -170,14 +177,12 @@ def test_legacy_windows_are_told_and_not_taken(imported, tmp_path, caplog):
     config = json.loads((path / "config.json").read_text())
     config["audio_config"] |= {"n_window": 100, "n_window_infer": 400}
     (path / "config.json").write_text(json.dumps(config))
-    hub_config.check("espnet", path, MODEL, CODEC)
+    hub_sizes.check("espnet", path, MODEL, CODEC)
     assert "serving override" in caplog.text
 
 
 @pytest.mark.parametrize("kind", ["byte", "bpe"])
 def test_the_vllm_tokenizer_gives_our_ids(imported, tmp_path, kind):
-    from bagpiper_jax.text import learn_bpe, load_tokenizer
-
     text = "A dog barks! Ünïcode 犬, twice.\n\n<think>why</think>"
     if kind == "bpe":
         learn_bpe([text * 3, "dogs bark and bark"], 300, tmp_path / "tokenizer.json")
@@ -198,3 +203,63 @@ def test_the_vllm_tokenizer_gives_our_ids(imported, tmp_path, kind):
     ids = theirs.apply_chat_template(chat, add_generation_prompt=True, return_dict=False)
     hi = MODEL.vocabulary.text_to_ids(np.array(load_tokenizer(spec).encode("hi"))).tolist()
     assert ids == [1, 5, 8, 2, 5, 7, *hi, 2, 6]
+
+
+@pytest.fixture(scope="module")
+def parts(imported, tmp_path_factory):
+    """Three directories that only their config.json describes."""
+    path = tmp_path_factory.mktemp("parts")
+    found = {kind: exporting(imported, path / kind, kind) for kind in ("tower", "xcodec")}
+    return {"qwen3": qwen3(path / "qwen", vocab_size=MODEL.vocabulary.text_size) and path / "qwen", **found}
+
+
+def by_the_job(tmp_path, sources, *flags):
+    given = [f"--gin.ImportConfig.{kind}={path}" for kind, path in sources.items()]
+    import_job.main([*given, f"--gin.ImportConfig.output={tmp_path / 'ours'}", *flags])
+    return load_model_config(tmp_path / "ours")[0], tmp_path / "ours"
+
+
+def test_an_import_is_told_no_size_that_its_sources_tell(parts, tmp_path):
+    model, path = by_the_job(tmp_path, parts)
+    ours = ("dtype", "remat", "init_std", "attention")  # what no source tells
+    decoder = {name: getattr(MODEL.decoder, name) for name in ours}
+    tower = {name: getattr(MODEL.tower, name) for name in ("dtype", "remat")}
+    assert dataclasses.replace(model.decoder, **decoder) == MODEL.decoder
+    assert dataclasses.replace(model.tower, **tower) == MODEL.tower and model.vocabulary == MODEL.vocabulary
+    assert load_codec(path / "codec.safetensors")[1] == CODEC
+
+
+def test_what_is_bound_and_contradicts_a_source_is_an_error(parts, tmp_path):
+    one = {"tower": parts["tower"]}
+    with pytest.raises(Explained, match=r"encoder_layers is 2, ours 5: bind AudioTowerConfig.layers = 2"):
+        by_the_job(tmp_path, one, "--gin.AudioTowerConfig.layers=5")
+    with pytest.raises(Explained, match=r"encoder_layers is 2, ours 32: bind AudioTowerConfig.layers = 2"):
+        by_the_job(tmp_path, one, "--gin_file=gin/models/8b.gin")
+    one = {"xcodec": parts["xcodec"]}
+    with pytest.raises(Explained, match=r"target_bandwidths is .* ours 4: bind Vocabulary.num_streams = 8"):
+        by_the_job(tmp_path, one, "--gin.Vocabulary.num_streams=4")
+    assert not (tmp_path / "ours").exists()
+
+
+def test_the_tokenizer_of_a_source_comes_along(imported, tmp_path):
+    learn_bpe(["a dog barks", "dogs bark and bark"], 290, tmp_path / "tokenizer.json")
+    spec = str(tmp_path / "tokenizer.json")
+    path = exporting(imported, tmp_path / "v", "vllm", tokenizer=spec)
+    model, ours = by_the_job(tmp_path, {"espnet": path})
+    assert (
+        model.vocabulary == MODEL.vocabulary and load_model_config(ours)[1]["tokenizer"] == "tokenizer.json"
+    )
+    ours.rename(tmp_path / "moved")
+    for text in ("dogs bark", "<think>ü</think>"):  # the think tokens have ids within the learned ones
+        found, expected = (load_tokenizer(str(p)).encode(text) for p in (tmp_path / "moved", spec))
+        assert found == expected
+
+
+def test_a_damaged_checkpoint_is_not_exported(imported, tmp_path):
+    """As after a torn copy: files of the array store that are cut, or gone."""
+    shutil.copytree(imported, tmp_path / "ours")
+    pieces = sorted((tmp_path / "ours" / "parameters").rglob("d/*"), key=lambda file: file.stat().st_size)
+    pieces[-1].write_bytes(pieces[-1].read_bytes()[:200])
+    with pytest.raises(Explained, match="damaged"):
+        export_job.main([f"--checkpoint={tmp_path / 'ours'}", "--format=qwen3", f"--output={tmp_path / 'q'}"])
+    assert {p.name for p in tmp_path.iterdir()} == {"ours"}

@@ -11,7 +11,7 @@ import pytest
 from bagpiper_jax import vocabulary as v
 from bagpiper_jax.corpora.embedded.build import EmbeddedCorpusConfig, build_embedded_corpus
 from bagpiper_jax.dialogue import Message, RenderConfig, render
-from bagpiper_jax.interop import vllm
+from bagpiper_jax.interop import directories
 from bagpiper_jax.manifest import read_manifest
 from bagpiper_jax.models.configs import BagpiperConfig, DecoderConfig
 from bagpiper_jax.text import load_tokenizer
@@ -49,7 +49,7 @@ def theirs(directory):
 def exported(directory, tmp_path_factory) -> Path:
     """The tokenizer files of a vLLM directory in the release's layout."""
     path = tmp_path_factory.mktemp("vllm")
-    vllm.write_tokenizer(path, str(directory), "", BagpiperConfig(DecoderConfig(1, 8, 8, 1, 1, 8)))
+    directories.write_tokenizer(path, str(directory), "", BagpiperConfig(DecoderConfig(1, 8, 8, 1, 1, 8)))
     return path
 
 
