@@ -1,6 +1,7 @@
 """Checkpoints of others become a starting point of ours."""
 
 import collections
+import contextlib
 import dataclasses
 import logging
 import math
@@ -27,7 +28,7 @@ from bagpiper_jax.interop import (
 from bagpiper_jax.interop.ahead import ahead
 from bagpiper_jax.interop.fillings import Fillings
 from bagpiper_jax.interop.journal import FILE as JOURNAL
-from bagpiper_jax.interop.journal import Journal, checksum
+from bagpiper_jax.interop.journal import WrittenParts, checksum
 from bagpiper_jax.interop.names import InterchangeError, Shapes, count
 from bagpiper_jax.interop.ours import OnDemand
 from bagpiper_jax.interop.partial import partial_of
@@ -129,7 +130,7 @@ def import_checkpoint(config: ImportConfig) -> Path:
     partial = partial_of(output)
     _require_space(output, shapes, parameters)
     verification.verify(tensor.file for tensors in opened.values() for tensor in tensors.values())
-    journal = Journal(partial, _job(config, sources))
+    journal = WrittenParts(partial, _job(config, sources))
     if codec and not (partial / CODEC_FILE).exists():
         _write_codec(partial / CODEC_FILE, codec, config)
     kept = companions.keep(partial, tokenizer, str(partial / CODEC_FILE) if codec else None)
@@ -196,7 +197,7 @@ def _write_codec(path: Path, codec: Fillings, config: ImportConfig) -> None:
 
 
 def _write_parameters(
-    directory: Path, shapes: Shapes, parameters: Fillings, mesh: MeshConfig, journal: Journal
+    directory: Path, shapes: Shapes, parameters: Fillings, mesh: MeshConfig, journal: WrittenParts
 ) -> None:
     dtypes = {name: filling.dtype for name, filling in parameters.items()}
     if not journal.resumed:
@@ -216,8 +217,7 @@ def _write_parameters(
         values = np.ascontiguousarray(parameters[name].read(start, stop), dtypes[name])
         return part, values, checksum(values)
 
-    writes = _Writes(journal)
-    with ByteProgress(_bytes(shapes, dtypes), directory.parent.stem) as progress:
+    with _Writes(journal) as writes, ByteProgress(_bytes(shapes, dtypes), directory.parent.stem) as progress:
         for part, values, crc in ahead(missing, parts, lambda part: part.bytes):
             if values is not None:
                 writes.add(stored[part.name], part, values, crc)
@@ -237,13 +237,22 @@ class _Part(NamedTuple):
 class _Writes:
     """Writes under way. They go on while the next parts are read, small ones together, 32 MiB of them at most."""
 
-    def __init__(self, journal: Journal):
+    def __init__(self, journal: WrittenParts):
         self._journal = journal
         self._pending: collections.deque = collections.deque()
 
     def add(self, stored: Stored, part: _Part, values: np.ndarray, crc: int) -> None:
         self.settle(store.PART_BYTES - part.bytes)
         self._pending.append((stored.write(part.start, part.stop, values), part, crc))
+
+    def __enter__(self) -> "_Writes":
+        return self
+
+    def __exit__(self, *_) -> None:
+        """After a fault no write goes on behind the caller's back; what ends well here is written again later."""
+        for written, _, _ in self._pending:
+            with contextlib.suppress(ValueError):
+                written.result()
 
     def settle(self, limit: int) -> None:
         """Waits until at most `limit` bytes are under way, and notes in the journal what is written."""
@@ -258,7 +267,7 @@ class _Writes:
             self._journal.done(part.name, part.start, part.stop, crc)
 
 
-def _kept(journal: Journal, stored: Stored, part: _Part) -> bool:
+def _kept(journal: WrittenParts, stored: Stored, part: _Part) -> bool:
     """Whether a part is on disk as an earlier attempt wrote it."""
     name, start, stop, _ = part
     expected = journal.checksum_of(name, start, stop)

@@ -1,31 +1,18 @@
 """The directory `<output>.partial`, in which an import or export is written until it is whole."""
 
 import contextlib
-import fcntl
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
 
+from bagpiper_jax import journal
 from bagpiper_jax.interop.names import InterchangeError
 
 
 def partial_of(output: Path) -> Path:
     """Where `output` is written until it is whole."""
     return output.with_name(output.name + ".partial")
-
-
-def lock(file: IO[bytes], directory: Path) -> None:
-    """Keeps other processes away from a directory while `file`, which lies in it, is open.
-
-    Raises:
-        InterchangeError: another process has it.
-    """
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        raise InterchangeError(f"another process writes {directory}; wait for it") from error
 
 
 def clear(directory: Path, kept: Path) -> None:
@@ -43,12 +30,15 @@ def replacing(output: Path) -> Iterator[Path]:
 
     What a killed process left there is removed too, so that the same command starts anew. The caller renames what it
     has made, last of all what makes the output exist.
+
+    Raises:
+        JournalError: another process writes it.
     """
     directory = partial_of(output)
     directory.mkdir(parents=True, exist_ok=True)
     lock_file = directory / "lock"
     with open(lock_file, "wb") as file:
-        lock(file, directory)
+        journal.lock(file, directory)
         try:
             clear(directory, lock_file)
             yield directory

@@ -160,7 +160,7 @@ def test_somebodys_own_notes_are_not_overwritten(imported, tmp_path):
 def test_two_exports_into_one_place(imported, tmp_path):
     from bagpiper_jax.interop.partial import replacing
 
-    with replacing(tmp_path / "x"), pytest.raises(InterchangeError, match="another process writes"):
+    with replacing(tmp_path / "x"), pytest.raises(Explained, match="in use by another process"):
         exporting(imported, tmp_path / "x", "tower")
     assert not list(tmp_path.iterdir())
 

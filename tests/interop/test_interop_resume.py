@@ -14,9 +14,10 @@ from places import HELPERS, REPOSITORY
 from bagpiper_jax.interop import importing as module
 from bagpiper_jax.interop import store
 from bagpiper_jax.interop.importing import model_shapes
-from bagpiper_jax.interop.journal import Journal
+from bagpiper_jax.interop.journal import WrittenParts
 from bagpiper_jax.interop.names import InterchangeError
 from bagpiper_jax.interop.tensors import open_tensors
+from bagpiper_jax.journal import JournalError
 
 PARTS = len(model_shapes(MODEL))  # at this size each parameter is one part
 
@@ -24,14 +25,14 @@ KILLED = """
 import os, signal, sys
 sys.path.insert(0, {tests!r})
 from interop_helpers import importing
-from bagpiper_jax.interop.journal import Journal
-done, count = Journal.done, [0]
+from bagpiper_jax.interop.journal import WrittenParts
+done, count = WrittenParts.done, [0]
 def note(self, *part):
     done(self, *part)
     count[0] += 1
     if count[0] == 10:
         os.kill(os.getpid(), signal.SIGKILL)
-Journal.done = note
+WrittenParts.done = note
 importing({output!r}, espnet={source!r})
 """
 
@@ -65,7 +66,7 @@ def written(monkeypatch):
 
 def stop_after(monkeypatch, parts: int) -> None:
     """The import ends without any clean-up once so many parts are on disk, as a kill would end it."""
-    done, count = Journal.done, [0]
+    done, count = WrittenParts.done, [0]
 
     def note(self, *part):
         if count[0] == parts:
@@ -73,7 +74,7 @@ def stop_after(monkeypatch, parts: int) -> None:
         count[0] += 1
         done(self, *part)
 
-    monkeypatch.setattr(Journal, "done", note)
+    monkeypatch.setattr(WrittenParts, "done", note)
 
 
 def is_whole(path, native) -> bool:
@@ -132,16 +133,16 @@ def test_stopped_before_anything_was_written(native, source, tmp_path, monkeypat
         raise Stopped
 
     with monkeypatch.context() as patch:
-        patch.setattr(Journal, "begin", stop)
+        patch.setattr(WrittenParts, "begin", stop)
         with pytest.raises(Stopped):
             importing(tmp_path / "ours", espnet=source)
     assert is_whole(importing(tmp_path / "ours", espnet=source), native)
 
 
 def test_two_imports_into_one_place(tmp_path):
-    first = Journal(tmp_path / "x", {})
-    with pytest.raises(InterchangeError, match="another process writes"):
-        Journal(tmp_path / "x", {})
+    first = WrittenParts(tmp_path / "x", {})
+    with pytest.raises(JournalError, match="in use by another process"):
+        WrittenParts(tmp_path / "x", {})
     first.finish()
 
 
