@@ -10,6 +10,7 @@ import numpy as np
 
 from bagpiper_jax.interop import qwen3, tower, xcodec
 from bagpiper_jax.interop.fillings import Fillings, from_tensors
+from bagpiper_jax.interop.formats.tensors import Tensor, require_floats
 from bagpiper_jax.interop.names import (
     MATRIX,
     SAME,
@@ -21,7 +22,6 @@ from bagpiper_jax.interop.names import (
     write_out,
 )
 from bagpiper_jax.interop.names import their_shapes as shapes_of
-from bagpiper_jax.interop.tensors import Tensor, require_floats
 from bagpiper_jax.models.configs import CodecConfig
 from bagpiper_jax.vocabulary import CODEC_CLASS_WEIGHT, Vocabulary
 

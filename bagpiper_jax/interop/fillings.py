@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable, Mapping
 import jax
 import numpy as np
 
+from bagpiper_jax.interop.formats.tensors import FLOATS, Tensor
+from bagpiper_jax.interop.formats.verification import require_finite
 from bagpiper_jax.interop.names import SAME, Entry
-from bagpiper_jax.interop.tensors import FLOATS, Tensor
-from bagpiper_jax.interop.verification import require_finite
 from bagpiper_jax.models.configs import BagpiperConfig
 from bagpiper_jax.training.state import TABLES, initial_parameters
 

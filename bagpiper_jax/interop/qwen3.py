@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from bagpiper_jax.interop.fillings import Fillings, from_tensors, normal_rows, placed
+from bagpiper_jax.interop.formats.tensors import Tensor, require_floats
 from bagpiper_jax.interop.names import (
     MATRIX,
     MERGE,
@@ -13,7 +14,6 @@ from bagpiper_jax.interop.names import (
     their_shapes,
     write_out,
 )
-from bagpiper_jax.interop.tensors import Tensor, require_floats
 from bagpiper_jax.models.configs import BagpiperConfig
 
 _LAYER = "model.layers.{l}"

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 
 from bagpiper_jax.interop.fillings import Fillings, from_tensors
+from bagpiper_jax.interop.formats.tensors import Tensor, require_floats
 from bagpiper_jax.interop.names import (
     IMAGE,
     MATRIX,
@@ -15,7 +16,6 @@ from bagpiper_jax.interop.names import (
     their_shapes,
     write_out,
 )
-from bagpiper_jax.interop.tensors import Tensor, require_floats
 
 _LAYER, _OURS = "layers.{l}", "tower/layers"
 _PROJECTION = ".self_attn.[q|k|v|out]_proj", "/[query|key|value|output]"

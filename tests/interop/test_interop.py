@@ -23,9 +23,9 @@ from places import FIXTURES
 from bagpiper_jax.errors import Explained
 from bagpiper_jax.interop import espnet, fillings, qwen3
 from bagpiper_jax.interop.exporting import ExportConfig, card_of
+from bagpiper_jax.interop.formats.tensors import Tensor, open_tensors
 from bagpiper_jax.interop.importing import ImportConfig, codec_shapes, model_shapes
 from bagpiper_jax.interop.names import InterchangeError, count, to_theirs
-from bagpiper_jax.interop.tensors import Tensor, open_tensors
 from bagpiper_jax.jobs import export_checkpoint as export_job
 from bagpiper_jax.jobs import import_checkpoint as import_job
 from bagpiper_jax.models.config_json import save_model_config
@@ -159,7 +159,7 @@ def test_import_is_what_generation_and_training_read(imported_half):
 
 
 def test_parameters_are_cut_for_the_mesh(native, tmp_path):
-    from bagpiper_jax.interop import store
+    from bagpiper_jax.interop.formats import orbax_store as store
 
     source = save_native(tmp_path / "base.safetensors", native)
     path = importing(tmp_path / "ours", espnet=source, mesh=MeshConfig(fsdp=4, tensor=2))

@@ -10,9 +10,10 @@ import pytest
 from interop_helpers import BFLOAT16, assert_equal
 from safetensors.numpy import load_file, save_file
 
-from bagpiper_jax.interop import safetensors_io, torch_io
+from bagpiper_jax.interop.formats import safetensors_file as safetensors_io
+from bagpiper_jax.interop.formats import torch_file as torch_io
+from bagpiper_jax.interop.formats.tensors import INDEX, open_tensors
 from bagpiper_jax.interop.names import InterchangeError
-from bagpiper_jax.interop.tensors import INDEX, open_tensors
 
 RANDOM = np.random.default_rng(0)
 TENSORS = {
@@ -124,7 +125,7 @@ def test_safetensors_need_no_torch(tmp_path):
     code = (
         "import sys; sys.modules['torch'] = None; sys.modules['safetensors'] = None\n"
         "from bagpiper_jax.interop import exporting, importing\n"
-        "from bagpiper_jax.interop.tensors import open_tensors\n"
+        "from bagpiper_jax.interop.formats.tensors import open_tensors\n"
         f"assert len(open_tensors({str(path)!r})) == 4\n"
         f"try: open_tensors({str(tmp_path / 'a.pt')!r})\n"
         "except Exception as error: assert 'needs torch (the interop extra)' in str(error), error\n"

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from bagpiper_jax import files
-from bagpiper_jax.interop import torch_io
+from bagpiper_jax.interop.formats import torch_file as torch_io
 from bagpiper_jax.interop.names import InterchangeError, shown
 
 logger = logging.getLogger(__name__)

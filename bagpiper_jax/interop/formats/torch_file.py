@@ -17,9 +17,9 @@ from typing import IO, Any
 import ml_dtypes
 import numpy as np
 
+from bagpiper_jax.interop.formats.safetensors_file import Plan
+from bagpiper_jax.interop.formats.tensors import Tensor
 from bagpiper_jax.interop.names import InterchangeError, shown
-from bagpiper_jax.interop.safetensors_io import Plan
-from bagpiper_jax.interop.tensors import Tensor
 
 _MAPPED_BYTES = 1 << 28
 _ALIGNMENT = 64

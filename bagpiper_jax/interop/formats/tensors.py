@@ -57,7 +57,8 @@ def open_tensors(
         InterchangeError: nothing there, another kind of file, a broken one, an index that does not fit its
             shards, or a tensor in two shards.
     """
-    from bagpiper_jax.interop import safetensors_io, torch_io
+    from bagpiper_jax.interop.formats import safetensors_file as safetensors_io
+    from bagpiper_jax.interop.formats import torch_file as torch_io
 
     path = Path(path)
     if path.is_dir():
@@ -83,7 +84,7 @@ def source_files(path: str | os.PathLike) -> list[Path]:
 
 
 def _open_indexed(path: Path, select: Callable[[Iterable[str]], set[str]]) -> dict[str, Tensor]:
-    from bagpiper_jax.interop import safetensors_io
+    from bagpiper_jax.interop.formats import safetensors_file as safetensors_io
 
     index = path / INDEX
     placed = _placed(index)
@@ -136,7 +137,7 @@ def read_object(path: Path, what: str) -> dict:
 
 
 def _open_shards(path: Path) -> dict[str, Tensor]:
-    from bagpiper_jax.interop import safetensors_io
+    from bagpiper_jax.interop.formats import safetensors_file as safetensors_io
 
     merged: dict[str, Tensor] = {}
     for shard in sorted(path.glob("*.safetensors")):
