@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from flax import nnx
 
-from bagpiper_jax.interop import tower as tower_names
-from bagpiper_jax.interop import xcodec
-from bagpiper_jax.interop.names import to_theirs
+from bagpiper_jax.interop.tables import tower as tower_names
+from bagpiper_jax.interop.tables import xcodec
+from bagpiper_jax.interop.tables.grammar import to_theirs
 from bagpiper_jax.models.audio_tower import AudioTower
 from bagpiper_jax.models.codec import functional
 from bagpiper_jax.models.configs import AudioTowerConfig, CodecConfig

@@ -22,12 +22,12 @@ from pathlib import Path
 
 import numpy as np
 
-from bagpiper_jax.interop import espnet
 from bagpiper_jax.interop.exporting import ExportConfig, export_checkpoint
 from bagpiper_jax.interop.formats import safetensors_file as safetensors_io
 from bagpiper_jax.interop.formats.orbax_store import open_parameters
 from bagpiper_jax.interop.formats.tensors import FLOATS, open_tensors
 from bagpiper_jax.interop.importing import ImportConfig, codec_shapes, import_checkpoint, model_shapes
+from bagpiper_jax.interop.tables import espnet
 from bagpiper_jax.models.configs import AudioTowerConfig as Tower
 from bagpiper_jax.models.configs import BagpiperConfig, CodecConfig, DecoderConfig, SemanticEncoderConfig
 from bagpiper_jax.vocabulary import Vocabulary

@@ -16,9 +16,9 @@ from transformers.models.qwen3_omni_moe.configuration_qwen3_omni_moe import Qwen
 from transformers.models.qwen3_omni_moe.modeling_qwen3_omni_moe import Qwen3OmniMoeAudioEncoder
 
 from bagpiper_jax.batch import Batch
-from bagpiper_jax.interop import qwen3
-from bagpiper_jax.interop import tower as tower_names
-from bagpiper_jax.interop.names import to_theirs
+from bagpiper_jax.interop.tables import qwen3
+from bagpiper_jax.interop.tables import tower as tower_names
+from bagpiper_jax.interop.tables.grammar import to_theirs
 from bagpiper_jax.models.configs import AudioTowerConfig, BagpiperConfig, DecoderConfig
 from bagpiper_jax.training.config import TrainConfig
 from bagpiper_jax.training.optimizer import OptimizerConfig, learning_rate

@@ -11,7 +11,7 @@ import numpy as np
 
 from bagpiper_jax.interop.formats.tensors import FLOATS, Tensor
 from bagpiper_jax.interop.formats.verification import require_finite
-from bagpiper_jax.interop.names import SAME, Entry
+from bagpiper_jax.interop.tables.grammar import SAME, Entry
 from bagpiper_jax.models.configs import BagpiperConfig
 from bagpiper_jax.training.state import TABLES, initial_parameters
 

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from bagpiper_jax import digests, files
-from bagpiper_jax.interop import espnet, fillings, hub_sizes, model_card, qwen3, tower, xcodec
+from bagpiper_jax.interop import fillings, hub_sizes, model_card
 from bagpiper_jax.interop.ahead import ahead
 from bagpiper_jax.interop.fillings import Fillings
 from bagpiper_jax.interop.formats import orbax_store as store
@@ -23,10 +23,11 @@ from bagpiper_jax.interop.formats.orbax_store import Stored
 from bagpiper_jax.interop.formats.tensors import Tensors, open_tensors, source_files
 from bagpiper_jax.interop.journal import FILE as JOURNAL
 from bagpiper_jax.interop.journal import WrittenParts, checksum
-from bagpiper_jax.interop.names import InterchangeError, Shapes, count
 from bagpiper_jax.interop.ours import OnDemand
 from bagpiper_jax.interop.partial import partial_of
 from bagpiper_jax.interop.progress import ByteProgress
+from bagpiper_jax.interop.tables import espnet, qwen3, tower, xcodec
+from bagpiper_jax.interop.tables.grammar import InterchangeError, Shapes, count
 from bagpiper_jax.models.codec import functional as codec_functional
 from bagpiper_jax.models.codec.storage import save_codec
 from bagpiper_jax.models.config_json import save_model_config

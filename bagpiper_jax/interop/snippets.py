@@ -1,7 +1,7 @@
 """What opens an export: the lines of a card that someone copies, each run by a test as it stands there."""
 
 from bagpiper_jax.audio import SAMPLE_RATE
-from bagpiper_jax.interop import espnet
+from bagpiper_jax.interop.tables import espnet
 from bagpiper_jax.models.configs import BagpiperConfig, CodecConfig
 
 _NATIVE = {

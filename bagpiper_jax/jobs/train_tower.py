@@ -8,8 +8,8 @@ import numpy as np
 
 from bagpiper_jax import configuration, parallel
 from bagpiper_jax.encoders.tower import TrainTowerConfig, train_tower
-from bagpiper_jax.interop import tower
-from bagpiper_jax.interop.names import to_theirs
+from bagpiper_jax.interop.tables import tower
+from bagpiper_jax.interop.tables.grammar import to_theirs
 
 FILE = "tower.safetensors"
 

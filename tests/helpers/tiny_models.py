@@ -8,7 +8,7 @@ import numpy as np
 from flax import nnx
 
 from bagpiper_jax.batch import Batch
-from bagpiper_jax.interop.names import to_theirs
+from bagpiper_jax.interop.tables.grammar import to_theirs
 from bagpiper_jax.models.bagpiper import Bagpiper
 from bagpiper_jax.models.configs import AudioTowerConfig, BagpiperConfig, DecoderConfig
 from bagpiper_jax.training.state import flatten

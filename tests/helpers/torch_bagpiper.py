@@ -8,7 +8,7 @@ from transformers.models.qwen3_omni_moe.configuration_qwen3_omni_moe import Qwen
 from transformers.models.qwen3_omni_moe.modeling_qwen3_omni_moe import Qwen3OmniMoeAudioEncoder
 
 from bagpiper_jax.dialogue import Rendered
-from bagpiper_jax.interop import qwen3, tower
+from bagpiper_jax.interop.tables import qwen3, tower
 from bagpiper_jax.models.configs import AudioTowerConfig, BagpiperConfig, DecoderConfig
 
 

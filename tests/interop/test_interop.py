@@ -21,11 +21,12 @@ from interop_helpers import (
 from places import FIXTURES
 
 from bagpiper_jax.errors import Explained
-from bagpiper_jax.interop import espnet, fillings, qwen3
+from bagpiper_jax.interop import fillings
 from bagpiper_jax.interop.exporting import ExportConfig, card_of
 from bagpiper_jax.interop.formats.tensors import Tensor, open_tensors
 from bagpiper_jax.interop.importing import ImportConfig, codec_shapes, model_shapes
-from bagpiper_jax.interop.names import InterchangeError, count, to_theirs
+from bagpiper_jax.interop.tables import espnet, qwen3
+from bagpiper_jax.interop.tables.grammar import InterchangeError, count, to_theirs
 from bagpiper_jax.jobs import export_checkpoint as export_job
 from bagpiper_jax.jobs import import_checkpoint as import_job
 from bagpiper_jax.models.config_json import save_model_config

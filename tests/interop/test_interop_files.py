@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 from bagpiper_jax.interop.formats import safetensors_file as safetensors_io
 from bagpiper_jax.interop.formats import torch_file as torch_io
 from bagpiper_jax.interop.formats.tensors import INDEX, open_tensors
-from bagpiper_jax.interop.names import InterchangeError
+from bagpiper_jax.interop.tables.grammar import InterchangeError
 
 RANDOM = np.random.default_rng(0)
 TENSORS = {

@@ -18,7 +18,7 @@ from bagpiper_jax.interop import hub_config, hub_sizes
 from bagpiper_jax.interop.formats import safetensors_file as safetensors_io
 from bagpiper_jax.interop.formats import verification
 from bagpiper_jax.interop.formats.tensors import open_tensors
-from bagpiper_jax.interop.names import InterchangeError
+from bagpiper_jax.interop.tables.grammar import InterchangeError
 from bagpiper_jax.jobs import import_checkpoint as import_job
 from bagpiper_jax.text import JsonTokenizer, TokenizerError, learn_bpe
 from bagpiper_jax.text import hub as hub_tokenizer

@@ -16,7 +16,7 @@ from bagpiper_jax.interop.formats import orbax_store as store
 from bagpiper_jax.interop.formats.tensors import open_tensors
 from bagpiper_jax.interop.importing import model_shapes
 from bagpiper_jax.interop.journal import WrittenParts
-from bagpiper_jax.interop.names import InterchangeError
+from bagpiper_jax.interop.tables.grammar import InterchangeError
 from bagpiper_jax.journal import JournalError
 
 PARTS = len(model_shapes(MODEL))  # at this size each parameter is one part

@@ -14,7 +14,7 @@ from test_interop import stored
 
 from bagpiper_jax.errors import Explained
 from bagpiper_jax.interop import hub_sizes
-from bagpiper_jax.interop.names import InterchangeError
+from bagpiper_jax.interop.tables.grammar import InterchangeError
 from bagpiper_jax.jobs import export_checkpoint as export_job
 from bagpiper_jax.jobs import import_checkpoint as import_job
 from bagpiper_jax.models.codec import functional

@@ -8,7 +8,7 @@ import pytest
 import tiny_models
 from flax import nnx
 
-from bagpiper_jax.interop import tower as names
+from bagpiper_jax.interop.tables import tower as names
 from bagpiper_jax.models import audio_tower
 from bagpiper_jax.models.audio_tower import halved
 

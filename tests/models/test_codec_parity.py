@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bagpiper_jax import audio
-from bagpiper_jax.interop import xcodec
+from bagpiper_jax.interop.tables import xcodec
 from bagpiper_jax.models.codec import functional
 from bagpiper_jax.models.codec.storage import NANO, load_codec
 from bagpiper_jax.models.configs import CodecConfig, SemanticEncoderConfig

@@ -9,7 +9,7 @@ import pytest
 import tiny_models
 from flax import nnx
 
-from bagpiper_jax.interop import qwen3
+from bagpiper_jax.interop.tables import qwen3
 from bagpiper_jax.models import layers
 from bagpiper_jax.models.attention import kernels, xla
 from bagpiper_jax.models.configs import BagpiperConfig, DecoderConfig

@@ -15,9 +15,9 @@ from bagpiper_jax.audio import log_mel
 from bagpiper_jax.batch import BatchShape, empty_batch
 from bagpiper_jax.data.placing import RowWriter
 from bagpiper_jax.dialogue import Message, RenderConfig, drop_condition, render
-from bagpiper_jax.interop import qwen3
-from bagpiper_jax.interop import tower as tower_names
-from bagpiper_jax.interop.names import to_theirs
+from bagpiper_jax.interop.tables import qwen3
+from bagpiper_jax.interop.tables import tower as tower_names
+from bagpiper_jax.interop.tables.grammar import to_theirs
 from bagpiper_jax.models.configs import AudioTowerConfig, BagpiperConfig
 from bagpiper_jax.training.losses import LossConfig
 from bagpiper_jax.training.objectives.next_token import next_token

@@ -18,7 +18,7 @@ import tensorstore as ts
 from jax.sharding import AbstractMesh
 
 from bagpiper_jax import parallel
-from bagpiper_jax.interop.names import InterchangeError, Shapes
+from bagpiper_jax.interop.tables.grammar import InterchangeError, Shapes
 from bagpiper_jax.training.state import unflatten
 
 PART_BYTES = 1 << 25

@@ -15,7 +15,7 @@ import numpy as np
 
 from bagpiper_jax import strict
 from bagpiper_jax.interop.formats.tensors import INDEX, Tensor
-from bagpiper_jax.interop.names import InterchangeError, shown
+from bagpiper_jax.interop.tables.grammar import InterchangeError, shown
 
 SHARD_BYTES = 5_000_000_000
 _LONGEST_HEADER = 100_000_000

@@ -9,7 +9,7 @@ import ml_dtypes
 import numpy as np
 
 from bagpiper_jax import strict
-from bagpiper_jax.interop.names import InterchangeError, shown
+from bagpiper_jax.interop.tables.grammar import InterchangeError, shown
 
 INDEX = "model.safetensors.index.json"
 

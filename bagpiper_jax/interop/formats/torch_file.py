@@ -19,7 +19,7 @@ import numpy as np
 
 from bagpiper_jax.interop.formats.safetensors_file import Plan
 from bagpiper_jax.interop.formats.tensors import Tensor
-from bagpiper_jax.interop.names import InterchangeError, shown
+from bagpiper_jax.interop.tables.grammar import InterchangeError, shown
 
 _MAPPED_BYTES = 1 << 28
 _ALIGNMENT = 64

@@ -13,7 +13,7 @@ import numpy as np
 
 from bagpiper_jax import files
 from bagpiper_jax.interop.formats import torch_file as torch_io
-from bagpiper_jax.interop.names import InterchangeError, shown
+from bagpiper_jax.interop.tables.grammar import InterchangeError, shown
 
 logger = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 
 from bagpiper_jax.interop.fillings import Fillings, from_tensors
 from bagpiper_jax.interop.formats.tensors import Tensor, require_floats
-from bagpiper_jax.interop.names import (
+from bagpiper_jax.interop.tables.grammar import (
     IMAGE,
     MATRIX,
     MERGE,

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from bagpiper_jax.interop import qwen3, tower, xcodec
 from bagpiper_jax.interop.fillings import Fillings, from_tensors
 from bagpiper_jax.interop.formats.tensors import Tensor, require_floats
-from bagpiper_jax.interop.names import (
+from bagpiper_jax.interop.tables import qwen3, tower, xcodec
+from bagpiper_jax.interop.tables.grammar import (
     MATRIX,
     SAME,
     Entry,
@@ -21,7 +21,7 @@ from bagpiper_jax.interop.names import (
     prefixed,
     write_out,
 )
-from bagpiper_jax.interop.names import their_shapes as shapes_of
+from bagpiper_jax.interop.tables.grammar import their_shapes as shapes_of
 from bagpiper_jax.models.configs import CodecConfig
 from bagpiper_jax.vocabulary import CODEC_CLASS_WEIGHT, Vocabulary
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from bagpiper_jax.interop.fillings import Fillings, from_tensors, normal_rows, placed
 from bagpiper_jax.interop.formats.tensors import Tensor, require_floats
-from bagpiper_jax.interop.names import (
+from bagpiper_jax.interop.tables.grammar import (
     MATRIX,
     MERGE,
     SAME,

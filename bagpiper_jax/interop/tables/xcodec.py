@@ -14,7 +14,7 @@ import numpy as np
 
 from bagpiper_jax.interop.fillings import Fillings, from_tensors
 from bagpiper_jax.interop.formats.tensors import Tensor, require_floats
-from bagpiper_jax.interop.names import check, part_of, their_shapes
+from bagpiper_jax.interop.tables.grammar import check, part_of, their_shapes
 from bagpiper_jax.models.codec.functional import shapes as codec_shapes
 from bagpiper_jax.models.configs import CodecConfig
 
