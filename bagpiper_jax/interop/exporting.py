@@ -12,13 +12,13 @@ from typing import Literal, Protocol
 import numpy as np
 
 from bagpiper_jax import files
-from bagpiper_jax.interop import directories, model_card
 from bagpiper_jax.interop.ahead import ahead
 from bagpiper_jax.interop.formats import orbax_store as store
 from bagpiper_jax.interop.formats import safetensors_file as safetensors_io
 from bagpiper_jax.interop.formats import torch_file as torch_io
 from bagpiper_jax.interop.formats.safetensors_file import Plan
 from bagpiper_jax.interop.formats.tensors import FLOATS
+from bagpiper_jax.interop.hub import directories, model_card
 from bagpiper_jax.interop.importing import codec_shapes, model_shapes
 from bagpiper_jax.interop.ours import Parameter, open_codec, open_model
 from bagpiper_jax.interop.partial import rename, replacing

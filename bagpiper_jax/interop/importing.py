@@ -14,13 +14,15 @@ import jax
 import numpy as np
 
 from bagpiper_jax import digests, files
-from bagpiper_jax.interop import fillings, hub_sizes, model_card
+from bagpiper_jax.interop import fillings
 from bagpiper_jax.interop.ahead import ahead
 from bagpiper_jax.interop.fillings import Fillings
 from bagpiper_jax.interop.formats import orbax_store as store
 from bagpiper_jax.interop.formats import verification
 from bagpiper_jax.interop.formats.orbax_store import Stored
 from bagpiper_jax.interop.formats.tensors import Tensors, open_tensors, source_files
+from bagpiper_jax.interop.hub import model_card
+from bagpiper_jax.interop.hub import sizes as hub_sizes
 from bagpiper_jax.interop.journal import FILE as JOURNAL
 from bagpiper_jax.interop.journal import WrittenParts, checksum
 from bagpiper_jax.interop.ours import OnDemand

@@ -13,8 +13,9 @@ from jaxtyping import Float
 from bagpiper_jax import audio
 from bagpiper_jax.data.prompts import collate, fitting_shape
 from bagpiper_jax.dialogue import Message, RenderConfig, Rendered, render
-from bagpiper_jax.interop import hub_config, hub_sizes
 from bagpiper_jax.interop.formats.tensors import Tensor, open_tensors
+from bagpiper_jax.interop.hub import config as hub_config
+from bagpiper_jax.interop.hub import sizes as hub_sizes
 from bagpiper_jax.interop.tables import espnet, qwen3
 from bagpiper_jax.interop.tables.grammar import InterchangeError
 from bagpiper_jax.models.bagpiper import Bagpiper

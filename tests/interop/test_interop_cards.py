@@ -15,9 +15,9 @@ from places import HELPERS, REPOSITORY
 
 from bagpiper_jax.errors import Explained
 from bagpiper_jax.interop import exporting as module
-from bagpiper_jax.interop import model_card
 from bagpiper_jax.interop.exporting import ExportConfig, card_of
 from bagpiper_jax.interop.formats.tensors import open_tensors
+from bagpiper_jax.interop.hub import model_card
 from bagpiper_jax.interop.tables.grammar import InterchangeError
 from bagpiper_jax.jobs import export_checkpoint as export_job
 from bagpiper_jax.text import load_tokenizer

@@ -14,10 +14,11 @@ from safetensors.numpy import save_file
 from test_interop_files import INDEX, PLAN, TENSORS, header_edit, read_all
 
 from bagpiper_jax.errors import Explained
-from bagpiper_jax.interop import hub_config, hub_sizes
 from bagpiper_jax.interop.formats import safetensors_file as safetensors_io
 from bagpiper_jax.interop.formats import verification
 from bagpiper_jax.interop.formats.tensors import open_tensors
+from bagpiper_jax.interop.hub import config as hub_config
+from bagpiper_jax.interop.hub import sizes as hub_sizes
 from bagpiper_jax.interop.tables.grammar import InterchangeError
 from bagpiper_jax.jobs import import_checkpoint as import_job
 from bagpiper_jax.text import JsonTokenizer, TokenizerError, learn_bpe

@@ -13,7 +13,7 @@ from interop_helpers import CODEC, MODEL, exporting, importing, native_tensors, 
 from test_interop import stored
 
 from bagpiper_jax.errors import Explained
-from bagpiper_jax.interop import hub_sizes
+from bagpiper_jax.interop.hub import sizes as hub_sizes
 from bagpiper_jax.interop.tables.grammar import InterchangeError
 from bagpiper_jax.jobs import export_checkpoint as export_job
 from bagpiper_jax.jobs import import_checkpoint as import_job

@@ -11,7 +11,7 @@ import pytest
 from bagpiper_jax import vocabulary as v
 from bagpiper_jax.corpora.embedded.build import EmbeddedCorpusConfig, build_embedded_corpus
 from bagpiper_jax.dialogue import Message, RenderConfig, render
-from bagpiper_jax.interop import directories
+from bagpiper_jax.interop.hub import directories
 from bagpiper_jax.manifest import read_manifest
 from bagpiper_jax.models.configs import BagpiperConfig, DecoderConfig
 from bagpiper_jax.text import load_tokenizer

@@ -139,7 +139,7 @@ def test_settings_of_a_batch_or_a_training_do_not_change_texts(bpe, variant, cap
 
 
 def test_saved_truncation_reaches_no_export(variant, bpe, tmp_path):
-    from bagpiper_jax.interop import vllm
+    from bagpiper_jax.interop.hub import vllm
     from bagpiper_jax.models.configs import BagpiperConfig, DecoderConfig
 
     model = BagpiperConfig(DecoderConfig(1, 8, 8, 1, 1, 8))

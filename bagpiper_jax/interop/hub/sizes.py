@@ -12,9 +12,9 @@ from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from bagpiper_jax.interop import hub_config
 from bagpiper_jax.interop.formats.tensors import read_object
-from bagpiper_jax.interop.hub_config import CHUNK_FRAMES, HALF_CHUNK
+from bagpiper_jax.interop.hub import config as hub_config
+from bagpiper_jax.interop.hub.config import CHUNK_FRAMES, HALF_CHUNK
 from bagpiper_jax.interop.tables.grammar import InterchangeError, shown
 from bagpiper_jax.models.configs import (
     AudioTowerConfig,

@@ -1,7 +1,7 @@
 """config.json and chat template of the directory that ESPnet's vLLM fork serves (docs/reference.md, vLLM directory)."""
 
 from bagpiper_jax import vocabulary as v
-from bagpiper_jax.interop import hub_config
+from bagpiper_jax.interop.hub import config as hub_config
 from bagpiper_jax.models.configs import BagpiperConfig, CodecConfig
 
 CODEC_TAG = "hf-audio/xcodec-hubert-general"

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bagpiper_jax.interop import snippets
+from bagpiper_jax.interop.hub import snippets
 from bagpiper_jax.models.configs import BagpiperConfig, CodecConfig
 from bagpiper_jax.training.checkpoints import find_checkpoint
 
