@@ -12,7 +12,6 @@ from typing import Literal, Protocol
 import numpy as np
 
 from bagpiper_jax import files
-from bagpiper_jax.interop.ahead import ahead
 from bagpiper_jax.interop.formats import orbax_store as store
 from bagpiper_jax.interop.formats import safetensors_file as safetensors_io
 from bagpiper_jax.interop.formats import torch_file as torch_io
@@ -20,9 +19,10 @@ from bagpiper_jax.interop.formats.safetensors_file import Plan
 from bagpiper_jax.interop.formats.tensors import FLOATS
 from bagpiper_jax.interop.hub import directories, model_card
 from bagpiper_jax.interop.importing import codec_shapes, model_shapes
-from bagpiper_jax.interop.ours import Parameter, open_codec, open_model
 from bagpiper_jax.interop.partial import rename, replacing
+from bagpiper_jax.interop.prefetching import ahead
 from bagpiper_jax.interop.progress import ByteProgress
+from bagpiper_jax.interop.stored_parameters import Parameter, open_codec, open_model
 from bagpiper_jax.interop.tables import espnet, qwen3, tower, xcodec
 from bagpiper_jax.interop.tables.grammar import Entry, InterchangeError, Shapes, their_shapes
 from bagpiper_jax.models.config_json import load_model_config

@@ -15,7 +15,6 @@ import numpy as np
 
 from bagpiper_jax import digests, files
 from bagpiper_jax.interop import fillings
-from bagpiper_jax.interop.ahead import ahead
 from bagpiper_jax.interop.fillings import Fillings
 from bagpiper_jax.interop.formats import orbax_store as store
 from bagpiper_jax.interop.formats import verification
@@ -23,13 +22,14 @@ from bagpiper_jax.interop.formats.orbax_store import Stored
 from bagpiper_jax.interop.formats.tensors import Tensors, open_tensors, source_files
 from bagpiper_jax.interop.hub import model_card
 from bagpiper_jax.interop.hub import sizes as hub_sizes
-from bagpiper_jax.interop.journal import FILE as JOURNAL
-from bagpiper_jax.interop.journal import WrittenParts, checksum
-from bagpiper_jax.interop.ours import OnDemand
 from bagpiper_jax.interop.partial import partial_of
+from bagpiper_jax.interop.prefetching import ahead
 from bagpiper_jax.interop.progress import ByteProgress
+from bagpiper_jax.interop.stored_parameters import OnDemand
 from bagpiper_jax.interop.tables import espnet, qwen3, tower, xcodec
 from bagpiper_jax.interop.tables.grammar import InterchangeError, Shapes, count
+from bagpiper_jax.interop.written_parts import FILE as JOURNAL
+from bagpiper_jax.interop.written_parts import WrittenParts, checksum
 from bagpiper_jax.models.codec import functional as codec_functional
 from bagpiper_jax.models.codec.storage import save_codec
 from bagpiper_jax.models.config_json import save_model_config

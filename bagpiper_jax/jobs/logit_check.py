@@ -5,7 +5,7 @@ bagpiper logit_check --gin.LogitCheckConfig.checkpoint=OURS --gin.LogitCheckConf
 """
 
 from bagpiper_jax import configuration, parallel
-from bagpiper_jax.interop.logit_check import LogitCheckConfig, logit_check
+from bagpiper_jax.evaluation.logit_check import LogitCheckConfig, logit_check
 from bagpiper_jax.interop.tables.grammar import InterchangeError
 
 

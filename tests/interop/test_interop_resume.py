@@ -15,8 +15,8 @@ from bagpiper_jax.interop import importing as module
 from bagpiper_jax.interop.formats import orbax_store as store
 from bagpiper_jax.interop.formats.tensors import open_tensors
 from bagpiper_jax.interop.importing import model_shapes
-from bagpiper_jax.interop.journal import WrittenParts
 from bagpiper_jax.interop.tables.grammar import InterchangeError
+from bagpiper_jax.interop.written_parts import WrittenParts
 from bagpiper_jax.journal import JournalError
 
 PARTS = len(model_shapes(MODEL))  # at this size each parameter is one part
@@ -25,7 +25,7 @@ KILLED = """
 import os, signal, sys
 sys.path.insert(0, {tests!r})
 from interop_helpers import importing
-from bagpiper_jax.interop.journal import WrittenParts
+from bagpiper_jax.interop.written_parts import WrittenParts
 done, count = WrittenParts.done, [0]
 def note(self, *part):
     done(self, *part)

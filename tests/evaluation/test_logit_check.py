@@ -8,7 +8,7 @@ from interop_helpers import MODEL, exporting, importing, native_tensors, save_na
 
 from bagpiper_jax import audio
 from bagpiper_jax.errors import Explained
-from bagpiper_jax.interop.logit_check import agreement
+from bagpiper_jax.evaluation.logit_check import agreement
 from bagpiper_jax.interop.tables import espnet
 from bagpiper_jax.jobs import logit_check as job
 
