@@ -5,7 +5,7 @@ import json
 from typing import Any, Literal, Optional
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bagpiper_jax import typed
@@ -67,6 +67,7 @@ JSON = st.recursive(
 )  # fmt: skip
 
 
+@settings(deadline=None)  # the first example of a kind makes its checks
 @given(JSON)
 def test_any_json_is_what_the_annotations_say_or_a_type_error(value):
     for kind in (Inner, Outer, dict[str, Inner], tuple[Inner, ...], int | None):
