@@ -24,7 +24,7 @@ from bagpiper_jax.interop.tables.grammar import to_theirs
 from bagpiper_jax.models.audio_tower import AudioTower
 from bagpiper_jax.models.codec import functional
 from bagpiper_jax.models.configs import AudioTowerConfig, CodecConfig
-from bagpiper_jax.training.state import flatten
+from bagpiper_jax.models.parameters import flatten
 
 RATE, CHUNK = 16_000, 100
 

@@ -23,9 +23,10 @@ from pathlib import Path
 import numpy as np
 
 from bagpiper_jax.interop.exporting import ExportConfig, export_checkpoint
-from bagpiper_jax.interop.formats import safetensors_file as safetensors_io
+from bagpiper_jax.interop.formats import safetensors_file
+from bagpiper_jax.interop.formats.opening import open_tensors
 from bagpiper_jax.interop.formats.orbax_store import open_parameters
-from bagpiper_jax.interop.formats.tensors import FLOATS, open_tensors
+from bagpiper_jax.interop.formats.tensors import FLOATS
 from bagpiper_jax.interop.importing import ImportConfig, codec_shapes, import_checkpoint, model_shapes
 from bagpiper_jax.interop.tables import espnet
 from bagpiper_jax.models.configs import AudioTowerConfig as Tower
@@ -104,7 +105,7 @@ def _child(flags: argparse.Namespace) -> None:
 def _source(folder: Path, flags, model, codec) -> int:
     (folder / "source").mkdir()
     plan = _plan(flags, model, codec)
-    writer = safetensors_io.Shards(folder / "source", plan)
+    writer = safetensors_file.Shards(folder / "source", plan)
     for name in plan:
         for part in _values(name, plan):
             writer.write(name, part)
@@ -169,12 +170,12 @@ STAGES = {
 _DONE_WITH = {"import": "source", "compare": "ours"}
 
 
-def _plan(flags, model: BagpiperConfig, codec: CodecConfig) -> safetensors_io.Plan:
+def _plan(flags, model: BagpiperConfig, codec: CodecConfig) -> safetensors_file.Plan:
     shapes = espnet.their_shapes({**model_shapes(model), **codec_shapes(codec)}, codec, model.vocabulary)
     return {name: (s, FLOATS[flags.dtype]) for name, s in shapes.items() if name != espnet.VOCAB_WEIGHT}
 
 
-def _values(name: str, plan: safetensors_io.Plan):
+def _values(name: str, plan: safetensors_file.Plan):
     """Random finite values of a tensor in blocks of rows: every bit is random but the highest of the exponent."""
     shape, dtype = plan[name]
     random = np.random.default_rng(zlib.crc32(name.encode()))
@@ -219,7 +220,7 @@ def _largest(model: BagpiperConfig, dtype: str) -> int:
     return max(math.prod(s) for s in model_shapes(model).values()) * FLOATS[dtype].itemsize
 
 
-def _bytes(plan: safetensors_io.Plan) -> int:
+def _bytes(plan: safetensors_file.Plan) -> int:
     return sum(math.prod(shape) * dtype.itemsize for shape, dtype in plan.values())
 
 

@@ -27,6 +27,7 @@ from bagpiper_jax.data.audio_digest import audio_digest
 from bagpiper_jax.manifest import MANIFEST, Clip, read_manifest
 from bagpiper_jax.models.codec import functional
 from bagpiper_jax.models.codec.storage import NANO, fingerprint, load_codec
+from bagpiper_jax.models.parameters import Parameters
 from bagpiper_jax.runs.progress import Progress
 
 _log = logging.getLogger(__name__)
@@ -141,7 +142,7 @@ def _writing(directory: Path) -> Iterator[None]:
 class Encoder:
     """Waveforms of any lengths → codes, in few fixed shapes, data parallel over all local devices."""
 
-    def __init__(self, parameters: functional.Parameters, codec, batch_seconds: float):
+    def __init__(self, parameters: Parameters, codec, batch_seconds: float):
         devices = jax.local_devices()
         mesh = jax.make_mesh((len(devices),), ("data",), axis_types=(AxisType.Auto,), devices=devices)
         self._rows = NamedSharding(mesh, P("data"))

@@ -58,7 +58,7 @@ class CodecState:
 
 
 def _codec_parameters(weights, books):
-    return tagger.strip(weights) | {f"quantizer.{name}": value for name, value in books.items()}
+    return tagger.strip(weights) | {f"quantizer/{name}": value for name, value in books.items()}
 
 
 def optimizer(config: CodecOptimizerConfig, steps: int) -> optax.GradientTransformation:
@@ -79,8 +79,8 @@ def initial_state(
     codec: CodecConfig, config: CodecOptimizerConfig, steps: int, seed: int, num_tags: int
 ) -> CodecState:
     parameters = functional.initialize(codec, seed)
-    books = {name.split(".")[1]: parameters[name] for name in parameters if name.startswith("quantizer.")}
-    weights = {name: value for name, value in parameters.items() if not name.startswith("quantizer.")}
+    books = {name.split("/")[1]: parameters[name] for name in parameters if name.startswith("quantizer/")}
+    weights = {name: value for name, value in parameters.items() if not name.startswith("quantizer/")}
     weights |= tagger.initialize(codec.semantic.width, num_tags)
     return CodecState(jnp.zeros((), jnp.int32), weights, books, optimizer(config, steps).init(weights))
 

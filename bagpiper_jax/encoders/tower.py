@@ -26,8 +26,8 @@ from bagpiper_jax.encoders.waveforms import Waveforms
 from bagpiper_jax.models.audio_tower import AudioTower
 from bagpiper_jax.models.codec.storage import load_codec
 from bagpiper_jax.models.configs import AudioTowerConfig, BagpiperConfig
+from bagpiper_jax.models.parameters import flatten, unflatten
 from bagpiper_jax.runs import output_lock
-from bagpiper_jax.training.state import flatten, unflatten
 
 _log = logging.getLogger(__name__)
 

@@ -10,6 +10,7 @@ from bagpiper_jax.audio import SAMPLE_RATE, log_mel
 from bagpiper_jax.generation.replies import decode_clips
 from bagpiper_jax.models.codec import functional
 from bagpiper_jax.models.configs import CodecConfig
+from bagpiper_jax.models.parameters import Parameters
 
 _log = logging.getLogger(__name__)
 Waveform = Float32[np.ndarray, " samples"]
@@ -42,7 +43,7 @@ def stoi(clean: Waveform, other: Waveform) -> float:
 
 
 def reconstruct(
-    waveforms: Sequence[Waveform], parameters: functional.Parameters, config: CodecConfig
+    waveforms: Sequence[Waveform], parameters: Parameters, config: CodecConfig
 ) -> tuple[list[Waveform], list[np.ndarray]]:
     """Waveforms through the codec and back, and their codes [N, S]. Encoded one by one, all at one shape."""
     frames = [len(waveform) // config.hop for waveform in waveforms]

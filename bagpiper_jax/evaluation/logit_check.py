@@ -13,18 +13,20 @@ from jaxtyping import Float
 from bagpiper_jax import audio
 from bagpiper_jax.data.prompts import collate, fitting_shape
 from bagpiper_jax.dialogue import Message, RenderConfig, Rendered, render
-from bagpiper_jax.interop.formats.tensors import Tensor, open_tensors
+from bagpiper_jax.interop.faults import InterchangeError
+from bagpiper_jax.interop.formats.opening import open_tensors
+from bagpiper_jax.interop.formats.tensors import Tensor
 from bagpiper_jax.interop.hub import config as hub_config
 from bagpiper_jax.interop.hub import sizes as hub_sizes
 from bagpiper_jax.interop.tables import espnet, qwen3
-from bagpiper_jax.interop.tables.grammar import InterchangeError
 from bagpiper_jax.models.bagpiper import Bagpiper
 from bagpiper_jax.models.config_json import load_model_config
-from bagpiper_jax.models.configs import BagpiperConfig, CodecConfig
+from bagpiper_jax.models.configs import BagpiperConfig
+from bagpiper_jax.models.parameters import unflatten
 from bagpiper_jax.text import load_tokenizer
 from bagpiper_jax.training import companions
 from bagpiper_jax.training.checkpoints import restore_parameters
-from bagpiper_jax.training.state import initial_parameters, model_definition, unflatten
+from bagpiper_jax.training.state import initial_parameters, model_definition
 
 STREAM_EMBEDDING, ADAPTOR = "stream_emb.weight", "adaptor.continuous_audio."
 _CODEC_FRAMES = 8
@@ -92,7 +94,7 @@ def logit_check(config: LogitCheckConfig) -> dict[str, Agreement]:
     if qwen3.EMBEDDING not in tensors:
         raise InterchangeError(f"{config.other} holds no decoder ({qwen3.EMBEDDING})")
     kind = "qwen3" if STREAM_EMBEDDING not in tensors else "espnet"
-    hub_sizes.check(kind, config.other, model, CodecConfig())
+    hub_sizes.check(kind, config.other, model, codec=None)
     sequence = _sequence(config, model, extras, tensors)
     ours = our_logits(config.checkpoint, sized, sequence)
     theirs = their_logits(tensors, sized, sequence)

@@ -18,10 +18,11 @@ from bagpiper_jax.models.codec import functional
 from bagpiper_jax.models.codec.storage import load_codec
 from bagpiper_jax.models.config_json import load_model_config
 from bagpiper_jax.models.configs import BagpiperConfig, CodecConfig
+from bagpiper_jax.models.parameters import Parameters, unflatten
 from bagpiper_jax.text import TextTokenizer, load_tokenizer
 from bagpiper_jax.training import companions
 from bagpiper_jax.training.checkpoints import restore_parameters
-from bagpiper_jax.training.state import initial_parameters, model_definition, unflatten
+from bagpiper_jax.training.state import initial_parameters, model_definition
 
 _DECODED_AT_ONCE = 8
 
@@ -56,7 +57,7 @@ class Generator:
 
     model: Bagpiper
     tokenizer: TextTokenizer
-    codec: tuple[functional.Parameters, CodecConfig] | None = None
+    codec: tuple[Parameters, CodecConfig] | None = None
     extras: dict = dataclasses.field(default_factory=dict)
 
     @property
@@ -119,7 +120,7 @@ class Generator:
 
 
 def decode_clips(
-    codes: Sequence[np.ndarray], parameters: functional.Parameters, config: CodecConfig
+    codes: Sequence[np.ndarray], parameters: Parameters, config: CodecConfig
 ) -> list[Float32[np.ndarray, " samples"]]:
     """Waveforms in [-1, 1] of clips of codes [N, S], all at one shape, so that one program is compiled."""
     frames = functional.bucket(max((len(clip) for clip in codes), default=0))

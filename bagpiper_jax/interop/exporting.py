@@ -12,9 +12,8 @@ from typing import Literal, Protocol
 import numpy as np
 
 from bagpiper_jax import files
-from bagpiper_jax.interop.formats import orbax_store as store
-from bagpiper_jax.interop.formats import safetensors_file as safetensors_io
-from bagpiper_jax.interop.formats import torch_file as torch_io
+from bagpiper_jax.interop.faults import InterchangeError
+from bagpiper_jax.interop.formats import orbax_store, safetensors_file, torch_file
 from bagpiper_jax.interop.formats.safetensors_file import Plan
 from bagpiper_jax.interop.formats.tensors import FLOATS
 from bagpiper_jax.interop.hub import directories, model_card
@@ -24,9 +23,10 @@ from bagpiper_jax.interop.prefetching import ahead
 from bagpiper_jax.interop.progress import ByteProgress
 from bagpiper_jax.interop.stored_parameters import Parameter, open_codec, open_model
 from bagpiper_jax.interop.tables import espnet, qwen3, tower, xcodec
-from bagpiper_jax.interop.tables.grammar import Entry, InterchangeError, Shapes, their_shapes
+from bagpiper_jax.interop.tables.grammar import Entry, their_shapes
 from bagpiper_jax.models.config_json import load_model_config
 from bagpiper_jax.models.configs import BagpiperConfig, CodecConfig
+from bagpiper_jax.models.parameters import Shapes
 from bagpiper_jax.training import companions
 
 logger = logging.getLogger(__name__)
@@ -110,7 +110,7 @@ def export_checkpoint(config: ExportConfig) -> Path:
     model, extras = load_model_config(config.checkpoint)
     ours, codec = _open(config, model, extras)
     table, plan = _plan(config, ours, model, codec)
-    store.require_space(output, _bytes(plan))
+    orbax_store.require_space(output, _bytes(plan))
     try:
         with replacing(output) as partial:
             made = partial / output.name
@@ -234,7 +234,7 @@ def _writer(
     config: ExportConfig, made: Path, plan: Plan, model: BagpiperConfig, codec: CodecConfig, extras: dict
 ) -> Writer:
     if config.format == "espnet":
-        kinds = {".pt": torch_io.File, ".safetensors": safetensors_io.File}
+        kinds = {".pt": torch_file.File, ".safetensors": safetensors_file.File}
         return kinds[Path(config.output).suffix](made, plan)
     made.mkdir()
     dtype = str(next(iter(plan.values()))[1])
@@ -243,7 +243,7 @@ def _writer(
         kept = companions.find(config.checkpoint, extras, "tokenizer")
         spec = config.tokenizer or kept or "byte"
         directories.write_tokenizer(made, spec, Path(config.checkpoint), model)
-    return safetensors_io.Shards(made, plan)
+    return safetensors_file.Shards(made, plan)
 
 
 def _bytes(plan: Plan) -> int:

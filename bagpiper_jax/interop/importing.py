@@ -1,39 +1,35 @@
 """Checkpoints of others become a starting point of ours."""
 
-import collections
-import contextlib
 import dataclasses
 import logging
-import math
 import os
 from collections.abc import Container, Mapping
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import jax
-import numpy as np
 
 from bagpiper_jax import digests, files
-from bagpiper_jax.interop import fillings
+from bagpiper_jax.interop import fillings, sources
+from bagpiper_jax.interop.faults import InterchangeError
 from bagpiper_jax.interop.fillings import Fillings
-from bagpiper_jax.interop.formats import orbax_store as store
-from bagpiper_jax.interop.formats import verification
-from bagpiper_jax.interop.formats.orbax_store import Stored
-from bagpiper_jax.interop.formats.tensors import Tensors, open_tensors, source_files
+from bagpiper_jax.interop.formats import orbax_store, verification
+from bagpiper_jax.interop.formats.opening import open_tensors, source_files
+from bagpiper_jax.interop.formats.tensors import Tensors
 from bagpiper_jax.interop.hub import model_card
 from bagpiper_jax.interop.hub import sizes as hub_sizes
 from bagpiper_jax.interop.partial import partial_of
-from bagpiper_jax.interop.prefetching import ahead
-from bagpiper_jax.interop.progress import ByteProgress
 from bagpiper_jax.interop.stored_parameters import OnDemand
-from bagpiper_jax.interop.tables import espnet, qwen3, tower, xcodec
-from bagpiper_jax.interop.tables.grammar import InterchangeError, Shapes, count
+from bagpiper_jax.interop.tables import espnet, tower
+from bagpiper_jax.interop.tables.grammar import count
+from bagpiper_jax.interop.writing import total_bytes, write_parameters
 from bagpiper_jax.interop.written_parts import FILE as JOURNAL
-from bagpiper_jax.interop.written_parts import WrittenParts, checksum
+from bagpiper_jax.interop.written_parts import WrittenParts
 from bagpiper_jax.models.codec import functional as codec_functional
 from bagpiper_jax.models.codec.storage import save_codec
 from bagpiper_jax.models.config_json import save_model_config
 from bagpiper_jax.models.configs import BagpiperConfig, CodecConfig
+from bagpiper_jax.models.parameters import Shapes
 from bagpiper_jax.parallel import MeshConfig
 from bagpiper_jax.text import load_tokenizer
 from bagpiper_jax.training import companions
@@ -120,12 +116,11 @@ def import_checkpoint(config: ImportConfig) -> Path:
         for name, path in config.sources.items()
     }
     parameters, codec = _fillings(config, shapes, opened)
-    sources = [file for path in config.sources.values() for file in source_files(path)]
     tokenizer = _tokenizer(config)
     partial = partial_of(output)
     _require_space(output, shapes, parameters)
     verification.verify(tensor.file for tensors in opened.values() for tensor in tensors.values())
-    journal = WrittenParts(partial, _job(config, sources))
+    journal = WrittenParts(partial, _job(config))
     if codec and not (partial / CODEC_FILE).exists():
         _write_codec(partial / CODEC_FILE, codec, config)
     kept = companions.keep(partial, tokenizer, str(partial / CODEC_FILE) if codec else None)
@@ -137,7 +132,7 @@ def import_checkpoint(config: ImportConfig) -> Path:
         seed=config.seed,
         **kept,
     )
-    _write_parameters(partial / "parameters", shapes, parameters, config.mesh, journal)
+    write_parameters(partial / "parameters", shapes, parameters, config.mesh, journal)
     digests.write(partial, without=[JOURNAL])
     files.synchronize(partial)
     journal.finish()
@@ -162,9 +157,7 @@ def _fillings(
         hub_sizes.check(name, path, config.model, config.codec)
     if config.espnet:
         ours = {**shapes, **codec_shapes(config.codec)}
-        found = espnet.import_all(
-            opened["espnet"], ours, config.codec, config.model.vocabulary, config.espnet
-        )
+        found = sources.native(opened["espnet"], ours, config.codec, config.model.vocabulary, config.espnet)
     else:
         found = _parts(config, shapes, opened)
     codec = {n.removeprefix(espnet.CODEC): f for n, f in found.items() if n.startswith(espnet.CODEC)}
@@ -175,11 +168,11 @@ def _fillings(
 def _parts(config: ImportConfig, shapes: Shapes, opened: Mapping[str, Tensors]) -> Fillings:
     found: Fillings = {}
     if config.qwen3:
-        found |= qwen3.import_backbone(opened["qwen3"], config.model, shapes, config.seed, config.qwen3)
+        found |= sources.backbone(opened["qwen3"], config.model, shapes, config.seed, config.qwen3)
     if config.tower:
-        found |= tower.import_tower(opened["tower"], shapes, config.tower)
+        found |= sources.audio_tower(opened["tower"], shapes, config.tower)
     if config.xcodec:
-        found |= xcodec.import_codec(opened["xcodec"], config.codec, espnet.CODEC, config.xcodec)
+        found |= sources.codec(opened["xcodec"], config.codec, config.xcodec)
     new = [name for name in shapes if name not in found]
     logger.info("newly initialised (seed %d): %s", config.seed, ", ".join(new))
     return found | fillings.initial(config.model, config.seed, new)
@@ -191,106 +184,16 @@ def _write_codec(path: Path, codec: Fillings, config: ImportConfig) -> None:
     save_codec(path, unread, config.codec, {"imported_from": Path(config.espnet or config.xcodec).name})
 
 
-def _write_parameters(
-    directory: Path, shapes: Shapes, parameters: Fillings, mesh: MeshConfig, journal: WrittenParts
-) -> None:
-    dtypes = {name: filling.dtype for name, filling in parameters.items()}
-    if not journal.resumed:
-        store.create(directory, shapes, dtypes, store.chunk_shapes(shapes, mesh, dtypes))
-        journal.begin()
-    stored = store.open_parameters(directory, shapes, write=True)
-    parts = [
-        _Part(name, start, stop, (stop - start) * math.prod(shapes[name][1:]) * dtypes[name].itemsize)
-        for name, parameter in stored.items()
-        for start, stop in parameter.bands(None if parameters[name].divisible else parameter.shape[0])
-    ]
-
-    def missing(part: _Part) -> tuple[_Part, np.ndarray | None, int]:
-        name, start, stop, _ = part
-        if _kept(journal, stored[name], part):
-            return part, None, 0
-        values = np.ascontiguousarray(parameters[name].read(start, stop), dtypes[name])
-        return part, values, checksum(values)
-
-    with _Writes(journal) as writes, ByteProgress(_bytes(shapes, dtypes), directory.parent.stem) as progress:
-        for part, values, crc in ahead(missing, parts, lambda part: part.bytes):
-            if values is not None:
-                writes.add(stored[part.name], part, values, crc)
-            progress.add(part.bytes)
-        writes.settle(0)
-
-
-class _Part(NamedTuple):
-    """Rows [start, stop) of a parameter, and how many bytes they are."""
-
-    name: str
-    start: int
-    stop: int
-    bytes: int
-
-
-class _Writes:
-    """Writes under way. They go on while the next parts are read, small ones together, 32 MiB of them at most."""
-
-    def __init__(self, journal: WrittenParts):
-        self._journal = journal
-        self._pending: collections.deque = collections.deque()
-
-    def add(self, stored: Stored, part: _Part, values: np.ndarray, crc: int) -> None:
-        self.settle(store.PART_BYTES - part.bytes)
-        self._pending.append((stored.write(part.start, part.stop, values), part, crc))
-
-    def __enter__(self) -> "_Writes":
-        return self
-
-    def __exit__(self, *_) -> None:
-        """After a fault no write goes on behind the caller's back; what ends well here is written again later."""
-        for written, _, _ in self._pending:
-            with contextlib.suppress(ValueError):
-                written.result()
-
-    def settle(self, limit: int) -> None:
-        """Waits until at most `limit` bytes are under way, and notes in the journal what is written."""
-        while self._pending and sum(part.bytes for _, part, _ in self._pending) > max(limit, 0):
-            written, part, crc = self._pending.popleft()
-            try:
-                written.result()
-            except ValueError as error:  # TensorStore's word for a full or failing disk
-                raise InterchangeError(
-                    f"cannot write {part.name}: {error}. Free space, then the same command continues"
-                ) from error
-            self._journal.done(part.name, part.start, part.stop, crc)
-
-
-def _kept(journal: WrittenParts, stored: Stored, part: _Part) -> bool:
-    """Whether a part is on disk as an earlier attempt wrote it."""
-    name, start, stop, _ = part
-    expected = journal.checksum_of(name, start, stop)
-    if expected is None:
-        return False
-    try:
-        intact = checksum(stored.read(start, stop)) == expected
-    except ValueError as error:  # TensorStore's word for a piece that is missing or torn
-        intact = False
-        logger.warning("%s: %s", name, error)
-    if not intact:
-        logger.warning("%s [%d:%d] is not on disk as it was written; writing it again", name, start, stop)
-    return intact
-
-
 def _require_space(output: Path, shapes: Shapes, parameters: Fillings) -> None:
-    needed = _bytes(shapes, {name: filling.dtype for name, filling in parameters.items()})
+    needed = total_bytes(shapes, {name: filling.dtype for name, filling in parameters.items()})
     needed -= sum(file.stat().st_size for file in partial_of(output).rglob("*") if file.is_file())
-    store.require_space(output, needed)
+    orbax_store.require_space(output, needed)
 
 
-def _bytes(shapes: Shapes, dtypes: dict[str, np.dtype]) -> int:
-    return sum(math.prod(shape) * dtypes[name].itemsize for name, shape in shapes.items())
-
-
-def _job(config: ImportConfig, sources: list[Path]) -> dict:
+def _job(config: ImportConfig) -> dict:
     """What must be equal for an import to continue another one."""
-    stats = [(str(file), file.stat()) for file in sources]
+    read = [file for path in config.sources.values() for file in source_files(path)]
+    stats = [(str(file), file.stat()) for file in read]
     return {"config": repr(config), "files": [[name, s.st_size, s.st_mtime_ns] for name, s in stats]}
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bagpiper_jax import journal
-from bagpiper_jax.interop.tables.grammar import InterchangeError
+from bagpiper_jax.interop.faults import InterchangeError
 
 
 def partial_of(output: Path) -> Path:

@@ -8,11 +8,11 @@ from typing import Protocol
 
 import numpy as np
 
-from bagpiper_jax.interop.formats import orbax_store as store
-from bagpiper_jax.interop.formats.tensors import open_tensors
-from bagpiper_jax.interop.tables.grammar import Shapes
+from bagpiper_jax.interop.formats import orbax_store
+from bagpiper_jax.interop.formats.opening import open_tensors
 from bagpiper_jax.models.codec import storage
 from bagpiper_jax.models.configs import CodecConfig
+from bagpiper_jax.models.parameters import Shapes
 from bagpiper_jax.training.checkpoints import find_parameters
 
 
@@ -50,7 +50,7 @@ def open_model(checkpoint: str | os.PathLike, shapes: Shapes) -> dict[str, Param
     Raises:
         CheckpointError, InterchangeError: there is none, it is damaged, or has other names or shapes.
     """
-    return dict(store.open_parameters(Path(find_parameters(checkpoint)), shapes))
+    return dict(orbax_store.open_parameters(Path(find_parameters(checkpoint)), shapes))
 
 
 def open_codec(path: str | os.PathLike) -> tuple[dict[str, Parameter], CodecConfig]:

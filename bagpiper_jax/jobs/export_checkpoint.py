@@ -10,7 +10,7 @@ import sys
 
 from bagpiper_jax import configuration
 from bagpiper_jax.interop.exporting import ExportConfig, export_checkpoint, list_tensors
-from bagpiper_jax.interop.tables.grammar import InterchangeError
+from bagpiper_jax.interop.faults import InterchangeError
 
 # Shorthands of this job, as bindings.
 _LIST = ("--gin.ExportConfig.list=True", "--gin.ExportConfig.model=@BagpiperConfig()")

@@ -9,8 +9,8 @@ The same command continues an import that was interrupted.
 """
 
 from bagpiper_jax import configuration
+from bagpiper_jax.interop.faults import InterchangeError
 from bagpiper_jax.interop.importing import ImportConfig, import_checkpoint, with_sizes_of_sources
-from bagpiper_jax.interop.tables.grammar import InterchangeError
 
 # So that whatever is bound of these parts reaches the import, without a gin file that joins them.
 _PARTS = (

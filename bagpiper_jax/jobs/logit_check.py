@@ -6,7 +6,7 @@ bagpiper logit_check --gin.LogitCheckConfig.checkpoint=OURS --gin.LogitCheckConf
 
 from bagpiper_jax import configuration, parallel
 from bagpiper_jax.evaluation.logit_check import LogitCheckConfig, logit_check
-from bagpiper_jax.interop.tables.grammar import InterchangeError
+from bagpiper_jax.interop.faults import InterchangeError
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -11,10 +11,10 @@ from etils import epath
 
 from bagpiper_jax import digests
 from bagpiper_jax.errors import Explained
+from bagpiper_jax.models import parameters
 
 _log = logging.getLogger(__name__)
 
-_MOST_NAMES = 12
 _PATTERN = set("*?[]\\")
 """Orbax finds what it wrote by patterns that hold the whole path; below these it finds nothing, or another's."""
 
@@ -100,15 +100,7 @@ def stored_shapes(where: epath.Path) -> dict:
 
 def require_match(where: epath.Path, stored: dict, wanted: dict) -> None:
     """Raises CheckpointError where names or shapes of a stored tree are not those wanted."""
-    faults = [f"{name}: missing in the checkpoint" for name in wanted if name not in stored]
-    faults += [f"{name}: not in this model or stage" for name in stored if name not in wanted]
-    for name in wanted.keys() & stored.keys():
-        ours, theirs = tuple(wanted[name].shape), tuple(stored[name].shape)
-        if ours != theirs:
-            faults.append(f"{name}: {list(theirs)} in the checkpoint, {list(ours)} in this run")
-    if faults:
-        more = [f"… and {len(faults) - _MOST_NAMES} more"] if len(faults) > _MOST_NAMES else []
-        raise CheckpointError(
-            f"{where} does not fit this run; use the model and stage it was trained with, or another output "
-            "directory:\n  " + "\n  ".join(sorted(faults)[:_MOST_NAMES] + more)
-        )
+    remedy = "use the model and stage it was trained with, or another output directory"
+    parameters.require_match(
+        parameters.shapes_of(wanted), parameters.shapes_of(stored), where, CheckpointError, remedy
+    )

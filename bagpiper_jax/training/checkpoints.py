@@ -22,6 +22,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 
 from bagpiper_jax import digests
+from bagpiper_jax.models.parameters import flatten, unflatten
 from bagpiper_jax.parallel import parameter_path
 from bagpiper_jax.runs.guard import Guard
 from bagpiper_jax.training.checkpoint_checks import (
@@ -34,7 +35,7 @@ from bagpiper_jax.training.checkpoint_checks import (
     verify,
 )
 from bagpiper_jax.training.partition import Parameters
-from bagpiper_jax.training.state import TrainState, flatten, unflatten
+from bagpiper_jax.training.state import TrainState
 
 _log = logging.getLogger(__name__)
 

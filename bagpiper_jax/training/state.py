@@ -7,12 +7,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.sharding import Mesh
 
 from bagpiper_jax import parallel
 from bagpiper_jax.models.bagpiper import Bagpiper
 from bagpiper_jax.models.configs import BagpiperConfig
+from bagpiper_jax.models.parameters import flatten
 from bagpiper_jax.runs.guard import Guard
 from bagpiper_jax.training.config import TrainConfig
 from bagpiper_jax.training.optimizer import make_optimizer
@@ -43,16 +43,6 @@ class TrainState:
     @property
     def parameters(self) -> Parameters:
         return self.trainable | self.frozen
-
-
-def flatten(parameters: dict) -> Parameters:
-    """A nested dict of arrays by path."""
-    return flatten_dict(parameters, sep="/")
-
-
-def unflatten(parameters: Parameters) -> dict:
-    """The inverse of `flatten`; what `nnx.merge` and `nnx.update` take."""
-    return unflatten_dict(parameters, sep="/")
 
 
 def initial_parameters(config: BagpiperConfig, seed: int) -> Parameters:

@@ -33,7 +33,7 @@ def codec(tmp_path_factory):
     latent, _ = functional.build(start, TINY).latent(noise(0, 32 * HOP))
     books = latent.reshape(-1, TINY.codebook_width)[:48].reshape(3, 16, -1)
     path = tmp_path_factory.mktemp("codec") / "codec.safetensors"
-    storage.save_codec(path, start | {"quantizer.embed": books}, TINY)
+    storage.save_codec(path, start | {"quantizer/embed": books}, TINY)
     return path
 
 

@@ -98,7 +98,7 @@ class TestCodebooks:
     def test_codes_are_those_of_the_inference_quantiser(self):
         latent = jnp.array(np.random.default_rng(2).normal(size=(2, 16, TINY.codebook_width)), jnp.float32)
         books = self.run([latent], self.books(3, 16, TINY.codebook_width), self.CONFIG).books
-        parameters = functional.initialize(TINY) | {f"quantizer.{name}": book for name, book in books.items()}
+        parameters = functional.initialize(TINY) | {f"quantizer/{name}": book for name, book in books.items()}
         quantizer = functional.build(parameters, TINY).quantizer
         result = self.quantize(latent, books, 0, jax.random.key(9), self.CONFIG)
         np.testing.assert_array_equal(result.codes, quantizer.encode(latent))

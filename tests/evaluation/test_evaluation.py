@@ -31,8 +31,9 @@ from bagpiper_jax.models.configs import (
     DecoderConfig,
     SemanticEncoderConfig,
 )
+from bagpiper_jax.models.parameters import unflatten
 from bagpiper_jax.text import ByteTokenizer
-from bagpiper_jax.training.state import initial_parameters, unflatten
+from bagpiper_jax.training.state import initial_parameters
 from bagpiper_jax.vocabulary import Vocabulary
 
 CODEC = CodecConfig(
@@ -134,7 +135,7 @@ def test_codebook_use_of_uniform_and_constant_codes():
 def test_clips_decoded_together_equal_clips_decoded_alone():
     parameters = functional.initialize(CODEC)
     rng = np.random.default_rng(0)
-    parameters["quantizer.embed"] = rng.normal(size=parameters["quantizer.embed"].shape).astype(np.float32)
+    parameters["quantizer/embed"] = rng.normal(size=parameters["quantizer/embed"].shape).astype(np.float32)
     codes = [rng.integers(0, 8, (n, 4)) for n in (5, 0, 11)]
     together = decode_clips(codes, parameters, CODEC)
     assert [len(wave) for wave in together] == [5 * 320, 0, 11 * 320]

@@ -19,6 +19,6 @@ CODEC = CodecConfig(
 def random_codec(path: Path):
     """Writes a codec with random codebooks; returns (path, parameters, fingerprint)."""
     parameters = functional.initialize(CODEC)
-    shape = parameters["quantizer.embed"].shape
-    parameters["quantizer.embed"] = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    shape = parameters["quantizer/embed"].shape
+    parameters["quantizer/embed"] = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     return path, parameters, save_codec(path, parameters, CODEC)

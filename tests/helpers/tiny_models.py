@@ -11,7 +11,7 @@ from bagpiper_jax.batch import Batch
 from bagpiper_jax.interop.tables.grammar import to_theirs
 from bagpiper_jax.models.bagpiper import Bagpiper
 from bagpiper_jax.models.configs import AudioTowerConfig, BagpiperConfig, DecoderConfig
-from bagpiper_jax.training.state import flatten
+from bagpiper_jax.models.parameters import flatten
 from bagpiper_jax.vocabulary import Vocabulary
 
 DECODER = DecoderConfig(

@@ -23,15 +23,17 @@ from places import FIXTURES
 from bagpiper_jax.errors import Explained
 from bagpiper_jax.interop import fillings
 from bagpiper_jax.interop.exporting import ExportConfig, card_of
-from bagpiper_jax.interop.formats.tensors import Tensor, open_tensors
+from bagpiper_jax.interop.faults import InterchangeError
+from bagpiper_jax.interop.formats.opening import open_tensors
+from bagpiper_jax.interop.formats.tensors import Tensor
 from bagpiper_jax.interop.importing import ImportConfig, codec_shapes, model_shapes
 from bagpiper_jax.interop.tables import espnet, qwen3
-from bagpiper_jax.interop.tables.grammar import InterchangeError, count, to_theirs
+from bagpiper_jax.interop.tables.grammar import count, to_theirs
 from bagpiper_jax.jobs import export_checkpoint as export_job
 from bagpiper_jax.jobs import import_checkpoint as import_job
 from bagpiper_jax.models.config_json import save_model_config
+from bagpiper_jax.models.parameters import flatten, unflatten
 from bagpiper_jax.parallel import MeshConfig
-from bagpiper_jax.training.state import flatten, unflatten
 from bagpiper_jax.vocabulary import Vocabulary
 
 GOLDEN = FIXTURES / "state_dict_8b.json.gz"
@@ -160,11 +162,11 @@ def test_import_is_what_generation_and_training_read(imported_half):
 
 
 def test_parameters_are_cut_for_the_mesh(native, tmp_path):
-    from bagpiper_jax.interop.formats import orbax_store as store
+    from bagpiper_jax.interop.formats import orbax_store
 
     source = save_native(tmp_path / "base.safetensors", native)
     path = importing(tmp_path / "ours", espnet=source, mesh=MeshConfig(fsdp=4, tensor=2))
-    opened = store.open_parameters(path / "parameters", model_shapes(MODEL))
+    opened = orbax_store.open_parameters(path / "parameters", model_shapes(MODEL))
     chunks = {name: x._array.chunk_layout.read_chunk.shape for name, x in opened.items()}
     d = MODEL.decoder
     assert chunks["decoder/layers/ffn/up"] == (1, d.width // 4, d.ffn_width // 2)
@@ -200,7 +202,7 @@ def test_tied_embeddings_give_the_head_and_new_rows_are_drawn():
     theirs = dict(to_theirs(qwen3.entries(text), {n: np.ones(s, np.float32) for n, s in text.items()}))
     del theirs["lm_head.weight"]
     tensors = {n: Tensor(x.shape, x.dtype, lambda a, b, x=x: x[a:b]) for n, x in theirs.items()}
-    found = qwen3.import_backbone(tensors, config, shapes, 3, "tied")
+    found = sources.backbone(tensors, config, shapes, 3, "tied")
     start, rows = config.vocabulary.text_start, config.vocabulary.size
     head, embedding = (found[n].read(0, rows) for n in ("lm_head", "decoder/embed_tokens"))
     assert (head[start : start + 40] == 1).all() and (embedding[start : start + 40] == 1).all()

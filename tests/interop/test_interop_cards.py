@@ -16,9 +16,9 @@ from places import HELPERS, REPOSITORY
 from bagpiper_jax.errors import Explained
 from bagpiper_jax.interop import exporting as module
 from bagpiper_jax.interop.exporting import ExportConfig, card_of
-from bagpiper_jax.interop.formats.tensors import open_tensors
+from bagpiper_jax.interop.faults import InterchangeError
+from bagpiper_jax.interop.formats.opening import open_tensors
 from bagpiper_jax.interop.hub import model_card
-from bagpiper_jax.interop.tables.grammar import InterchangeError
 from bagpiper_jax.jobs import export_checkpoint as export_job
 from bagpiper_jax.text import load_tokenizer
 
@@ -169,7 +169,7 @@ def test_a_disk_that_fills_leaves_nothing(imported, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(module.safetensors_io.File, "write", full)
+    monkeypatch.setattr(module.safetensors_file.File, "write", full)
     for name, format in {"base.safetensors": "espnet", "t": "tower"}.items():
         flags = [f"--checkpoint={imported}", f"--format={format}", f"--output={tmp_path / name}"]
         with pytest.raises(Explained, match=f"cannot write .*{name}: .*No space left on device"):

@@ -10,10 +10,10 @@ import pytest
 from interop_helpers import BFLOAT16, assert_equal
 from safetensors.numpy import load_file, save_file
 
-from bagpiper_jax.interop.formats import safetensors_file as safetensors_io
-from bagpiper_jax.interop.formats import torch_file as torch_io
-from bagpiper_jax.interop.formats.tensors import INDEX, open_tensors
-from bagpiper_jax.interop.tables.grammar import InterchangeError
+from bagpiper_jax.interop.faults import InterchangeError
+from bagpiper_jax.interop.formats import safetensors_file, torch_file
+from bagpiper_jax.interop.formats.opening import open_tensors
+from bagpiper_jax.interop.formats.tensors import INDEX
 
 RANDOM = np.random.default_rng(0)
 TENSORS = {
@@ -43,7 +43,7 @@ def write(kind, path, tensors=TENSORS, rows=2):
 def shards(tmp_path):
     directory = tmp_path / "shards"
     directory.mkdir()
-    writer = safetensors_io.Shards(directory, PLAN, limit=90)
+    writer = safetensors_file.Shards(directory, PLAN, limit=90)
     for name, x in TENSORS.items():
         writer.write(name, x)
     writer.close()
@@ -51,7 +51,7 @@ def shards(tmp_path):
 
 
 def test_safetensors_reads_what_we_write_and_we_read_its_files(tmp_path):
-    assert_equal(load_file(write(safetensors_io.File, tmp_path / "a.safetensors")), TENSORS)
+    assert_equal(load_file(write(safetensors_file.File, tmp_path / "a.safetensors")), TENSORS)
     save_file(TENSORS, tmp_path / "b.safetensors")
     assert_equal(read_all(tmp_path / "b.safetensors"), TENSORS)
     np.testing.assert_array_equal(
@@ -62,7 +62,7 @@ def test_safetensors_reads_what_we_write_and_we_read_its_files(tmp_path):
 @pytest.mark.parametrize("mapped", [True, False])
 def test_torch_reads_what_we_write(tmp_path, mapped):
     torch = pytest.importorskip("torch")
-    path = write(torch_io.File, tmp_path / "a.pt")
+    path = write(torch_file.File, tmp_path / "a.pt")
     found = torch.load(path, weights_only=True, mmap=mapped)["module"]
     assert list(found) == list(TENSORS)
     assert found["b.weight"].dtype == torch.bfloat16
@@ -89,7 +89,7 @@ def test_torch_reads_what_we_write(tmp_path, mapped):
 
 def test_we_read_what_torch_writes(tmp_path, monkeypatch):
     torch = pytest.importorskip("torch")
-    monkeypatch.setattr(torch_io, "_MAPPED_BYTES", 20)  # maps the file anew again and again
+    monkeypatch.setattr(torch_file, "_MAPPED_BYTES", 20)  # maps the file anew again and again
     state = {
         "a": torch.randn(4, 3),
         "view": torch.arange(12.0).reshape(3, 4).T,
@@ -104,7 +104,7 @@ def test_we_read_what_torch_writes(tmp_path, monkeypatch):
 
 
 def test_tensors_left_out_are_a_fault_of_the_writer(tmp_path):
-    kinds = [safetensors_io.File, torch_io.File] if torch_is_here() else [safetensors_io.File]
+    kinds = [safetensors_file.File, torch_file.File] if torch_is_here() else [safetensors_file.File]
     for kind in kinds:
         writer = kind(tmp_path / "x", PLAN)
         writer.write("a", TENSORS["a"][:2])
@@ -121,7 +121,7 @@ def torch_is_here() -> bool:
 
 
 def test_safetensors_need_no_torch(tmp_path):
-    path = write(safetensors_io.File, tmp_path / "a.safetensors")
+    path = write(safetensors_file.File, tmp_path / "a.safetensors")
     code = (
         "import sys; sys.modules['torch'] = None; sys.modules['safetensors'] = None\n"
         "from bagpiper_jax.interop import exporting, importing\n"
@@ -220,7 +220,7 @@ TORN = {
 
 @pytest.mark.parametrize("way", TORN)
 def test_broken_safetensors_are_named(tmp_path, way):
-    path = write(safetensors_io.File, tmp_path / "a.safetensors")
+    path = write(safetensors_file.File, tmp_path / "a.safetensors")
     TORN[way](path)
     with pytest.raises(InterchangeError, match="a.safetensors is no complete safetensors file"):
         open_tensors(path)

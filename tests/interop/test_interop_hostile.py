@@ -14,12 +14,11 @@ from safetensors.numpy import save_file
 from test_interop_files import INDEX, PLAN, TENSORS, header_edit, read_all
 
 from bagpiper_jax.errors import Explained
-from bagpiper_jax.interop.formats import safetensors_file as safetensors_io
-from bagpiper_jax.interop.formats import verification
-from bagpiper_jax.interop.formats.tensors import open_tensors
+from bagpiper_jax.interop.faults import InterchangeError
+from bagpiper_jax.interop.formats import safetensors_file, verification
+from bagpiper_jax.interop.formats.opening import open_tensors
 from bagpiper_jax.interop.hub import config as hub_config
 from bagpiper_jax.interop.hub import sizes as hub_sizes
-from bagpiper_jax.interop.tables.grammar import InterchangeError
 from bagpiper_jax.jobs import import_checkpoint as import_job
 from bagpiper_jax.text import JsonTokenizer, TokenizerError, learn_bpe
 from bagpiper_jax.text import hub as hub_tokenizer
@@ -60,7 +59,7 @@ HEADERS = {
 
 @pytest.fixture
 def file(tmp_path):
-    writer = safetensors_io.File(tmp_path / "a.safetensors", PLAN)
+    writer = safetensors_file.File(tmp_path / "a.safetensors", PLAN)
     for name, x in TENSORS.items():
         writer.write(name, x)
     writer.close()

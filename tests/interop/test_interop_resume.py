@@ -11,11 +11,11 @@ import pytest
 from interop_helpers import MODEL, assert_equal, exporting, importing, native_tensors, save_native
 from places import HELPERS, REPOSITORY
 
-from bagpiper_jax.interop import importing as module
-from bagpiper_jax.interop.formats import orbax_store as store
-from bagpiper_jax.interop.formats.tensors import open_tensors
+from bagpiper_jax.interop import writing as module
+from bagpiper_jax.interop.faults import InterchangeError
+from bagpiper_jax.interop.formats import orbax_store
+from bagpiper_jax.interop.formats.opening import open_tensors
 from bagpiper_jax.interop.importing import model_shapes
-from bagpiper_jax.interop.tables.grammar import InterchangeError
 from bagpiper_jax.interop.written_parts import WrittenParts
 from bagpiper_jax.journal import JournalError
 
@@ -105,7 +105,7 @@ def test_damaged_parts_are_written_again(native, source, tmp_path, written, monk
     noted = [line["name"] for line in lines[1:]]
     assert len(noted) == 6
     shapes = {noted[2]: model_shapes(MODEL)[noted[2]]}
-    damaged = store.open_parameters(partial / "parameters", shapes, write=True)[noted[2]]
+    damaged = orbax_store.open_parameters(partial / "parameters", shapes, write=True)[noted[2]]
     damaged.write(0, 1, damaged.read(0, 1) + 1).result()
     with open(partial / "journal.jsonl", "ab") as file:
         file.write(b'{"name": "lm_h')  # the line that the kill tore

@@ -19,7 +19,7 @@ def parameters():
     start = functional.initialize(TINY, seed=1)
     latent, _ = functional.build(start, TINY).latent(noise(2, 32 * HOP))
     spread = latent.reshape(-1, TINY.codebook_width)[: 3 * 16].reshape(3, 16, -1)
-    return start | {"quantizer.embed": spread * jnp.array([1, 0.5, 0.25])[:, None, None]}
+    return start | {"quantizer/embed": spread * jnp.array([1, 0.5, 0.25])[:, None, None]}
 
 
 @pytest.mark.parametrize("frames", [1, 2, 5, 11])
@@ -139,12 +139,12 @@ class TestFile:
         assert small.stat().st_size < 0.6 * whole.stat().st_size
         loaded, _ = storage.load_codec(small)
         assert storage.fingerprint(loaded, TINY) == names[1]
-        rounded = np.asarray(parameters["fc.kernel"]).astype(np.float16).astype(np.float32)
-        np.testing.assert_array_equal(loaded["fc.kernel"], rounded)
+        rounded = np.asarray(parameters["fc/kernel"]).astype(np.float16).astype(np.float32)
+        np.testing.assert_array_equal(loaded["fc/kernel"], rounded)
 
     def test_fingerprint_sees_config_and_weights(self, parameters):
         name = storage.fingerprint(parameters, TINY)
-        changed = dict(parameters, **{"fc.bias": parameters["fc.bias"].at[0].add(1e-3)})
+        changed = dict(parameters, **{"fc/bias": parameters["fc/bias"].at[0].add(1e-3)})
         assert name != storage.fingerprint(changed, TINY)
         assert name != storage.fingerprint(parameters, dataclasses.replace(TINY, sample_rate=24_000))
 
@@ -163,7 +163,9 @@ class TestFile:
             storage.load_codec(path)
 
     def test_wrong_tensors_are_named(self, parameters, tmp_path):
-        broken = {name: value for name, value in parameters.items() if name != "fc.bias"}
-        broken["fc2.bias"] = np.zeros(3)
-        with pytest.raises(ValueError, match=r"fc2.bias is \[3\], expected \[16\]; missing fc.bias"):
+        broken = {name: value for name, value in parameters.items() if name != "fc/bias"}
+        broken["fc2/bias"] = np.zeros(3)
+        with pytest.raises(
+            ValueError, match=r"missing fc/bias \[32\](.|\n)*fc2/bias is \[3\], should be \[16\]"
+        ):
             storage.save_codec(tmp_path / "x", broken, TINY)

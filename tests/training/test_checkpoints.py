@@ -100,9 +100,7 @@ def test_another_model_size_is_refused_by_name(saved):
     decoder = dataclasses.replace(MODEL.decoder, width=64, layers=3)
     config = with_(model=dataclasses.replace(MODEL, decoder=decoder))
     checkpoints = Checkpoints(saved / "checkpoints", 2)
-    with pytest.raises(
-        CheckpointError, match=r"embed_tokens: \[576, 32\] in the checkpoint, \[576, 64\] in this run"
-    ) as e:
+    with pytest.raises(CheckpointError, match=r"embed_tokens is \[576, 32\], should be \[576, 64\]") as e:
         checkpoints.restore(5, abstract_state(config, mesh_of(config)))
     assert "more" in str(e.value)
     with pytest.raises(CheckpointError, match="decoder/embed_tokens"):
@@ -111,7 +109,7 @@ def test_another_model_size_is_refused_by_name(saved):
 
 def test_another_stage_is_refused(saved):
     config = with_(stage="warmup")
-    with pytest.raises(CheckpointError, match="not in this model or stage"):
+    with pytest.raises(CheckpointError, match="unknown "):
         Checkpoints(saved / "checkpoints", 2).restore(5, abstract_state(config, mesh_of(config)))
 
 

@@ -17,9 +17,10 @@ from training_helpers import CONFIG
 from bagpiper_jax import parallel
 from bagpiper_jax.batch import BatchShape
 from bagpiper_jax.interop.exporting import ExportConfig, list_tensors
-from bagpiper_jax.interop.formats.tensors import open_tensors
+from bagpiper_jax.interop.formats.opening import open_tensors
 from bagpiper_jax.models.config_json import save_model_config
-from bagpiper_jax.training.state import TABLES, model_definition, start_state, unflatten
+from bagpiper_jax.models.parameters import unflatten
+from bagpiper_jax.training.state import TABLES, model_definition, start_state
 from bagpiper_jax.training.tables import starting_parameters
 
 PADDED = MODEL.with_tables(128)

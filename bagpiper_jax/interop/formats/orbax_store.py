@@ -18,8 +18,8 @@ import tensorstore as ts
 from jax.sharding import AbstractMesh
 
 from bagpiper_jax import parallel
-from bagpiper_jax.interop.tables.grammar import InterchangeError, Shapes
-from bagpiper_jax.training.state import unflatten
+from bagpiper_jax.interop.faults import InterchangeError
+from bagpiper_jax.models.parameters import Shapes, unflatten
 
 PART_BYTES = 1 << 25
 """About what is read and written at once."""

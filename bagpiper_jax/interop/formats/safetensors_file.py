@@ -6,7 +6,7 @@ The format: 8 bytes with the length of a JSON header, the header, then the tenso
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,8 @@ import ml_dtypes
 import numpy as np
 
 from bagpiper_jax import strict
-from bagpiper_jax.interop.formats.tensors import INDEX, Tensor
-from bagpiper_jax.interop.tables.grammar import InterchangeError, shown
+from bagpiper_jax.interop.faults import InterchangeError, shown
+from bagpiper_jax.interop.formats.tensors import INDEX, Plan, Tensor
 
 SHARD_BYTES = 5_000_000_000
 _LONGEST_HEADER = 100_000_000
@@ -28,9 +28,6 @@ _DTYPES = {
     "BOOL": np.bool_,
 }  # fmt: skip
 _NAMES = {np.dtype(dtype): name for name, dtype in _DTYPES.items()}
-
-Plan = Mapping[str, tuple[tuple[int, ...], np.dtype]]
-"""Name → shape and dtype of the tensors that will be written, in order."""
 
 
 def open_file(path: Path) -> dict[str, Tensor]:

@@ -17,9 +17,8 @@ from typing import IO, Any
 import ml_dtypes
 import numpy as np
 
-from bagpiper_jax.interop.formats.safetensors_file import Plan
-from bagpiper_jax.interop.formats.tensors import Tensor
-from bagpiper_jax.interop.tables.grammar import InterchangeError, shown
+from bagpiper_jax.interop.faults import InterchangeError, shown
+from bagpiper_jax.interop.formats.tensors import Plan, Tensor
 
 _MAPPED_BYTES = 1 << 28
 _ALIGNMENT = 64

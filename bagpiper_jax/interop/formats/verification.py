@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from bagpiper_jax import files
-from bagpiper_jax.interop.formats import torch_file as torch_io
-from bagpiper_jax.interop.tables.grammar import InterchangeError, shown
+from bagpiper_jax.interop.faults import InterchangeError, shown
+from bagpiper_jax.interop.formats import torch_file
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ def verify(paths: Iterable[Path]) -> None:
                     f"{path} has the SHA-256 {found}, {where} tells {expected}; fetch it again"
                 )
             logger.info("%s: its contents are those that %s tells", path, where)
-        elif path.suffix != ".safetensors" and torch_io.verify(path):
+        elif path.suffix != ".safetensors" and torch_file.verify(path):
             logger.info("%s: its contents are those that its own checksums tell", path)
         else:
             logger.warning(

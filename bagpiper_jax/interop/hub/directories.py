@@ -6,9 +6,9 @@ from pathlib import Path
 
 from bagpiper_jax import vocabulary as v
 from bagpiper_jax.audio import SAMPLE_RATE
+from bagpiper_jax.interop.faults import InterchangeError
 from bagpiper_jax.interop.hub import config as hub_config
 from bagpiper_jax.interop.hub import vllm
-from bagpiper_jax.interop.tables.grammar import InterchangeError
 from bagpiper_jax.models.configs import BagpiperConfig, CodecConfig
 from bagpiper_jax.text import hub as hub_tokenizer
 from bagpiper_jax.text import load_tokenizer

@@ -12,10 +12,10 @@ from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from bagpiper_jax.interop.faults import InterchangeError, shown
 from bagpiper_jax.interop.formats.tensors import read_object
 from bagpiper_jax.interop.hub import config as hub_config
 from bagpiper_jax.interop.hub.config import CHUNK_FRAMES, HALF_CHUNK
-from bagpiper_jax.interop.tables.grammar import InterchangeError, shown
 from bagpiper_jax.models.configs import (
     AudioTowerConfig,
     BagpiperConfig,
@@ -85,19 +85,20 @@ def _replaced(config: Any, told: Mapping[str, Any]) -> Any:
     return dataclasses.replace(config, **changes)
 
 
-def check(kind: str, path: str | Path, model: BagpiperConfig, codec: CodecConfig) -> None:
+def check(kind: str, path: str | Path, model: BagpiperConfig, codec: CodecConfig | None) -> None:
     """Compares a checkpoint's config.json, if it has one, with our sizes.
 
     Args:
         kind: setting of `ImportConfig` that names the checkpoint.
         path: the checkpoint.
+        model, codec: sizes; None for those of a codec that is not read.
 
     Raises:
         InterchangeError: a broken file, or fields that differ, each with the binding that would fit.
     """
     where, content = _read(path)
-    own = _flat(model) | _flat(codec)
-    faults = [_fault(size, own[size.ours]) for size in _sizes(kind, content, where)]
+    own = _flat(model) | (_flat(codec) if codec else {})
+    faults = [_fault(size, own[size.ours]) for size in _sizes(kind, content, where) if size.ours in own]
     faults += _unsupported(*_sections(kind, content, where))
     if kind == "espnet" or (kind == "qwen3" and "codec_base_offset" in content):
         faults += _layout_faults(content, model.vocabulary)

@@ -3,29 +3,14 @@
 See docs/reference.md, Native checkpoint.
 """
 
-import logging
-from collections.abc import Mapping
-
 import numpy as np
 
-from bagpiper_jax.interop.fillings import Fillings, from_tensors
-from bagpiper_jax.interop.formats.tensors import Tensor, require_floats
 from bagpiper_jax.interop.tables import qwen3, tower, xcodec
-from bagpiper_jax.interop.tables.grammar import (
-    MATRIX,
-    SAME,
-    Entry,
-    InterchangeError,
-    Shapes,
-    check,
-    prefixed,
-    write_out,
-)
+from bagpiper_jax.interop.tables.grammar import MATRIX, SAME, Entry, prefixed, write_out
 from bagpiper_jax.interop.tables.grammar import their_shapes as shapes_of
 from bagpiper_jax.models.configs import CodecConfig
+from bagpiper_jax.models.parameters import Shapes
 from bagpiper_jax.vocabulary import CODEC_CLASS_WEIGHT, Vocabulary
-
-logger = logging.getLogger(__name__)
 
 TABLE = (
     ("stream_emb.weight", "stream_emb", SAME),
@@ -55,36 +40,8 @@ def their_shapes(ours: Shapes, codec: CodecConfig, vocabulary: Vocabulary) -> di
     return shapes_of(entries(ours, codec), ours) | {VOCAB_WEIGHT: (vocabulary.size,)}
 
 
-def import_all(
-    tensors: Mapping[str, Tensor], ours: Shapes, codec: CodecConfig, vocabulary: Vocabulary, where: str
-) -> Fillings:
-    """Our parameters of model and codec (the latter under `CODEC`, and absent if the checkpoint has no codec).
-
-    Raises:
-        InterchangeError: missing, unknown or misshapen tensors; class weights of another vocabulary layout,
-            which once turned a loss of 2.1 into 55.7 without a word (docs/reference.md, Token layout).
-    """
-    table = entries(ours, codec)
-    if not any(name.startswith(CODEC_PREFIX) for name in tensors):
-        logger.warning(
-            "%s holds no codec; audio cannot be generated, nor a native checkpoint exported", where
-        )
-        table = [entry for entry in table if not entry.ours.startswith(CODEC)]
-    expected, found = shapes_of(table, ours), {name: t.shape for name, t in tensors.items()}
-    if VOCAB_WEIGHT in found:  # vLLM's directory drops it
-        expected[VOCAB_WEIGHT] = (vocabulary.size,)
-    check(expected, found, where)
-    require_floats(tensors, where)
-    if VOCAB_WEIGHT in found and not np.array_equal(tensors[VOCAB_WEIGHT].read(), class_weights(vocabulary)):
-        raise InterchangeError(
-            f"{where}: {VOCAB_WEIGHT} does not have the layout specials | text | codec of this vocabulary; the "
-            "checkpoint orders its ids otherwise, or Vocabulary.text_size and codebook_size are not its own"
-        )
-    return from_tensors(table, tensors)
-
-
 def class_weights(vocabulary: Vocabulary) -> np.ndarray:
-    """1 for specials and text, 0.125 for codec ids (docs/reference.md, Class weights), float32 [V]."""
+    """1 for specials and text, 0.125 for codec ids (docs/reference.md, Loss), float32 [V]."""
     weights = np.ones(vocabulary.size, np.float32)
     weights[vocabulary.codec_start :] = CODEC_CLASS_WEIGHT
     return weights

@@ -1,55 +1,23 @@
 """Name tables: which of their tensors is which of our parameters, and how it is laid out. Both directions.
 
-A table is rows of (theirs, ours, layout). `{l}` in their name counts the layers whose parameters we stack: their
-L tensors are the L slices of ours. `[a|b]` in both names stands for one row per alternative.
+A table is rows of (theirs, ours, layout), in one grammar for all formats:
+
+    [a|b]   in both names: one row for each alternative
+    {i}     in both names: one row for each number that our parameters have there
+    {l}     in their name alone: our parameter is stacked, and their tensors are its slices along the leading axis
 """
 
 import dataclasses
 import itertools
 import math
 import re
-import reprlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Protocol
 
 import numpy as np
 
-from bagpiper_jax.errors import Explained
+from bagpiper_jax.models.parameters import Shapes
 
-Shapes = Mapping[str, tuple[int, ...]]
 Row = tuple[str, str, str]
-
-
-class InterchangeError(Explained, ValueError):
-    """Something that cannot be imported or exported: tensors that are missing, unknown or misshapen, each by name; a
-    file that is broken or of another kind; no room. The message names file and entry."""
-
-
-def shown(value: object) -> str:
-    """What a file holds, as a message may quote it: JSON's or Python's form, cut, on one line."""
-    if isinstance(value, str) and value.isprintable() and 0 < len(value) <= 200:
-        return value
-    return _SHORT.repr(value)
-
-
-_SHORT = reprlib.Repr()
-_SHORT.maxstring = _SHORT.maxother = 80
-
-
-class Entry(Protocol):
-    """One of their tensors: its name, our parameter, the slice of ours (None for all of it), both conversions.
-
-    Neither conversion changes the type; `SAME` changes nothing at all.
-    """
-
-    theirs: str
-    ours: str
-    index: int | None
-    layout: str
-
-    def to_ours(self, tensor: np.ndarray) -> np.ndarray: ...
-
-    def to_theirs(self, part: np.ndarray) -> np.ndarray: ...
 
 
 def transposed(x: np.ndarray) -> np.ndarray:
@@ -67,28 +35,45 @@ def transposed(x: np.ndarray) -> np.ndarray:
 
 _STRIPE = 128
 
-# How a tensor of ours becomes torch's. SAME: it stays as it is. In the others torch has outputs first. Ours are for
-# MATRIX one axis of inputs, then any number of outputs; for MERGE any number of inputs, then one axis of outputs; and
-# for IMAGE the kernel of a two-dimensional convolution.
+# How a tensor of ours becomes torch's. SAME: it stays as it is. In most others torch has outputs first. Ours are for
+# MATRIX one axis of inputs, then any number of outputs; for MERGE any number of inputs, then one axis of outputs; for
+# IMAGE and CONV the kernel of a two- and a one-dimensional convolution, for UPSAMPLE that of a transposed one. For
+# CHANNELS and KERNEL torch keeps axes of length 1 that ours lacks.
 SAME, MATRIX, MERGE, IMAGE = "same", "matrix", "merge", "image"
+CONV, UPSAMPLE, CHANNELS, KERNEL = "conv", "upsample", "channels", "kernel"
 
 _TO_THEIRS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     SAME: lambda x: x,
     MATRIX: lambda x: transposed(x.reshape(x.shape[0], -1)),  # [in, heads, width] → [heads·width, in]
     MERGE: lambda x: transposed(x.reshape(-1, x.shape[-1])),  # [heads, width, out] → [out, heads·width]
     IMAGE: lambda x: x.transpose(3, 2, 1, 0),  # [time, mel, in, out] → [out, in, mel, time]
+    CONV: lambda x: x.transpose(2, 1, 0),  # [kernel, in, out] → [out, in, kernel]
+    UPSAMPLE: lambda x: x.transpose(0, 2, 1),  # [in, kernel, out] → [in, out, kernel]
+    CHANNELS: lambda x: x[None, :, None],  # [C] → [1, C, 1]
+    KERNEL: lambda x: x[None, None],  # [kernel] → [1, 1, kernel]
 }
 _TO_OURS: dict[str, Callable[[np.ndarray, tuple[int, ...]], np.ndarray]] = {
     SAME: lambda x, shape: x,
     MATRIX: lambda x, shape: transposed(x).reshape(shape),
     MERGE: lambda x, shape: transposed(x).reshape(shape),
     IMAGE: lambda x, shape: x.transpose(3, 2, 1, 0),
+    CONV: lambda x, shape: x.transpose(2, 1, 0),
+    UPSAMPLE: lambda x, shape: x.transpose(0, 2, 1),
+    CHANNELS: lambda x, shape: x.reshape(shape),
+    KERNEL: lambda x, shape: x.reshape(shape),
 }
 
 
 @dataclasses.dataclass(frozen=True)
-class TableEntry:
-    """An `Entry` of a row; `shape` is that of our slice."""
+class Entry:
+    """One of their tensors. Neither conversion changes the type; `SAME` changes nothing at all.
+
+    Attributes:
+        theirs, ours: names.
+        index: the slice of ours along its leading axis; None for all of it.
+        layout: how theirs lies in memory, compared with ours.
+        shape: that of ours, or of our slice.
+    """
 
     theirs: str
     ours: str
@@ -108,9 +93,15 @@ def prefixed(entries: Iterable[Entry], theirs: str, ours: str = "") -> list[Entr
     return [dataclasses.replace(e, theirs=theirs + e.theirs, ours=ours + e.ours) for e in entries]
 
 
-def write_out(table: Sequence[Row], ours: Shapes) -> list[TableEntry]:
+def write_out(table: Sequence[Row], ours: Shapes) -> list[Entry]:
     """A table applied to a model of given parameter shapes: one entry for each of their tensors."""
-    return [entry for row in table for one in _alternatives(row) for entry in _layers(one, ours)]
+    return [
+        entry
+        for row in table
+        for alternative in _alternatives(row)
+        for numbered in _numbered(alternative, ours)
+        for entry in _slices(numbered, ours)
+    ]
 
 
 def _alternatives(row: Row) -> Iterator[Row]:
@@ -125,14 +116,29 @@ def _alternatives(row: Row) -> Iterator[Row]:
         yield (*names, layout)
 
 
-def _layers(row: Row, ours: Shapes) -> Iterator[TableEntry]:
+def _numbered(row: Row, ours: Shapes) -> Iterator[Row]:
+    theirs, name, layout = row
+    if "{" not in name:
+        yield row
+        return
+    pattern = re.compile(re.sub(r"\\\{(\w+)\\\}", r"(?P<\1>\\d+)", re.escape(name)))
+    for parameter in ours:
+        if found := pattern.fullmatch(parameter):
+            numbered = theirs
+            for letter, number in found.groupdict().items():
+                numbered = numbered.replace("{" + letter + "}", number)
+            yield numbered, parameter, layout
+
+
+def _slices(row: Row, ours: Shapes) -> Iterator[Entry]:
     theirs, name, layout = row
     shape = tuple(ours[name])
-    if "{l}" not in theirs:
-        yield TableEntry(theirs, name, None, layout, shape)
+    counter = re.search(r"\{\w+\}", theirs)
+    if counter is None:
+        yield Entry(theirs, name, None, layout, shape)
         return
     for index in range(shape[0]):
-        yield TableEntry(theirs.replace("{l}", str(index)), name, index, layout, shape[1:])
+        yield Entry(theirs.replace(counter[0], str(index)), name, index, layout, shape[1:])
 
 
 def their_shapes(entries: Iterable[Entry], ours: Shapes) -> dict[str, tuple[int, ...]]:
@@ -146,35 +152,6 @@ def part_of(entry: Entry, parameter: np.ndarray) -> np.ndarray:
     return parameter if entry.index is None else parameter[entry.index]
 
 
-def check(expected: Shapes, found: Shapes, where: str) -> None:
-    """Raises InterchangeError that names every missing, unknown and misshapen tensor."""
-    faults = [f"missing {name} {list(expected[name])}" for name in sorted(expected.keys() - found.keys())]
-    faults += [
-        f"unknown {shown(name)} {list(found[name])}" for name in sorted(found.keys() - expected.keys())
-    ]
-    faults += [
-        f"{name} is {list(found[name])}, should be {list(expected[name])}"
-        for name in sorted(expected.keys() & found.keys())
-        if tuple(expected[name]) != tuple(found[name])
-    ]
-    if faults:
-        hint = _hint(expected, found)
-        raise InterchangeError(
-            f"{where} does not fit this model, {len(faults)} faults{hint}:\n  " + "\n  ".join(faults)
-        )
-
-
-def _hint(expected: Shapes, found: Shapes) -> str:
-    """A prefix that all names carry, as wrappers of torch modules add them, is worth telling."""
-    for name in expected:
-        for other in found:
-            prefix = other.removesuffix(name)
-            if prefix and prefix != other and all(n.startswith(prefix) for n in found):
-                return f" (every name begins with the unknown prefix {prefix!r}; remove it)"
-        break
-    return ""
-
-
 def to_theirs(
     entries: Iterable[Entry], parameters: Mapping[str, np.ndarray]
 ) -> Iterator[tuple[str, np.ndarray]]:
@@ -182,6 +159,18 @@ def to_theirs(
     for entry in entries:
         part = part_of(entry, np.asarray(parameters[entry.ours]))
         yield entry.theirs, np.ascontiguousarray(entry.to_theirs(part))
+
+
+def to_ours(entries: Iterable[Entry], tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Our parameters of all their tensors, in memory."""
+    parts: dict[str, dict[int | None, np.ndarray]] = {}
+    for entry in entries:
+        part = np.ascontiguousarray(entry.to_ours(np.asarray(tensors[entry.theirs])))
+        parts.setdefault(entry.ours, {})[entry.index] = part
+    return {
+        name: found[None] if None in found else np.stack([found[i] for i in range(len(found))])
+        for name, found in parts.items()
+    }
 
 
 def count(shapes: Shapes) -> int:

@@ -1,11 +1,10 @@
 """The codec as pure functions of (parameters, config, arrays).
 
-Parameters are the flat dictionary {name: array} that the safetensors file holds; names are module paths joined
-by dots. Matrix products run in full float32 everywhere: a code is an arg-min, reduced precision changes it.
+Parameters are a flat dictionary by path, see `models.parameters`. Matrix products run in full float32 everywhere: a
+code is an arg-min, reduced precision changes it.
 """
 
 import functools
-from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
@@ -16,9 +15,7 @@ from jaxtyping import Array, Float, Int
 from bagpiper_jax.models.codec.layers import Lengths
 from bagpiper_jax.models.codec.xcodec import XCodec
 from bagpiper_jax.models.configs import CodecConfig
-
-Parameters = Mapping[str, Array | np.ndarray]
-"""Tensors by name, on the device or on the host."""
+from bagpiper_jax.models.parameters import Parameters, require_match, shapes_of
 
 SHORTEST_BUCKET = 16
 """Frames of the smallest decode shape; the others are powers of two times this."""
@@ -32,7 +29,7 @@ def _structure(config: CodecConfig):
 
 
 def _names(state) -> dict[str, nnx.Variable]:
-    return {".".join(map(str, path)): leaf for path, leaf in nnx.to_flat_state(state)}
+    return {"/".join(map(str, path)): leaf for path, leaf in nnx.to_flat_state(state)}
 
 
 def shapes(config: CodecConfig) -> dict[str, jax.ShapeDtypeStruct]:
@@ -48,27 +45,13 @@ def initialize(config: CodecConfig, seed: int = 0) -> dict[str, Array]:
 
 
 def build(parameters: Parameters, config: CodecConfig) -> XCodec:
-    """The module with these parameters. Raises ValueError when names or shapes are not the config's."""
+    """The module with these parameters. Raises ParametersError: names or shapes are not the config's."""
     graphdef, state = _structure(config)
-    check(parameters, config)
+    require_match(shapes_of(shapes(config)), shapes_of(parameters), "the codec")
     flat = [
-        (path, leaf.replace(parameters[".".join(map(str, path))])) for path, leaf in nnx.to_flat_state(state)
+        (path, leaf.replace(parameters["/".join(map(str, path))])) for path, leaf in nnx.to_flat_state(state)
     ]
     return nnx.merge(graphdef, nnx.from_flat_state(flat))
-
-
-def check(parameters: Parameters, config: CodecConfig) -> None:
-    """Raises ValueError naming missing, unknown and misshapen tensors."""
-    expected = shapes(config)
-    problems = [f"missing {name}" for name in expected.keys() - parameters.keys()]
-    problems += [f"unknown {name}" for name in parameters.keys() - expected.keys()]
-    problems += [
-        f"{name} is {list(np.shape(parameters[name]))}, expected {list(shape.shape)}"
-        for name, shape in expected.items()
-        if name in parameters and np.shape(parameters[name]) != shape.shape
-    ]
-    if problems:
-        raise ValueError("not the parameters of this codec config: " + "; ".join(sorted(problems)[:8]))
 
 
 @functools.partial(jax.jit, static_argnames="config")

@@ -1,4 +1,7 @@
-"""One safetensors file per codec: the tensors, and the config as JSON in the header."""
+"""One safetensors file per codec: the tensors, and the config as JSON in the header.
+
+In the file, and in the fingerprint, the paths of parameters are joined by dots, as PyTorch writes them.
+"""
 
 import dataclasses
 import hashlib
@@ -10,10 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
-from bagpiper_jax import typed
+from bagpiper_jax import strict, typed
 from bagpiper_jax.errors import Explained
-from bagpiper_jax.models.codec.functional import Parameters, check
+from bagpiper_jax.models.codec.functional import shapes
 from bagpiper_jax.models.configs import CodecConfig
+from bagpiper_jax.models.parameters import Parameters, require_match, shapes_of
 
 FORMAT = "bagpiper_jax.codec.1"
 
@@ -23,7 +27,7 @@ NANO = Path(__file__).parents[2] / "assets" / "codec_nano.safetensors"
 _TYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 """What safetensors calls them."""
 
-_RUNNING_MEANS = ("quantizer.cluster_size", "quantizer.embed_avg", "quantizer.inited")
+_RUNNING_MEANS = ("quantizer/cluster_size", "quantizer/embed_avg", "quantizer/inited")
 """Codebook statistics that only training reads; a file of a finished codec may leave them out."""
 
 
@@ -34,8 +38,9 @@ class CodecFileError(Explained, ValueError):
 def fingerprint(parameters: Parameters, config: CodecConfig) -> str:
     """12 hex digits over the config and every tensor that a code or a decoded sample depends on."""
     digest = hashlib.sha256(_config_json(config).encode())
-    for name in sorted(set(parameters) - set(_RUNNING_MEANS)):
-        tensor = np.ascontiguousarray(parameters[name], np.float32)
+    names = {_in_file(path): path for path in set(parameters) - set(_RUNNING_MEANS)}
+    for name in sorted(names):
+        tensor = np.ascontiguousarray(parameters[names[name]], np.float32)
         digest.update(f"{name}{tensor.shape}".encode())
         digest.update(tensor.reshape(-1).view(np.uint8))
     return digest.hexdigest()[:12]
@@ -56,7 +61,7 @@ def save_codec(
         compact: float16, without the running means of the codebooks. The rounded codec is another codec, with
             its own fingerprint.
     """
-    check(parameters, config)
+    _require(parameters, config)
     tensors = dict(parameters)
     if compact:
         tensors = {n: np.asarray(t, np.float16) for n, t in tensors.items() if n not in _RUNNING_MEANS}
@@ -69,9 +74,26 @@ def save_codec(
     }
     temporary = Path(f"{os.fspath(path)}.tmp")
     temporary.parent.mkdir(parents=True, exist_ok=True)
-    _write(temporary, tensors, header)
-    os.replace(temporary, path)
+    try:
+        _write(temporary, {_in_file(path): x for path, x in tensors.items()}, header)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
     return name
+
+
+def _in_file(path: str) -> str:
+    return path.replace("/", ".")
+
+
+def _in_memory(name: str) -> str:
+    return name.replace(".", "/")
+
+
+def _require(parameters: Parameters, config: CodecConfig, where: str | os.PathLike = "the codec") -> None:
+    """Raises CodecFileError unless the parameters are those of the sizes."""
+    remedy = "the file and its config belong to different codecs"
+    require_match(shapes_of(shapes(config)), shapes_of(parameters), where, CodecFileError, remedy)
 
 
 def _write(path: Path, tensors: Parameters, metadata: Mapping[str, str]) -> None:
@@ -102,7 +124,7 @@ def load_codec(path: str | os.PathLike) -> tuple[Parameters, CodecConfig]:
     header = _metadata(path)
     try:
         with safe_open(path, framework="numpy") as file:
-            tensors = {name: file.get_tensor(name).astype(np.float32) for name in file.keys()}
+            tensors = {_in_memory(name): file.get_tensor(name).astype(np.float32) for name in file.keys()}
     except (SafetensorError, OSError) as error:
         raise _damaged(path, error) from error
     return _complete(path, header, tensors)
@@ -110,7 +132,7 @@ def load_codec(path: str | os.PathLike) -> tuple[Parameters, CodecConfig]:
 
 def open_codec(path: str | os.PathLike, tensors: Parameters) -> tuple[Parameters, CodecConfig]:
     """The same of tensors that their reader opened without reading them: each is read once, for the fingerprint."""
-    return _complete(path, _metadata(path), tensors)
+    return _complete(path, _metadata(path), {_in_memory(name): tensor for name, tensor in tensors.items()})
 
 
 def _metadata(path: str | os.PathLike) -> dict[str, str]:
@@ -140,29 +162,35 @@ def _complete(
             f"{path} is no codec of ours: format {header.get('format')!r}, expected {FORMAT!r}"
         )
     try:
-        config = typed.from_json(CodecConfig, json.loads(header["config"]))
-        parameters = {**tensors, **_restored_means(tensors)}
-        check(parameters, config)
-    except (KeyError, TypeError, ValueError) as error:
-        raise CodecFileError(f"{path}: {error}") from error
-    if fingerprint(parameters, config) != header["fingerprint"]:
-        raise CodecFileError(f"{path}: contents differ from their fingerprint {header['fingerprint']}")
+        config = typed.from_json(CodecConfig, strict.loads(header.get("config", "")))
+    except (TypeError, ValueError) as error:
+        raise CodecFileError(f"{path}: its config is none of a codec: {error}") from error
+    parameters = {**tensors, **_restored_means(tensors)}
+    _require(parameters, config, path)
+    told = header.get("fingerprint")
+    if fingerprint(parameters, config) != told:
+        raise CodecFileError(f"{path}: contents differ from their fingerprint {told}; fetch it again")
     return parameters, config
 
 
 def read_header(path: str | os.PathLike) -> dict:
-    """Fingerprint, config and provenance, without the tensors."""
+    """Fingerprint, config and provenance, without the tensors. Raises CodecFileError."""
     header = _metadata(path)
-    return header | {key: json.loads(header[key]) for key in ("config", "provenance")}
+    try:
+        return header | {key: strict.loads(header.get(key, "")) for key in ("config", "provenance")}
+    except ValueError as error:
+        raise _damaged(path, error) from error
 
 
 def _restored_means(tensors: Parameters) -> Parameters:
     """Statistics that would yield the stored code vectors."""
-    embed = tensors["quantizer.embed"]
+    embed = tensors.get("quantizer/embed")
+    if embed is None or len(embed.shape) != 3:  # what is wrong is told of all parameters together
+        return {}
     derived = {
-        "quantizer.cluster_size": np.ones(embed.shape[:2], np.float32),
-        "quantizer.embed_avg": embed,
-        "quantizer.inited": np.ones((embed.shape[0], 1), np.float32),
+        "quantizer/cluster_size": np.ones(embed.shape[:2], np.float32),
+        "quantizer/embed_avg": embed,
+        "quantizer/inited": np.ones((embed.shape[0], 1), np.float32),
     }
     return {name: value for name, value in derived.items() if name not in tensors}
 

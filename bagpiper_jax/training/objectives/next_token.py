@@ -7,11 +7,12 @@ from flax import nnx
 
 from bagpiper_jax.batch import Batch
 from bagpiper_jax.dialogue import DIRECTIONS
+from bagpiper_jax.models.parameters import unflatten
 from bagpiper_jax.training.config import TrainConfig
 from bagpiper_jax.training.losses import LossSums, loss_sums
 from bagpiper_jax.training.objectives import Objective
 from bagpiper_jax.training.partition import Parameters
-from bagpiper_jax.training.state import model_definition, unflatten
+from bagpiper_jax.training.state import model_definition
 
 
 def next_token(config: TrainConfig) -> Objective:
