@@ -17,7 +17,7 @@ Parameters = Mapping[str, Array | np.ndarray]
 """Arrays by path, on the device or on the host."""
 Shapes = Mapping[str, tuple[int, ...]]
 
-_MOST_NAMED = 20
+_MOST_NAMED = 12
 
 
 class ParametersError(Explained, ValueError):
