@@ -22,7 +22,7 @@ from bagpiper_jax.interop.tables import tower as tower_names
 from bagpiper_jax.interop.tables import xcodec
 from bagpiper_jax.interop.tables.grammar import to_theirs
 from bagpiper_jax.models.audio_tower import AudioTower
-from bagpiper_jax.models.codec import functional
+from bagpiper_jax.models.codecs.xcodec import functional
 from bagpiper_jax.models.configs import AudioTowerConfig, CodecConfig
 from bagpiper_jax.models.parameters import flatten
 

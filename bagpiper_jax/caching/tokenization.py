@@ -25,8 +25,8 @@ from bagpiper_jax import audio, files
 from bagpiper_jax.data import codes as store
 from bagpiper_jax.data.audio_digest import audio_digest
 from bagpiper_jax.manifest import MANIFEST, Clip, read_manifest
-from bagpiper_jax.models.codec import functional
-from bagpiper_jax.models.codec.storage import NANO, fingerprint, load_codec
+from bagpiper_jax.models.codecs.xcodec import functional
+from bagpiper_jax.models.codecs.xcodec.storage import NANO, fingerprint, load_codec
 from bagpiper_jax.models.parameters import Parameters
 from bagpiper_jax.runs.progress import Progress
 

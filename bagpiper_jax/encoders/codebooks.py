@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from bagpiper_jax.models.codec.quantizer import nearest
+from bagpiper_jax.models.codecs.xcodec.quantizer import nearest
 
 Books = dict[str, Array]
 """inited [S,1], cluster_size [S,K], embed and embed_avg [S,K,W]: the quantiser's buffers."""

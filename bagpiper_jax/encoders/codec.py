@@ -22,7 +22,7 @@ from bagpiper_jax.encoders.codec_step import (
 )
 from bagpiper_jax.encoders.tags import Tags
 from bagpiper_jax.encoders.waveforms import Waveforms
-from bagpiper_jax.models.codec.storage import save_codec
+from bagpiper_jax.models.codecs.xcodec.storage import save_codec
 from bagpiper_jax.models.configs import CodecConfig
 from bagpiper_jax.runs import output_lock
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from bagpiper_jax.encoders.codec_losses import mel_distance
 from bagpiper_jax.manifest import Clip
-from bagpiper_jax.models.codec import functional
+from bagpiper_jax.models.codecs.xcodec import functional
 from bagpiper_jax.models.configs import CodecConfig
 
 _log = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from bagpiper_jax.encoders import tagger
 from bagpiper_jax.encoders.codebooks import CodebookConfig, quantize
 from bagpiper_jax.encoders.codec_data import Crops
 from bagpiper_jax.encoders.codec_losses import spectral_losses
-from bagpiper_jax.models.codec import functional
+from bagpiper_jax.models.codecs.xcodec import functional
 from bagpiper_jax.models.configs import CodecConfig
 
 

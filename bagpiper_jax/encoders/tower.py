@@ -24,7 +24,7 @@ from bagpiper_jax.encoders.tags import Tags
 from bagpiper_jax.encoders.tower_data import TaggedClips
 from bagpiper_jax.encoders.waveforms import Waveforms
 from bagpiper_jax.models.audio_tower import AudioTower
-from bagpiper_jax.models.codec.storage import load_codec
+from bagpiper_jax.models.codecs.xcodec.storage import load_codec
 from bagpiper_jax.models.configs import AudioTowerConfig, BagpiperConfig
 from bagpiper_jax.models.parameters import flatten, unflatten
 from bagpiper_jax.runs import output_lock

@@ -8,7 +8,7 @@ from jaxtyping import Float32
 
 from bagpiper_jax.audio import SAMPLE_RATE, log_mel
 from bagpiper_jax.generation.replies import decode_clips
-from bagpiper_jax.models.codec import functional
+from bagpiper_jax.models.codecs.xcodec import functional
 from bagpiper_jax.models.configs import CodecConfig
 from bagpiper_jax.models.parameters import Parameters
 

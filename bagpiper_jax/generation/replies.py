@@ -14,8 +14,8 @@ from bagpiper_jax.dialogue import Message, render_prompt
 from bagpiper_jax.errors import Explained
 from bagpiper_jax.generation.loop import LoopConfig, Segment, generate
 from bagpiper_jax.models.bagpiper import Bagpiper
-from bagpiper_jax.models.codec import functional
-from bagpiper_jax.models.codec.storage import load_codec
+from bagpiper_jax.models.codecs.xcodec import functional
+from bagpiper_jax.models.codecs.xcodec.storage import load_codec
 from bagpiper_jax.models.config_json import load_model_config
 from bagpiper_jax.models.configs import BagpiperConfig, CodecConfig
 from bagpiper_jax.models.parameters import Parameters, unflatten

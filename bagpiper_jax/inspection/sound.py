@@ -21,7 +21,7 @@ Decode = Callable[[list[np.ndarray]], list[np.ndarray]]
 def decoder(codec: str) -> Decode:
     """Decodes with the codec of a file. Loads JAX; everything else is shown without a model."""
     from bagpiper_jax.generation.replies import decode_clips
-    from bagpiper_jax.models.codec.storage import load_codec
+    from bagpiper_jax.models.codecs.xcodec.storage import load_codec
 
     parameters, config = load_codec(codec)
     return lambda codes: decode_clips(codes, parameters, config)

@@ -25,8 +25,8 @@ from bagpiper_jax.interop.tables.grammar import count
 from bagpiper_jax.interop.writing import total_bytes, write_parameters
 from bagpiper_jax.interop.written_parts import FILE as JOURNAL
 from bagpiper_jax.interop.written_parts import WrittenParts
-from bagpiper_jax.models.codec import functional as codec_functional
-from bagpiper_jax.models.codec.storage import save_codec
+from bagpiper_jax.models.codecs.xcodec import functional as codec_functional
+from bagpiper_jax.models.codecs.xcodec.storage import save_codec
 from bagpiper_jax.models.config_json import save_model_config
 from bagpiper_jax.models.configs import BagpiperConfig, CodecConfig
 from bagpiper_jax.models.parameters import Shapes

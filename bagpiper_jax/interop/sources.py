@@ -10,7 +10,7 @@ from bagpiper_jax.interop.fillings import Fillings, from_tensors, normal_rows, p
 from bagpiper_jax.interop.formats.tensors import Tensors, require_floats
 from bagpiper_jax.interop.tables import espnet, qwen3, tower, xcodec
 from bagpiper_jax.interop.tables.grammar import Entry, their_shapes
-from bagpiper_jax.models.codec.functional import shapes as codec_shapes
+from bagpiper_jax.models.codecs.xcodec.functional import shapes as codec_shapes
 from bagpiper_jax.models.configs import BagpiperConfig, CodecConfig
 from bagpiper_jax.models.parameters import Shapes, require_match, shapes_of
 from bagpiper_jax.vocabulary import Vocabulary

@@ -10,7 +10,7 @@ import numpy as np
 
 from bagpiper_jax.interop.formats import orbax_store
 from bagpiper_jax.interop.formats.opening import open_tensors
-from bagpiper_jax.models.codec import storage
+from bagpiper_jax.models.codecs.xcodec import storage
 from bagpiper_jax.models.configs import CodecConfig
 from bagpiper_jax.models.parameters import Shapes
 from bagpiper_jax.training.checkpoints import find_parameters

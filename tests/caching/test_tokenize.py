@@ -21,7 +21,7 @@ from bagpiper_jax.data import codes as store
 from bagpiper_jax.data.codes import CodeStore, CodeStoreError
 from bagpiper_jax.jobs import tokenize_audio
 from bagpiper_jax.manifest import Clip, write_manifest
-from bagpiper_jax.models.codec import functional, storage
+from bagpiper_jax.models.codecs.xcodec import functional, storage
 
 soundfile = pytest.importorskip("soundfile")
 

@@ -14,8 +14,8 @@ from bagpiper_jax.corpora import user
 from bagpiper_jax.data.codes import CodeStore, codec_fingerprint
 from bagpiper_jax.data.loader import Loader, LoaderConfig
 from bagpiper_jax.manifest import read_manifest
-from bagpiper_jax.models.codec import functional
-from bagpiper_jax.models.codec.storage import NANO, load_codec
+from bagpiper_jax.models.codecs.xcodec import functional
+from bagpiper_jax.models.codecs.xcodec.storage import NANO, load_codec
 from bagpiper_jax.text import ByteTokenizer
 from bagpiper_jax.vocabulary import Vocabulary
 

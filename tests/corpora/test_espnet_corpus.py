@@ -291,7 +291,7 @@ def test_the_corpus_passes_through_the_whole_data_path(root, tmp_path):
     from bagpiper_jax.data.cache import TaskCache
     from bagpiper_jax.data.lock import read_lock
     from bagpiper_jax.dialogue import rendered_length
-    from bagpiper_jax.models.codec.storage import NANO
+    from bagpiper_jax.models.codecs.xcodec.storage import NANO
 
     messages = [
         ["user", "text", "Two tones."],

@@ -19,7 +19,7 @@ from bagpiper_jax.encoders.waveforms import CorpusAudioError, Waveforms, prefetc
 from bagpiper_jax.errors import Explained
 from bagpiper_jax.jobs import train_codec
 from bagpiper_jax.manifest import Clip, write_manifest
-from bagpiper_jax.models.codec import functional, storage
+from bagpiper_jax.models.codecs.xcodec import functional, storage
 
 
 class TestLosses:

@@ -22,7 +22,7 @@ from bagpiper_jax.generation.replies import Generator, GeneratorError, decode_cl
 from bagpiper_jax.generation.sampling import AudioSampling, TextSampling
 from bagpiper_jax.manifest import Clip, read_manifest, write_manifest
 from bagpiper_jax.models.bagpiper import Bagpiper
-from bagpiper_jax.models.codec import functional
+from bagpiper_jax.models.codecs.xcodec import functional
 from bagpiper_jax.models.config_json import ModelConfigError, load_model_config, save_model_config
 from bagpiper_jax.models.configs import (
     AudioTowerConfig,

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 from synthetic_cache import CODES, STREAMS
 
-from bagpiper_jax.models.codec import functional
-from bagpiper_jax.models.codec.storage import save_codec
+from bagpiper_jax.models.codecs.xcodec import functional
+from bagpiper_jax.models.codecs.xcodec.storage import save_codec
 from bagpiper_jax.models.configs import CodecConfig, SemanticEncoderConfig
 
 CODEC = CodecConfig(

@@ -78,7 +78,7 @@ def test_front_ends_are_opened_by_their_path_alone(imported, tmp_path):
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "same", "usual"])
 def test_a_codec_is_stored_in_the_type_asked_for(imported, tmp_path, dtype):
     """Also one that is stored in float16, as the shipped one is."""
-    from bagpiper_jax.models.codec.storage import load_codec, save_codec
+    from bagpiper_jax.models.codecs.xcodec.storage import load_codec, save_codec
 
     parameters, config = load_codec(imported / "codec.safetensors")
     save_codec(tmp_path / "compact.safetensors", parameters, config, compact=True)

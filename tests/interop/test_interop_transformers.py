@@ -17,8 +17,8 @@ from bagpiper_jax.interop.faults import InterchangeError
 from bagpiper_jax.interop.hub import sizes as hub_sizes
 from bagpiper_jax.jobs import export_checkpoint as export_job
 from bagpiper_jax.jobs import import_checkpoint as import_job
-from bagpiper_jax.models.codec import functional
-from bagpiper_jax.models.codec.storage import load_codec
+from bagpiper_jax.models.codecs.xcodec import functional
+from bagpiper_jax.models.codecs.xcodec.storage import load_codec
 from bagpiper_jax.models.config_json import load_model_config
 from bagpiper_jax.models.parameters import unflatten
 from bagpiper_jax.text import learn_bpe, load_tokenizer

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from tiny_codec import HOP, TINY, noise
 
-from bagpiper_jax.models.codec import functional, storage
-from bagpiper_jax.models.codec.layers import Upsample, folded_convolution, sine_squared
+from bagpiper_jax.models.codecs.xcodec import functional, storage
+from bagpiper_jax.models.codecs.xcodec.layers import Upsample, folded_convolution, sine_squared
 from bagpiper_jax.models.configs import CodecConfig
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from bagpiper_jax import audio
 from bagpiper_jax.interop.tables import xcodec
-from bagpiper_jax.models.codec import functional
-from bagpiper_jax.models.codec.storage import NANO, load_codec
+from bagpiper_jax.models.codecs.xcodec import functional
+from bagpiper_jax.models.codecs.xcodec.storage import NANO, load_codec
 from bagpiper_jax.models.configs import CodecConfig, SemanticEncoderConfig
 
 torch = pytest.importorskip("torch")

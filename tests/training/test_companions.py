@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from bagpiper_jax.digests import DigestError
-from bagpiper_jax.models.codec import storage
+from bagpiper_jax.models.codecs.xcodec import storage
 from bagpiper_jax.models.config_json import load_model_config, save_model_config
 from bagpiper_jax.models.configs import BagpiperConfig
 from bagpiper_jax.text import TokenizerError, load_tokenizer

@@ -16,7 +16,7 @@ from bagpiper_jax.interop.tables.grammar import (
     Entry,
     write_out,
 )
-from bagpiper_jax.models.codec.functional import shapes
+from bagpiper_jax.models.codecs.xcodec.functional import shapes
 from bagpiper_jax.models.configs import CodecConfig
 from bagpiper_jax.models.parameters import require_match, shapes_of
 

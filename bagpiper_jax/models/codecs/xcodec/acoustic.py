@@ -6,7 +6,14 @@ See docs/reference.md, Codec encoder and Codec decoder.
 from flax import nnx
 from jaxtyping import Array, Float
 
-from bagpiper_jax.models.codec.layers import RESIDUAL_GAIN, Conv, Lengths, Snake, Upsample, scale_lengths
+from bagpiper_jax.models.codecs.xcodec.layers import (
+    RESIDUAL_GAIN,
+    Conv,
+    Lengths,
+    Snake,
+    Upsample,
+    scale_lengths,
+)
 from bagpiper_jax.models.configs import CodecConfig
 
 

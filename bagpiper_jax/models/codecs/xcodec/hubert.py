@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from bagpiper_jax.models.codec.layers import Conv, Lengths, zero_past
+from bagpiper_jax.models.codecs.xcodec.layers import Conv, Lengths, zero_past
 from bagpiper_jax.models.configs import SemanticEncoderConfig
 
 

@@ -4,7 +4,7 @@ import jax
 from flax import nnx
 from jaxtyping import Array, Float
 
-from bagpiper_jax.models.codec.layers import RESIDUAL_GAIN, Conv, Lengths
+from bagpiper_jax.models.codecs.xcodec.layers import RESIDUAL_GAIN, Conv, Lengths
 
 _BLOCKS = 2
 _UNITS = 2

@@ -12,8 +12,8 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from bagpiper_jax.models.codec.layers import Lengths
-from bagpiper_jax.models.codec.xcodec import XCodec
+from bagpiper_jax.models.codecs.xcodec.layers import Lengths
+from bagpiper_jax.models.codecs.xcodec.module import XCodec
 from bagpiper_jax.models.configs import CodecConfig
 from bagpiper_jax.models.parameters import Parameters, require_match, shapes_of
 

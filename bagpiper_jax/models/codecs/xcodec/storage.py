@@ -15,13 +15,13 @@ import numpy as np
 
 from bagpiper_jax import strict, typed
 from bagpiper_jax.errors import Explained
-from bagpiper_jax.models.codec.functional import shapes
+from bagpiper_jax.models.codecs.xcodec.functional import shapes
 from bagpiper_jax.models.configs import CodecConfig
 from bagpiper_jax.models.parameters import Parameters, require_match, shapes_of
 
 FORMAT = "bagpiper_jax.codec.1"
 
-NANO = Path(__file__).parents[2] / "assets" / "codec_nano.safetensors"
+NANO = Path(__file__).parents[3] / "assets" / "codec_nano.safetensors"
 """The shipped codec, made by gin/runs/train_codec_nano.gin (docs/codec.md)."""
 
 _TYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}

@@ -4,11 +4,11 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from bagpiper_jax.models.codec.acoustic import AcousticDecoder, AcousticEncoder
-from bagpiper_jax.models.codec.hubert import SemanticModel
-from bagpiper_jax.models.codec.layers import Lengths, scale_lengths, zero_past
-from bagpiper_jax.models.codec.quantizer import ResidualQuantizer
-from bagpiper_jax.models.codec.semantic import SemanticDecoder, SemanticEncoder
+from bagpiper_jax.models.codecs.xcodec.acoustic import AcousticDecoder, AcousticEncoder
+from bagpiper_jax.models.codecs.xcodec.hubert import SemanticModel
+from bagpiper_jax.models.codecs.xcodec.layers import Lengths, scale_lengths, zero_past
+from bagpiper_jax.models.codecs.xcodec.quantizer import ResidualQuantizer
+from bagpiper_jax.models.codecs.xcodec.semantic import SemanticDecoder, SemanticEncoder
 from bagpiper_jax.models.configs import CodecConfig
 
 
