@@ -11,29 +11,26 @@ import functools
 import hashlib
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
-from jax.sharding import AxisType, NamedSharding
-from jax.sharding import PartitionSpec as P
 
 from bagpiper_jax import audio, files
 from bagpiper_jax.data import codes as store
 from bagpiper_jax.data.audio_digest import audio_digest
 from bagpiper_jax.manifest import MANIFEST, Clip, read_manifest
-from bagpiper_jax.models.codecs.xcodec import functional
-from bagpiper_jax.models.codecs.xcodec.storage import NANO, fingerprint, load_codec
-from bagpiper_jax.models.parameters import Parameters
+from bagpiper_jax.models.codecs.opening import open_codec
+from bagpiper_jax.models.codecs.protocol import Codec
+from bagpiper_jax.models.codecs.xcodec.storage import NANO
 from bagpiper_jax.runs.progress import Progress
 
 _log = logging.getLogger(__name__)
 
 _PLAN = "plan.json"
-_CONCURRENT_BUCKETS = 2  # so that one shape compiles while another one runs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,8 +64,8 @@ def tokenize(config: TokenizeConfig) -> Path:
         ManifestError, CodecFileError: the corpus or the codec cannot be read.
         CodeStoreError: the store cannot be written.
     """
-    parameters, codec = load_codec(config.codec)
-    name = fingerprint(parameters, codec)
+    codec = open_codec(config.codec)
+    name = codec.fingerprint
     every = list(read_manifest(config.corpus))
     clips = [clip for clip in every if clip.audio]
     count = -(-len(clips) // config.clips_per_shard)
@@ -84,7 +81,7 @@ def tokenize(config: TokenizeConfig) -> Path:
             _prepare(directory, plan)
         _meet("prepared")
         mine = {name: clips for i, (name, clips) in enumerate(shards.items()) if i % machines == machine}
-        _encode_missing(config, mine, Encoder(parameters, codec, config.batch_seconds), directory)
+        _encode_missing(config, mine, codec, directory)
         _meet("encoded")
         if jax.process_index() or (machines > jax.process_count()):
             _log.info("%s: part %d of %d is encoded", directory, machine, machines)
@@ -114,14 +111,14 @@ def _meet(where: str) -> None:
 
 
 def _encode_missing(
-    config: TokenizeConfig, shards: dict[str, list[Clip]], encoder: "Encoder", directory: Path
+    config: TokenizeConfig, shards: dict[str, list[Clip]], codec: Codec, directory: Path
 ) -> None:
     waiting = {name: shard for name, shard in shards.items() if not (directory / name).exists()}
     total, left = (sum(map(len, some.values())) for some in (shards, waiting))
     with ThreadPoolExecutor(config.readers) as readers, Progress(total - left, total) as progress:
-        read = functools.partial(_read, Path(config.corpus), encoder.hop)
+        read = functools.partial(_read, Path(config.corpus), codec.hop)
         for name, shard, waveforms in _read_ahead(waiting.items(), read, readers):
-            _write_shard(directory / name, shard, waveforms, encoder)
+            _write_shard(directory / name, shard, waveforms, codec, config.batch_seconds)
             for _ in shard:
                 progress.step()
 
@@ -137,55 +134,6 @@ def _writing(directory: Path) -> Iterator[None]:
             f"cannot write the codes {directory}: {what}. Free space or permissions there, and run "
             "tokenize_audio again; finished shards are kept"
         ) from error
-
-
-class Encoder:
-    """Waveforms of any lengths → codes, in few fixed shapes, data parallel over all local devices."""
-
-    def __init__(self, parameters: Parameters, codec, batch_seconds: float):
-        devices = jax.local_devices()
-        mesh = jax.make_mesh((len(devices),), ("data",), axis_types=(AxisType.Auto,), devices=devices)
-        self._rows = NamedSharding(mesh, P("data"))
-        self._parameters = jax.device_put(dict(parameters), NamedSharding(mesh, P()))
-        self._codec, self._devices = codec, len(devices)
-        self.num_codebooks, self.hop = codec.num_codebooks, codec.hop
-        self._batch_frames = batch_seconds * codec.sample_rate / codec.hop
-
-    def __call__(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Codes uint16 [N, S] of each waveform of at least one frame, in order."""
-        buckets = collections.defaultdict(list)
-        for index, waveform in enumerate(waveforms):
-            buckets[functional.bucket(len(waveform) // self._codec.hop)].append(index)
-        found: dict[int, np.ndarray] = {}
-        with ThreadPoolExecutor(_CONCURRENT_BUCKETS) as pool:
-            encode = functools.partial(self._encode_bucket, waveforms=waveforms, found=found)
-            list(pool.map(encode, *zip(*sorted(buckets.items()), strict=True)) if buckets else ())
-        return [found[index] for index in range(len(waveforms))]
-
-    def _encode_bucket(self, frames: int, members: list[int], waveforms, found: dict) -> None:
-        rows = self._devices * max(1, int(self._batch_frames // frames))
-        pending = None
-        for start in range(0, len(members), rows):
-            batch = members[start : start + rows]
-            running = batch, self._start(frames, rows, [waveforms[i] for i in batch])
-            if pending is not None:  # the device works on one batch while the last one is taken apart
-                self._collect(pending[0], pending[1], waveforms, found)
-            pending = running
-        if pending is not None:
-            self._collect(pending[0], pending[1], waveforms, found)
-
-    def _start(self, frames: int, rows: int, waveforms: Sequence[np.ndarray]) -> jax.Array:
-        padded = np.zeros((rows, frames * self._codec.hop), np.float32)
-        lengths = np.zeros(rows, np.int32)
-        for row, waveform in enumerate(waveforms):
-            kept = len(waveform) // self._codec.hop * self._codec.hop
-            padded[row, :kept], lengths[row] = waveform[:kept], kept
-        batch = jax.device_put((padded, lengths), self._rows)
-        return functional.encode(self._parameters, self._codec, *batch)
-
-    def _collect(self, members, codes, waveforms, found) -> None:
-        for row, index in zip(np.asarray(codes).astype(np.uint16), members, strict=False):
-            found[index] = row[: len(waveforms[index]) // self._codec.hop]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -221,16 +169,16 @@ def _read_ahead(waiting, read, readers: ThreadPoolExecutor) -> Iterator[tuple[st
         yield name, shard, [result.result() for result in results]
 
 
-def _write_shard(path: Path, shard: list[Clip], waveforms: list, encoder: Encoder) -> None:
+def _write_shard(path: Path, shard: list[Clip], waveforms: list, codec: Codec, batch_seconds: float) -> None:
     good = [i for i, waveform in enumerate(waveforms) if not isinstance(waveform, _NoCodes)]
-    codes = encoder([waveforms[i] for i in good])
+    codes = codec.encode([waveforms[i] for i in good], batch_seconds)
     rejects = [
         {"id": clip.id, "reason": fault.reason, "detail": fault.detail}
         for clip, fault in zip(shard, waveforms, strict=True)
         if isinstance(fault, _NoCodes)
     ]
     files.replace(path.with_suffix(".rejects"), "".join(json.dumps(line) + "\n" for line in rejects))
-    store.write_shard(path, [shard[i].id for i in good], codes, encoder.num_codebooks)
+    store.write_shard(path, [shard[i].id for i in good], codes, len(codec.codebooks))
 
 
 def _plan(config: TokenizeConfig, name: str, audio: str) -> dict:
@@ -263,7 +211,7 @@ def _prepare(directory: Path, plan: dict) -> None:
     files.replace(path, text)
 
 
-def _finish(directory: Path, names: list[str], codec, plan: dict) -> Path:
+def _finish(directory: Path, names: list[str], codec: Codec, plan: dict) -> Path:
     lines = "".join(
         (directory / shard).with_suffix(".rejects").read_text(encoding="utf-8") for shard in names
     )
@@ -276,7 +224,12 @@ def _finish(directory: Path, names: list[str], codec, plan: dict) -> Path:
     manifest = {
         "fingerprint": plan["codec"],
         "audio": plan["audio"],
-        "config": dataclasses.asdict(codec),
+        "config": {
+            "codebook_size": codec.codebooks[0],
+            "num_codebooks": len(codec.codebooks),
+            "sample_rate": codec.sample_rate,
+            "hop": codec.hop,
+        },
         "clips": clips,
         "frames": frames,
         "rejects": dict(sorted(reasons.items())),

@@ -5,12 +5,12 @@ import logging
 from collections.abc import Sequence
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from bagpiper_jax.encoders.codec_losses import mel_distance
 from bagpiper_jax.manifest import Clip
-from bagpiper_jax.models.codecs.xcodec import functional
+from bagpiper_jax.models.codecs.xcodec.functional import bucket
+from bagpiper_jax.models.codecs.xcodec.loaded import LoadedXCodec
 from bagpiper_jax.models.configs import CodecConfig
 
 _log = logging.getLogger(__name__)
@@ -60,12 +60,10 @@ class CodecReport:
 
 def reconstruct(parameters, config: CodecConfig, waveform: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """One clip through the codec: the decoded waveform, cut to whole frames, and its codes [N, S]."""
-    frames = len(waveform) // config.hop
-    padded = np.zeros((1, functional.bucket(frames) * config.hop), np.float32)
-    padded[0, : frames * config.hop] = waveform[: frames * config.hop]
-    codes = functional.encode(parameters, config, padded, jnp.array([frames * config.hop]))
-    codes = np.asarray(codes)[0, :frames]
-    return functional.codec_decode(parameters, config, codes), codes
+    codec = LoadedXCodec(parameters, config)
+    (codes,) = codec.encode([waveform])
+    (decoded,) = codec.decode([codes])
+    return decoded, codes
 
 
 def measure(
@@ -113,7 +111,7 @@ def scalars(report: CodecReport) -> dict[str, float]:
 
 def _distance(ours: np.ndarray, original: np.ndarray, config: CodecConfig) -> float:
     """Mel distance, at a power-of-two number of frames so that few shapes compile; added silence agrees."""
-    size = functional.bucket(len(ours) // config.hop) * config.hop
+    size = bucket(len(ours) // config.hop) * config.hop
     pair = [np.pad(x, (0, size - len(x)))[None] for x in (ours, original)]
     return float(_mel_distance(*pair, sample_rate=config.sample_rate)[0]) * size / len(ours)
 

@@ -19,12 +19,11 @@ from jaxtyping import Array, Float
 
 from bagpiper_jax.encoders import loop as encoder_loop
 from bagpiper_jax.encoders import snapshot, tagger, tower_data
-from bagpiper_jax.encoders.codec_report import reconstruct
 from bagpiper_jax.encoders.tags import Tags
 from bagpiper_jax.encoders.tower_data import TaggedClips
 from bagpiper_jax.encoders.waveforms import Waveforms
 from bagpiper_jax.models.audio_tower import AudioTower
-from bagpiper_jax.models.codecs.xcodec.storage import load_codec
+from bagpiper_jax.models.codecs.opening import open_codec
 from bagpiper_jax.models.configs import AudioTowerConfig, BagpiperConfig
 from bagpiper_jax.models.parameters import flatten, unflatten
 from bagpiper_jax.runs import output_lock
@@ -156,12 +155,12 @@ def _optimizer(config: TrainTowerConfig) -> optax.GradientTransformation:
 
 def _codec_copies(path: str) -> tower_data.Copy:
     """Clips through the codec, each once."""
-    parameters, config = load_codec(path)
+    codec = open_codec(path)
     copies: dict[int, np.ndarray] = {}
 
     def copy(index: int, waveform: np.ndarray) -> np.ndarray:
         if index not in copies:
-            copies[index] = np.asarray(reconstruct(parameters, config, waveform)[0], np.float16)
+            copies[index] = np.asarray(codec.decode(codec.encode([waveform]))[0], np.float16)
         return copies[index].astype(np.float32)
 
     return copy

@@ -7,10 +7,6 @@ import numpy as np
 from jaxtyping import Float32
 
 from bagpiper_jax.audio import SAMPLE_RATE, log_mel
-from bagpiper_jax.generation.replies import decode_clips
-from bagpiper_jax.models.codecs.xcodec import functional
-from bagpiper_jax.models.configs import CodecConfig
-from bagpiper_jax.models.parameters import Parameters
 
 _log = logging.getLogger(__name__)
 Waveform = Float32[np.ndarray, " samples"]
@@ -40,21 +36,6 @@ def stoi(clean: Waveform, other: Waveform) -> float:
     if length < _SHORTEST_STOI * SAMPLE_RATE:
         return float("nan")
     return float(measure(clean[:length], other[:length], SAMPLE_RATE))
-
-
-def reconstruct(
-    waveforms: Sequence[Waveform], parameters: Parameters, config: CodecConfig
-) -> tuple[list[Waveform], list[np.ndarray]]:
-    """Waveforms through the codec and back, and their codes [N, S]. Encoded one by one, all at one shape."""
-    frames = [len(waveform) // config.hop for waveform in waveforms]
-    padded = np.zeros((1, functional.bucket(max(frames, default=0)) * config.hop), np.float32)
-    codes = []
-    for waveform, count in zip(waveforms, frames, strict=True):
-        padded[:] = 0
-        padded[0, : count * config.hop] = waveform[: count * config.hop]
-        found = functional.encode(parameters, config, padded.copy(), np.array([count * config.hop]))
-        codes.append(np.asarray(found)[0, :count])
-    return decode_clips(codes, parameters, config), codes
 
 
 def codebook_use(codes: Sequence[np.ndarray], size: int) -> list[dict[str, float]]:

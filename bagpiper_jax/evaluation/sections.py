@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
+from bagpiper_jax.audio import SAMPLE_RATE
 from bagpiper_jax.captions import AudioAnnotation, ParsedCaption, parse_caption
 from bagpiper_jax.corpora import questions
 from bagpiper_jax.corpora.questions import QuestionError
 from bagpiper_jax.dialogue import Message
-from bagpiper_jax.evaluation.acoustics import codebook_use, mel_distance, reconstruct, stoi
+from bagpiper_jax.evaluation.acoustics import codebook_use, mel_distance, stoi
 from bagpiper_jax.evaluation.held_out import Corpus, HeldOut
 from bagpiper_jax.evaluation.scores import Score, answer_score, caption_scores, final_answer
 from bagpiper_jax.generation.loop import LoopConfig
@@ -52,7 +53,7 @@ def _likeness(examples: Sequence[HeldOut], sounded: Sequence[Reply]) -> Scores:
             mel_distance, true, ours, others, "dB between the generated and the true clip; baseline: another clip"
         ),
         "generated_duration_error": _paired(
-            lambda a, b: abs(len(a) - len(b)) / 16_000, true, ours, others,
+            lambda a, b: abs(len(a) - len(b)) / SAMPLE_RATE, true, ours, others,
             "seconds by which the generated clip is too long or too short; baseline: another clip",
         ),
     }  # fmt: skip
@@ -61,8 +62,9 @@ def _likeness(examples: Sequence[HeldOut], sounded: Sequence[Reply]) -> Scores:
 def codec(generator: Generator, corpus: Corpus) -> tuple[Scores, dict, list[np.ndarray]]:
     """Audio through the codec and back: the ceiling of all generated audio."""
     true = [example.waveform for example in corpus.held_out]
-    parameters, config = generator.codec
-    rebuilt, codes = reconstruct(true, parameters, config)
+    through = generator.codec
+    codes = through.encode(true)
+    rebuilt = through.decode(codes)
     others = [*true[1:], *true[:1]]
     scores = {
         "codec_mel_distance": _paired(
@@ -79,8 +81,8 @@ def codec(generator: Generator, corpus: Corpus) -> tuple[Scores, dict, list[np.n
         note = "STOI, 0 to 1, of clips with speech through the codec"
         scores["codec_stoi"] = Score(float(np.mean(kept)), len(kept), is_share=False, note=note)
     details = {
-        "codebooks": codebook_use(codes, config.codebook_size),
-        "bits_per_second": config.num_codebooks * math.log2(config.codebook_size) * 16_000 / config.hop,
+        "codebooks": codebook_use(codes, max(through.codebooks)),
+        "bits_per_second": sum(map(math.log2, through.codebooks)) * through.sample_rate / through.hop,
     }
     return scores, details, rebuilt
 

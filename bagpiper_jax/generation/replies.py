@@ -14,17 +14,15 @@ from bagpiper_jax.dialogue import Message, render_prompt
 from bagpiper_jax.errors import Explained
 from bagpiper_jax.generation.loop import LoopConfig, Segment, generate
 from bagpiper_jax.models.bagpiper import Bagpiper
-from bagpiper_jax.models.codecs.xcodec import functional
-from bagpiper_jax.models.codecs.xcodec.storage import load_codec
+from bagpiper_jax.models.codecs.opening import open_codec
+from bagpiper_jax.models.codecs.protocol import Codec
 from bagpiper_jax.models.config_json import load_model_config
-from bagpiper_jax.models.configs import BagpiperConfig, CodecConfig
-from bagpiper_jax.models.parameters import Parameters, unflatten
+from bagpiper_jax.models.configs import BagpiperConfig
+from bagpiper_jax.models.parameters import unflatten
 from bagpiper_jax.text import TextTokenizer, load_tokenizer
 from bagpiper_jax.training import companions
 from bagpiper_jax.training.checkpoints import restore_parameters
 from bagpiper_jax.training.state import initial_parameters, model_definition
-
-_DECODED_AT_ONCE = 8
 
 
 class GeneratorError(Explained, ValueError):
@@ -51,13 +49,13 @@ class Generator:
     """A model with its tokenizer and codec.
 
     Attributes:
-        codec: parameters and configuration, None for a model that only writes.
+        codec: None for a model that only writes.
         extras: the values that training stored beside the configuration, such as the stage.
     """
 
     model: Bagpiper
     tokenizer: TextTokenizer
-    codec: tuple[Parameters, CodecConfig] | None = None
+    codec: Codec | None = None
     extras: dict = dataclasses.field(default_factory=dict)
 
     @property
@@ -103,9 +101,8 @@ class Generator:
             for row, segments in enumerate(answers)
             if self.codec is not None and any(s.modality == "audio" for s in segments)
         }
-        waveforms = (
-            dict(zip(codes, decode_clips(list(codes.values()), *self.codec), strict=True)) if codes else {}
-        )
+        decoded = self.codec.decode(list(codes.values())) if self.codec is not None and codes else []
+        waveforms = dict(zip(codes, decoded, strict=True))
         return [
             Reply(
                 "\n\n".join(self._text(s) for s in segments if s.modality == "text"),
@@ -117,23 +114,6 @@ class Generator:
 
     def _text(self, segment: Segment) -> str:
         return self.tokenizer.decode(segment.text_ids(self.model.config.vocabulary))
-
-
-def decode_clips(
-    codes: Sequence[np.ndarray], parameters: Parameters, config: CodecConfig
-) -> list[Float32[np.ndarray, " samples"]]:
-    """Waveforms in [-1, 1] of clips of codes [N, S], all at one shape, so that one program is compiled."""
-    frames = functional.bucket(max((len(clip) for clip in codes), default=0))
-    rows, found = min(_DECODED_AT_ONCE, len(codes)), []
-    for start in range(0, len(codes), max(rows, 1)):
-        part = codes[start : start + rows]
-        padded = np.zeros((rows, frames, config.num_codebooks), np.int32)
-        lengths = np.zeros(rows, np.int32)
-        for row, clip in enumerate(part):
-            padded[row, : len(clip)], lengths[row] = clip, len(clip)
-        waves = np.clip(np.asarray(functional.decode(parameters, config, padded, lengths)), -1, 1)
-        found += [waves[row, : len(clip) * config.hop] for row, clip in enumerate(part)]
-    return found
 
 
 def load_generator(checkpoint: str | os.PathLike, codec: str = "", tokenizer: str = "") -> Generator:
@@ -152,7 +132,18 @@ def load_generator(checkpoint: str | os.PathLike, codec: str = "", tokenizer: st
     )
     text = load_tokenizer(tokenizer or companions.find(checkpoint, extras, "tokenizer") or "byte")
     codec = codec or companions.find(checkpoint, extras, "codec")
-    return Generator(model, text, load_codec(codec) if codec else None, extras)
+    return Generator(model, text, _fitting_codec(codec, config) if codec else None, extras)
+
+
+def _fitting_codec(path: str | os.PathLike, config: BagpiperConfig) -> Codec:
+    """The codec, if its codes are those of the vocabulary. Raises CodecFileError, GeneratorError."""
+    codec, vocabulary = open_codec(path), config.vocabulary
+    if codec.codebooks != (vocabulary.codebook_size,) * vocabulary.num_streams:
+        raise GeneratorError(
+            f"{path} has codebooks of {list(codec.codebooks)} codes, the model has {vocabulary.num_streams} streams "
+            f"of {vocabulary.codebook_size}; name the codec that it was trained with"
+        )
+    return codec
 
 
 def _on_one_device(config: BagpiperConfig):

@@ -15,16 +15,14 @@ class ClipFileError(Explained):
 
 
 Decode = Callable[[list[np.ndarray]], list[np.ndarray]]
-"""Codes int [N, S] of each clip → its 16 kHz waveform."""
+"""Codes int [N, S] of each clip → its waveform."""
 
 
 def decoder(codec: str) -> Decode:
     """Decodes with the codec of a file. Loads JAX; everything else is shown without a model."""
-    from bagpiper_jax.generation.replies import decode_clips
-    from bagpiper_jax.models.codecs.xcodec.storage import load_codec
+    from bagpiper_jax.models.codecs.opening import open_codec
 
-    parameters, config = load_codec(codec)
-    return lambda codes: decode_clips(codes, parameters, config)
+    return open_codec(codec).decode
 
 
 def write_clips(example: Shown, directory: Path, stem: str, decode: Decode | None = None) -> list[Path]:

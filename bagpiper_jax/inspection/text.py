@@ -4,6 +4,7 @@ import collections
 import json
 from collections.abc import Sequence
 
+from bagpiper_jax.audio import SAMPLE_RATE
 from bagpiper_jax.data.cache import TaskCache
 from bagpiper_jax.inspection.clip_history import Fate, Origin
 from bagpiper_jax.inspection.comparison import Difference, TaskDifference
@@ -28,7 +29,7 @@ def _message(message: Said) -> str:
     elif message.codes is not None:
         said = f"<{len(message.codes)} codec frames>"
     else:
-        said = f"<{len(message.samples)} samples, {len(message.samples) / 16_000:.2f} s>"
+        said = f"<{len(message.samples)} samples, {len(message.samples) / SAMPLE_RATE:.2f} s>"
     weight = "" if message.weight == 1 else f" (weight {message.weight:g})"
     dropped = " (dropped)" if message.dropped else ""
     return f"{message.role} {message.modality}{weight}{dropped}: {said}"

@@ -14,8 +14,8 @@ from bagpiper_jax.corpora import user
 from bagpiper_jax.data.codes import CodeStore, codec_fingerprint
 from bagpiper_jax.data.loader import Loader, LoaderConfig
 from bagpiper_jax.manifest import read_manifest
-from bagpiper_jax.models.codecs.xcodec import functional
-from bagpiper_jax.models.codecs.xcodec.storage import NANO, load_codec
+from bagpiper_jax.models.codecs.opening import open_codec
+from bagpiper_jax.models.codecs.xcodec.storage import NANO
 from bagpiper_jax.text import ByteTokenizer
 from bagpiper_jax.vocabulary import Vocabulary
 
@@ -77,10 +77,10 @@ def test_captions_and_codes_come_back_from_packed_rows(demo_clips, path):
 
 @pytest.mark.slow
 def test_codes_of_packed_rows_decode_to_audio_of_the_same_length(path):
-    parameters, config = load_codec(NANO)
+    codec = open_codec(NANO)
     store = CodeStore.open(path / "user", codec_fingerprint(NANO))
     for clip in list(read_manifest(path / "user"))[::8]:
         original = audio.read(path / "user" / clip.audio)
-        decoded = np.asarray(functional.codec_decode(parameters, config, store[clip.id]))
-        assert abs(len(decoded) - len(original)) < config.hop
+        (decoded,) = codec.decode([store[clip.id]])
+        assert abs(len(decoded) - len(original)) < codec.hop
         assert np.isfinite(decoded).all() and decoded.std() > 0

@@ -18,11 +18,12 @@ from bagpiper_jax.evaluation import acoustics, job, scores
 from bagpiper_jax.evaluation.held_out import EvaluationError, read_corpus
 from bagpiper_jax.evaluation.job import EvaluateConfig, evaluate
 from bagpiper_jax.generation.loop import LoopConfig
-from bagpiper_jax.generation.replies import Generator, GeneratorError, decode_clips
+from bagpiper_jax.generation.replies import Generator, GeneratorError
 from bagpiper_jax.generation.sampling import AudioSampling, TextSampling
 from bagpiper_jax.manifest import Clip, read_manifest, write_manifest
 from bagpiper_jax.models.bagpiper import Bagpiper
 from bagpiper_jax.models.codecs.xcodec import functional
+from bagpiper_jax.models.codecs.xcodec.loaded import LoadedXCodec
 from bagpiper_jax.models.config_json import ModelConfigError, load_model_config, save_model_config
 from bagpiper_jax.models.configs import (
     AudioTowerConfig,
@@ -137,10 +138,11 @@ def test_clips_decoded_together_equal_clips_decoded_alone():
     rng = np.random.default_rng(0)
     parameters["quantizer/embed"] = rng.normal(size=parameters["quantizer/embed"].shape).astype(np.float32)
     codes = [rng.integers(0, 8, (n, 4)) for n in (5, 0, 11)]
-    together = decode_clips(codes, parameters, CODEC)
+    codec = LoadedXCodec(parameters, CODEC)
+    together = codec.decode(codes)
     assert [len(wave) for wave in together] == [5 * 320, 0, 11 * 320]
     for wave, clip in zip(together, codes, strict=True):
-        np.testing.assert_allclose(wave, functional.codec_decode(parameters, CODEC, clip), atol=1e-5)
+        np.testing.assert_allclose(wave, codec.decode([clip])[0], atol=1e-5)
 
 
 @pytest.fixture(scope="module")
@@ -209,7 +211,7 @@ def test_evaluation_without_a_codec_scores_captions_alone(corpus, run, tmp_path)
 
 @pytest.mark.parametrize("configured, used", [(None, "Compose with care."), ("", ""), ("Sing.", "Sing.")])
 def test_requests_open_as_the_run_was_tuned(corpus, tmp_path, monkeypatch, configured, used):
-    tuned = Generator(None, ByteTokenizer(), ({}, CODEC), {"system_prompt": "Compose with care."})
+    tuned = Generator(None, ByteTokenizer(), LoadedXCodec({}, CODEC), {"system_prompt": "Compose with care."})
     asked = []
     monkeypatch.setattr(job.sections, "understanding", lambda *_: ({}, []))
     monkeypatch.setattr(job.sections, "requests", lambda *a: asked.append(a[5]) or ({}, []))

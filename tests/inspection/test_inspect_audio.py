@@ -8,8 +8,8 @@ from synthetic_cache import CODES, STREAMS, example, write_mixture_of
 from bagpiper_jax import audio
 from bagpiper_jax.batch import BatchShape
 from bagpiper_jax.data.cache import CacheError
-from bagpiper_jax.generation.replies import decode_clips
 from bagpiper_jax.jobs import inspect_data
+from bagpiper_jax.models.codecs.xcodec.loaded import LoadedXCodec
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def test_codes_are_decoded_into_files(tmp_path, codec):
     sounding = example([("user", "text", "rain"), ("assistant", "audio", codes)])
     heard = example([("user", "audio", wave), ("assistant", "text", "noise")])
     lock = write_mixture_of(tmp_path / "cache", [sounding, heard], codec_fingerprint=fingerprint)
-    (expected,) = decode_clips([codes], parameters, CODEC)
+    (expected,) = LoadedXCodec(parameters, CODEC).decode([codes])
 
     def show(**fields) -> str:
         shape = BatchShape(1, 256, 8)

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from tiny_codec import HOP, TINY, noise
 
+from bagpiper_jax.models.codecs.opening import open_codec
 from bagpiper_jax.models.codecs.xcodec import functional, storage
 from bagpiper_jax.models.codecs.xcodec.layers import Upsample, folded_convolution, sine_squared
+from bagpiper_jax.models.codecs.xcodec.loaded import LoadedXCodec
 from bagpiper_jax.models.configs import CodecConfig
 
 
@@ -49,17 +51,34 @@ def test_decoding_at_a_padded_length_changes_no_sample(parameters):
     padded = np.pad(codes, ((0, 0), (0, 7), (0, 0)), constant_values=3)
     among = functional.decode(parameters, TINY, padded, jnp.array([9]))[0, : 9 * HOP]
     np.testing.assert_allclose(among, alone, atol=1e-5)
-    np.testing.assert_allclose(
-        functional.codec_decode(parameters, TINY, codes[0]), np.clip(alone, -1, 1), atol=1e-5
-    )
+    (clip,) = LoadedXCodec(parameters, TINY).decode(list(codes))
+    np.testing.assert_allclose(clip, np.clip(alone, -1, 1), atol=1e-5)
 
 
-def test_codec_decode_refuses_what_is_no_code(parameters):
+def test_decoding_refuses_what_is_no_code(parameters):
+    codec = LoadedXCodec(parameters, TINY)
     with pytest.raises(ValueError, match=r"codes must lie in \[0, 16\), got 0 to 16"):
-        functional.codec_decode(parameters, TINY, np.array([[0, 3, 16]]))
+        codec.decode([np.array([[0, 3, 16]])])
     with pytest.raises(ValueError, match=r"codes must be \[N, 3\], got \[4, 8\]"):
-        functional.codec_decode(parameters, TINY, np.zeros((4, 8), int))
-    assert functional.codec_decode(parameters, TINY, np.zeros((0, 3), int)).shape == (0,)
+        codec.decode([np.zeros((4, 8), int)])
+    (nothing,) = codec.decode([np.zeros((0, 3), int)])
+    assert nothing.shape == (0,) and codec.decode([]) == []
+
+
+def test_clips_encoded_one_by_one_and_in_batches_have_the_same_codes(parameters):
+    codec = LoadedXCodec(parameters, TINY)
+    clips = [noise(n, n * HOP + n, rows=1)[0] for n in (3, 20, 5, 1)]
+    alone, together = codec.encode(clips), codec.encode(clips, batch_seconds=1.0)
+    for n, one, other in zip((3, 20, 5, 1), alone, together, strict=True):
+        assert one.shape == (n, 3)
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_codec_is_opened_by_its_file(parameters, tmp_path):
+    name = storage.save_codec(tmp_path / "codec.safetensors", parameters, TINY)
+    codec = open_codec(tmp_path / "codec.safetensors")
+    assert (codec.sample_rate, codec.hop, codec.codebooks) == (TINY.sample_rate, TINY.hop, (16, 16, 16))
+    assert codec.fingerprint == name
 
 
 def test_upsample_is_a_transposed_convolution():

@@ -7,8 +7,6 @@ code is an arg-min, reduced precision changes it.
 import functools
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
@@ -78,18 +76,3 @@ def bucket(frames: int) -> int:
     while size < frames:
         size *= 2
     return size
-
-
-def codec_decode(parameters: Parameters, config: CodecConfig, codes: np.ndarray) -> Float[np.ndarray, "T"]:
-    """One clip's codes [N, S] to its waveform [N·hop] in [-1, 1]. ValueError for what are no codes."""
-    codes = np.asarray(codes)
-    if codes.ndim != 2 or codes.shape[1] != config.num_codebooks:
-        raise ValueError(f"codes must be [N, {config.num_codebooks}], got {list(codes.shape)}")
-    if not len(codes):
-        return np.zeros(0, np.float32)
-    if codes.min() < 0 or codes.max() >= config.codebook_size:
-        raise ValueError(f"codes must lie in [0, {config.codebook_size}), got {codes.min()} to {codes.max()}")
-    padded = np.zeros((1, bucket(len(codes)), config.num_codebooks), np.int32)
-    padded[0, : len(codes)] = codes
-    waveform = decode(parameters, config, padded, jnp.array([len(codes)]))[0, : len(codes) * config.hop]
-    return np.clip(np.asarray(waveform), -1, 1)
