@@ -148,8 +148,8 @@ def encode_example(
     place = origin.decode("utf-8", "replace")
     if fault:
         return [*_no_features().values(), origin, fault]
-    carried = {name.decode(): sound for name, sound in zip(names, sounds, strict=True)}
-    return encode_clip(Clip(**json.loads(line)), carried, place, author=author, corpus=corpus, task=task)
+    by_name = {name.decode(): sound for name, sound in zip(names, sounds, strict=True)}
+    return encode_clip(Clip(**json.loads(line)), by_name, place, author=author, corpus=corpus, task=task)
 
 
 def encode_clip(

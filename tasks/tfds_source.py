@@ -119,7 +119,7 @@ class TfdsSource(ClipSource):
             read += 1
             origin = f"{self._name} {example['tfds_id'].decode()}"
             try:
-                yield _features(features_of(self._carried(example, split), origin))
+                yield _features(features_of(self._clip_with_audio(example, split), origin))
             except (
                 Exception
             ) as error:  # a mapping may be anyone's code; the example is named, the others go on
@@ -132,7 +132,7 @@ class TfdsSource(ClipSource):
     def _remedy(self) -> str:
         return f"prepare {self._name} again, or mend its mapping"
 
-    def _carried(self, example: dict, split: str) -> ClipWithAudio:
+    def _clip_with_audio(self, example: dict, split: str) -> ClipWithAudio:
         mapping = self._mapping
         rate = self._builder.info.features[mapping.audio].sample_rate
         samples = _waveform(example[mapping.audio], rate, settings.current().max_seconds)

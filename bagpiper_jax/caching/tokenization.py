@@ -8,7 +8,6 @@ import collections
 import contextlib
 import dataclasses
 import functools
-import hashlib
 import json
 import logging
 from collections.abc import Iterator
@@ -74,7 +73,8 @@ def tokenize(config: TokenizeConfig) -> Path:
         for i in range(count)
     }
     directory = store.store_directory(config.corpus, name)
-    plan = _plan(config, name, audio_digest(config.corpus, every))
+    sound, corpus = audio_digest(config.corpus, every), files.sha256(Path(config.corpus) / MANIFEST)
+    plan = _StorePlan(name, sound, corpus, config.clips_per_shard)
     machine, machines = jobs_share(config.shard)
     with _writing(directory):
         if jax.process_index() == 0:
@@ -181,22 +181,28 @@ def _write_shard(path: Path, shard: list[Clip], waveforms: list, codec: Codec, b
     store.write_shard(path, [shard[i].id for i in good], codes, len(codec.codebooks))
 
 
-def _plan(config: TokenizeConfig, name: str, audio: str) -> dict:
-    """What shards must agree on to belong together."""
-    content = (Path(config.corpus) / MANIFEST).read_bytes()
-    return {
-        "codec": name,
-        "audio": audio,
-        "corpus": hashlib.sha256(content).hexdigest(),
-        "clips_per_shard": config.clips_per_shard,
-    }
+@dataclasses.dataclass(frozen=True)
+class _StorePlan:
+    """What shards must agree on to belong to one store.
+
+    Attributes:
+        codec: the codec's fingerprint.
+        audio: the digest of the corpus's audio.
+        corpus: SHA-256 of its manifest.
+        clips_per_shard: as in `TokenizeConfig`.
+    """
+
+    codec: str
+    audio: str
+    corpus: str
+    clips_per_shard: int
 
 
-def _prepare(directory: Path, plan: dict) -> None:
+def _prepare(directory: Path, plan: _StorePlan) -> None:
     """Makes the directory, and clears what an earlier plan left in it."""
     directory.mkdir(parents=True, exist_ok=True)
     files.remove_leftovers(directory)
-    path, text = directory / _PLAN, json.dumps(plan, indent=1, sort_keys=True)
+    path, text = directory / _PLAN, json.dumps(dataclasses.asdict(plan), indent=1, sort_keys=True)
     if path.exists() and path.read_bytes() == text.encode():
         return
     stale = [old for pattern in ("shard-*", store.MANIFEST, store.REJECTS) for old in directory.glob(pattern)]
@@ -211,19 +217,17 @@ def _prepare(directory: Path, plan: dict) -> None:
     files.replace(path, text)
 
 
-def _finish(directory: Path, names: list[str], codec: Codec, plan: dict) -> Path:
-    lines = "".join(
-        (directory / shard).with_suffix(".rejects").read_text(encoding="utf-8") for shard in names
-    )
-    files.replace(directory / store.REJECTS, lines)
-    reasons = collections.Counter(json.loads(line)["reason"] for line in lines.splitlines())
+def _finish(directory: Path, names: list[str], codec: Codec, plan: _StorePlan) -> Path:
+    lines = [line for shard in names for line in _rejects(directory / shard)]
+    files.replace(directory / store.REJECTS, "".join(json.dumps(line) + "\n" for line in lines))
+    reasons = collections.Counter(line["reason"] for line in lines)
     clips = frames = 0
     for shard in names:
         ids, offsets, _ = store.read_shard(directory / shard)
         clips, frames = clips + len(ids), frames + int(offsets[-1])
     manifest = {
-        "fingerprint": plan["codec"],
-        "audio": plan["audio"],
+        "fingerprint": plan.codec,
+        "audio": plan.audio,
         "config": {
             "codebook_size": codec.codebooks[0],
             "num_codebooks": len(codec.codebooks),
@@ -238,3 +242,15 @@ def _finish(directory: Path, names: list[str], codec: Codec, plan: dict) -> Path
     files.replace(directory / store.MANIFEST, json.dumps(manifest, indent=1, sort_keys=True) + "\n")
     _log.info("%s: %d clips, %d frames, rejects %s", directory, clips, frames, dict(reasons) or "none")
     return directory
+
+
+def _rejects(shard: Path) -> list[dict]:
+    """The clips of a shard that got no codes. Raises CodeStoreError: their list is damaged."""
+    path = shard.with_suffix(".rejects")
+    try:
+        lines = [json.loads(line) for line in path.read_bytes().splitlines()]
+        return [{name: line[name] for name in ("id", "reason", "detail")} for line in lines]
+    except (ValueError, LookupError, TypeError) as error:
+        raise store.CodeStoreError(
+            f"{path} is damaged ({error}); delete it and {shard}, and run tokenize_audio again"
+        ) from error

@@ -20,7 +20,7 @@ _MESSAGE = ("role", "modality", "content")
 
 
 class ParquetReader:
-    """`carried.ClipReader` over tables with embedded audio.
+    """`clip_readers.ClipReader` over tables with embedded audio.
 
     Args:
         columns: field of `user_records` → column; other fields are read from the column of their name. A dialogue's
@@ -58,7 +58,7 @@ class ParquetReader:
         read = tuple(self._columns[file].values())
         values = _row(self._tables[file], row, (*read, *self._unread[file]))
         fields = {ours: values[theirs] for ours, theirs in self._columns[file].items()}
-        found = _carried(fields, f"{self._paths[file].stem}-{row}", self._split, self._defaults)
+        found = _clip_with_audio(fields, f"{self._paths[file].stem}-{row}", self._split, self._defaults)
         if not audio_messages(found.clip.dialogue):
             refuse_unread_audio({column: values[column] for column in self._unread[file]})
         return found
@@ -148,7 +148,7 @@ def _row(table, row: int, columns: tuple[str, ...]) -> dict:
     raise IndexError(row)
 
 
-def _carried(fields: dict, name: str, split: str, defaults: Defaults) -> ClipWithAudio:
+def _clip_with_audio(fields: dict, name: str, split: str, defaults: Defaults) -> ClipWithAudio:
     fields = {field: value for field, value in fields.items() if value is not None}
     fields["id"] = clip_id = assembly.safe_id(str(fields.get("id", name)))
     sounds, audio_path = {}, ""

@@ -62,7 +62,7 @@ class Sample:
 
 
 class TarReader:
-    """`carried.ClipReader` over tar files. Raises CorpusError: one of them is damaged, compressed or no tar.
+    """`clip_readers.ClipReader` over tar files. Raises CorpusError: one of them is damaged, compressed or no tar.
 
     Attributes:
         passed_over: what of the tars belongs to no sample, or is no audio and no text, by name and how often.

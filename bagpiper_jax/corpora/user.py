@@ -16,10 +16,10 @@ from bagpiper_jax import files
 from bagpiper_jax.captions import AnnotationError, AudioAnnotation, CaptionFilter, describe
 from bagpiper_jax.corpora import assembly, user_records
 from bagpiper_jax.corpora.assembly import CorpusError, Reject
-from bagpiper_jax.corpora.user_audio import Conversion, convert_all
+from bagpiper_jax.corpora.user_audio import Conversion, Converted, convert_all
 from bagpiper_jax.corpora.user_records import UserRecord
 from bagpiper_jax.manifest import DOMAINS, Clip
-from bagpiper_jax.outcomes import RecordError
+from bagpiper_jax.outcomes import RecordError, Rejected
 
 _MAX_DRIFT = 0.5
 """Seconds by which an annotation's duration may differ from its audio's."""
@@ -217,58 +217,56 @@ def _clips(
     config: UserCorpusConfig,
     records: Mapping[str, UserRecord],
     conversions: Iterable[Conversion],
-    results: Mapping[Conversion, dict],
+    results: Mapping[Conversion, Converted | Rejected],
     rejects: list[Reject],
 ) -> list[Clip]:
     """Clips in file order; records with unusable audio are added to `rejects`."""
-    by_record = {record_id: {} for record_id in records}
+    converted: dict[str, dict[str | int, Converted]] = {record_id: {} for record_id in records}
+    usable, failed = dict(records), {}
     for conversion in conversions:
-        by_record[conversion.record][conversion.slot] = results[conversion]
-    usable = dict(records)
+        result = results[conversion]
+        if isinstance(result, Converted):
+            converted[conversion.record][conversion.slot] = result
+        else:
+            failed.setdefault(conversion.record, result)
 
-    def reject(record: UserRecord, reason: str, detail: str, remedy: str) -> None:
+    def reject(record: UserRecord, fault: Rejected) -> None:
         del usable[record.id]
         file = record.file or config.source
-        rejects.append(Reject(file, record.line, record.id, reason, detail, remedy))
+        rejects.append(Reject(file, record.line, record.id, fault.reason, fault.detail, fault.remedy))
 
     for record in records.values():
-        failed = next((r for r in by_record[record.id].values() if "reason" in r), None)
         try:
-            fault = failed or _fault_with_audio(config, record, by_record[record.id].get("main"))
+            fault = failed.get(record.id) or _fault_with_audio(
+                config, record, converted[record.id].get("main")
+            )
         except Exception as error:
-            fault = vars(assembly.fault_of(error))
+            fault = Rejected.by(assembly.fault_of(error))
         if fault:
-            reject(record, **fault)
+            reject(record, fault)
     # A dialogue may quote a record that quotes a rejected one, so look until nothing changes.
     while broken := {r.id: name for r in usable.values() if (name := _broken_reference(r, records, usable))}:
         for record_id, name in broken.items():
-            reject(
-                records[record_id], "broken_reference", f"the dialogue needs {name}", f"repair record {name}"
-            )
+            fault = Rejected("broken_reference", f"the dialogue needs {name}", f"repair record {name}")
+            reject(records[record_id], fault)
     splits = _splits(config, usable.values())
-    return [_clip(config, record, by_record[record.id], splits) for record in usable.values()]
+    return [_clip(config, record, converted[record.id], splits) for record in usable.values()]
 
 
-def _fault_with_audio(config: UserCorpusConfig, record: UserRecord, file: Mapping | None) -> dict | None:
+def _fault_with_audio(
+    config: UserCorpusConfig, record: UserRecord, file: Converted | None
+) -> Rejected | None:
     """What is wrong with the record now that the length of its audio is known, or None."""
     if file is None:
         return None
-    claimed = record.annotation["duration"] if record.annotation else file["seconds"]
-    if abs(claimed - file["seconds"]) > _MAX_DRIFT:
-        detail = f"the annotation tells of {claimed:g} s, the audio lasts {file['seconds']:g} s"
-        return {"reason": "duration_mismatch", "detail": detail, "remedy": "check that they belong together"}
-    reason = (
-        config.caption_filter
-        and record.caption
-        and config.caption_filter.reason(record.caption, file["seconds"])
-    )
-    if reason:
-        remedy = "rewrite the caption, or loosen CaptionFilter"
-        return {
-            "reason": f"caption_{reason}",
-            "detail": f"caption {record.caption[:60]!r} …",
-            "remedy": remedy,
-        }
+    claimed = record.annotation["duration"] if record.annotation else file.seconds
+    if abs(claimed - file.seconds) > _MAX_DRIFT:
+        detail = f"the annotation tells of {claimed:g} s, the audio lasts {file.seconds:g} s"
+        return Rejected("duration_mismatch", detail, "check that they belong together")
+    if config.caption_filter and record.caption:
+        if reason := config.caption_filter.reason(record.caption, file.seconds):
+            detail = f"caption {record.caption[:60]!r} …"
+            return Rejected(f"caption_{reason}", detail, "rewrite the caption, or loosen CaptionFilter")
     return None
 
 
@@ -298,12 +296,14 @@ def _group(record: UserRecord) -> str:
 
 
 def _clip(
-    config: UserCorpusConfig, record: UserRecord, converted: Mapping, splits: Mapping[str, str]
+    config: UserCorpusConfig,
+    record: UserRecord,
+    converted: Mapping[str | int, Converted],
+    splits: Mapping[str, str],
 ) -> Clip:
     group = _group(record)
-    seconds = (
-        converted["main"]["seconds"] if "main" in converted else sum(x["seconds"] for x in converted.values())
-    )
+    lasting = [converted["main"]] if "main" in converted else converted.values()
+    seconds = sum(each.seconds for each in lasting)
     has_audio = bool(record.audio) or any(modality == "audio" for _, modality, _ in record.dialogue)
     return Clip(
         id=record.id,
@@ -323,7 +323,7 @@ def _clip(
     )
 
 
-def _dialogue(record: UserRecord, converted: Mapping) -> list[list[str]]:
+def _dialogue(record: UserRecord, converted: Mapping[str | int, Converted]) -> list[list[str]]:
     """The dialogue with audio content as clip ids, or as paths relative to the manifest."""
     messages = []
     for index, (role, modality, content) in enumerate(record.dialogue):

@@ -10,9 +10,9 @@ import numpy as np
 
 from bagpiper_jax import audio, files
 from bagpiper_jax.corpora import assembly
-from bagpiper_jax.corpora import clip_readers as carried
+from bagpiper_jax.corpora.clip_readers import read_part
 from bagpiper_jax.journal import Results
-from bagpiper_jax.outcomes import RecordError
+from bagpiper_jax.outcomes import RecordError, Rejected
 
 _MAX_PEAK = 4.0
 """Lossy codecs overshoot ±1 a little and are scaled down; a higher peak is another scale, such as 16-bit integers."""
@@ -45,19 +45,28 @@ class Conversion:
     size: int = 0
 
 
-def convert_all(conversions: Sequence[Conversion], directory: Path, workers: int) -> dict[Conversion, dict]:
-    """Each conversion's result: {"seconds"} or {"reason", "detail", "remedy"}."""
+@dataclasses.dataclass(frozen=True)
+class Converted:
+    """A file that was copied, and how long it lasts."""
+
+    seconds: float
+
+
+def convert_all(
+    conversions: Sequence[Conversion], directory: Path, workers: int
+) -> dict[Conversion, Converted | Rejected]:
+    """Each conversion's result."""
     journal = Results(directory / assembly.JOURNAL)
     keys = {conversion: _key(conversion, directory) for conversion in conversions}
     known = ((c, journal.get(keys[c])) for c in conversions if Path(c.target).is_file())
-    results = {c: result for c, result in known if result}
+    results: dict[Conversion, Converted | Rejected] = {c: Converted(**value) for c, value in known if value}
     pending = [c for c in conversions if c not in results]
     _log.info("%d audio files to convert, %d done before", len(pending), len(results))
     try:
         for conversion, result in assembly.parallel_map(convert, pending, workers, lambda c: c.source):
             results[conversion] = result
-            if "seconds" in result:
-                journal.add(keys[conversion], result)
+            if isinstance(result, Converted):
+                journal.add(keys[conversion], dataclasses.asdict(result))
     finally:
         journal.close()
     return results
@@ -74,8 +83,8 @@ def _key(conversion: Conversion, directory: Path) -> str:
     return assembly.digest(dataclasses.asdict(asked), identity)
 
 
-def convert(conversion: Conversion) -> dict:
-    """Copies one file as 16 kHz mono FLAC: {"seconds"}, or its rejection's {"reason", "detail", "remedy"}.
+def convert(conversion: Conversion) -> Converted | Rejected:
+    """Copies one file as 16 kHz mono FLAC, unless it cannot be used.
 
     Raises:
         WriteError: the disk refuses the copy.
@@ -84,11 +93,10 @@ def convert(conversion: Conversion) -> dict:
         samples = _read(conversion)
         samples = within_range(samples[: round(conversion.max_seconds * audio.SAMPLE_RATE)])
         write_flac(Path(conversion.target), samples)
-        return {"seconds": round(len(samples) / audio.SAMPLE_RATE, 6)}
+        return Converted(round(len(samples) / audio.SAMPLE_RATE, 6))
     except Exception as error:  # a file may be anything; the others go on
         fault = assembly.fault_of(error)
-        detail = f"{conversion.source}: {fault.detail}"
-        return {"reason": fault.reason, "detail": detail, "remedy": fault.remedy}
+        return Rejected(fault.reason, f"{conversion.source}: {fault.detail}", fault.remedy)
 
 
 def _read(conversion: Conversion) -> np.ndarray:
@@ -96,7 +104,7 @@ def _read(conversion: Conversion) -> np.ndarray:
     try:
         source = conversion.source
         if conversion.size:
-            source = carried.read_part(Path(source), conversion.offset, conversion.size)
+            source = read_part(Path(source), conversion.offset, conversion.size)
         if conversion.start or conversion.seconds is not None:
             return _part(source, conversion, limit)
         return audio.read(source, max_seconds=limit, min_seconds=conversion.min_seconds)

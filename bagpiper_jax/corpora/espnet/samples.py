@@ -101,7 +101,7 @@ def _loaded(payload: Payload, root: Path) -> object:
 
 
 class EspnetReader:
-    """`carried.ClipReader` over datasets. Raises CorpusError: a file is missing or of another form.
+    """`clip_readers.ClipReader` over datasets. Raises CorpusError: a file is missing or of another form.
 
     What an assistant says as audio is left to the code store, by the name it has in the dialogue.
     """
