@@ -1,7 +1,9 @@
 """The documentation leads where it says: pointers into docs/reference.md, links, the site, the notebook."""
 
+import itertools
 import re
 import subprocess
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -106,3 +108,51 @@ def test_the_notebook_runs(monkeypatch):
     outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
     kinds = {kind for output in outputs for kind in output.get("data", {})}
     assert {"image/png", "text/html"} <= kinds  # pictures and players
+
+
+GUIDE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)
+
+
+def gin_text(first_line: str) -> str:
+    """The indented gin file of the guide that begins with this line."""
+    lines = GUIDE[GUIDE.index(first_line) :].splitlines()
+    return "\n".join(
+        itertools.takewhile(lambda line: not line or line.startswith("    "), ["    " + lines[0], *lines[1:]])
+    )
+
+
+def test_the_job_of_the_guide_runs(tmp_path, capsys):
+    from bagpiper_jax.manifest import Clip, write_manifest
+
+    write_manifest(tmp_path, [Clip("a", "train", "speech", caption="three short words")])
+    job: dict = {"__name__": "count_words"}
+    exec(compile(BLOCKS[0], "count_words.py", "exec"), job)
+    job["main"]([f"--gin.CountConfig.corpus='{tmp_path}'"])
+    assert capsys.readouterr().out == "3\n"
+
+
+def test_the_stage_of_the_guide_divides_a_model():
+    from bagpiper_jax.training.partition import Partition
+
+    stages = eval("{" + BLOCKS[2] + "}", {"Partition": Partition})
+    paths = ["decoder/embed_tokens", "decoder/layers/ffn/up", "tower/norm", "lm_head", "adaptor/kernel"]
+    trainable, frozen = stages["tables"].split(dict.fromkeys(paths))
+    assert sorted(frozen) == ["decoder/layers/ffn/up", "tower/norm"] and "lm_head" in trainable
+
+
+def test_the_gin_files_of_the_guide_bind_what_exists(tmp_path, monkeypatch):
+    from bagpiper_jax import configuration
+    from bagpiper_jax.encoders.codec import TrainCodecConfig
+    from bagpiper_jax.training import config as training
+    from bagpiper_jax.training.partition import STAGES, Partition
+
+    monkeypatch.setitem(STAGES, "tables", Partition(("decoder/layers/", "tower/")))
+    (tmp_path / "stage.gin").write_text(textwrap.dedent(gin_text("# After a change of vocabulary")))
+    run = ["gin/models/8b.gin", str(tmp_path / "stage.gin"), "gin/slices/v5p_128.gin"]
+    built = configuration.build(training.TrainConfig, run, ["TrainConfig.output='runs/tables'"])
+    assert built.stage == "tables" and built.steps == built.optimizer.decay_end == 2000
+    (tmp_path / "codec.gin").write_text(
+        textwrap.dedent(gin_text("# The nano codec with twice")).split("bagpiper")[0]
+    )
+    assert configuration.build(TrainCodecConfig, [str(tmp_path / "codec.gin")]).codec.codebook_size == 512
