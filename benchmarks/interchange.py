@@ -22,7 +22,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bagpiper_jax.interop.exporting import ExportConfig, export_checkpoint
+from bagpiper_jax.interop.export_config import ExportConfig
+from bagpiper_jax.interop.exporting import export_checkpoint
 from bagpiper_jax.interop.formats import safetensors_file
 from bagpiper_jax.interop.formats.opening import open_tensors
 from bagpiper_jax.interop.formats.orbax_store import open_parameters

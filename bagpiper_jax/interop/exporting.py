@@ -7,11 +7,12 @@ import math
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from bagpiper_jax import files
+from bagpiper_jax.interop.export_config import ExportConfig
 from bagpiper_jax.interop.faults import InterchangeError
 from bagpiper_jax.interop.formats import orbax_store, safetensors_file, torch_file
 from bagpiper_jax.interop.formats.safetensors_file import Plan
@@ -31,56 +32,8 @@ from bagpiper_jax.training import companions
 
 logger = logging.getLogger(__name__)
 
-Format = Literal["espnet", "vllm", "qwen3", "tower", "xcodec"]
 WITH_CODEC = ("espnet", "vllm", "xcodec")
 WITH_TOKENIZER = ("vllm", "qwen3")
-
-
-@dataclasses.dataclass(frozen=True)
-class ExportConfig:
-    """What to export.
-
-    Attributes:
-        checkpoint: a training run, one of its checkpoints, or an import.
-        output: what to make: for "espnet" a file, .pt (needs torch) or .safetensors, for others a directory.
-        format: "espnet", the whole native checkpoint; "vllm", a directory for ESPnet's vLLM fork; directories for
-            transformers: "qwen3", decoder and head over the whole vocabulary; "tower"; "xcodec".
-        dtype: of all tensors but `vocab_weight`, which is float32. "usual" is what each format has in its releases:
-            float32 for "xcodec", bfloat16 for the others; "same" keeps what the checkpoint has.
-        codec: codec file; by default the one that the checkpoint names.
-        tokenizer: tokenizer spec for "vllm" and "qwen3"; by default the one that the checkpoint names.
-        license: of the weights, as model hubs name licences; it follows from data and base models, which nothing here
-            knows.
-        base_model: what the card names as its origin, such as "Qwen/Qwen3-8B-Base"; by default what was imported.
-        list: print name, shape and dtype of every tensor of `format` for `model` and `codec_model`, write nothing.
-        model, codec_model: sizes, for `list` only; a checkpoint knows its own.
-    """
-
-    checkpoint: str = ""
-    output: str = ""
-    format: Format = "espnet"
-    dtype: Literal["usual", "same", "float32", "bfloat16"] = "usual"
-    codec: str = ""
-    tokenizer: str = ""
-    license: str = "unknown"
-    base_model: str = ""
-    list: bool = False
-    model: BagpiperConfig = BagpiperConfig()
-    codec_model: CodecConfig = CodecConfig()
-
-    def __post_init__(self):
-        if not self.list and not (self.checkpoint and self.output):
-            raise ValueError("give ExportConfig.checkpoint and ExportConfig.output, or --list")
-        named = self.format != "espnet" or Path(self.output).suffix in (".pt", ".safetensors")
-        if not self.list and not named:
-            raise ValueError(f"{self.output}: the name must end in .safetensors or .pt")
-
-    @property
-    def stored_dtype(self) -> str:
-        """What `dtype` means for this format: "same", or the name of a type."""
-        if self.dtype != "usual":
-            return self.dtype
-        return "float32" if self.format == "xcodec" else "bfloat16"
 
 
 class Writer(Protocol):

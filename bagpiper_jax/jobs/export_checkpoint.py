@@ -9,7 +9,8 @@ import re
 import sys
 
 from bagpiper_jax import configuration
-from bagpiper_jax.interop.exporting import ExportConfig, export_checkpoint, list_tensors
+from bagpiper_jax.interop.export_config import ExportConfig
+from bagpiper_jax.interop.exporting import export_checkpoint, list_tensors
 from bagpiper_jax.interop.faults import InterchangeError
 
 # Shorthands of this job, as bindings.

@@ -7,7 +7,8 @@ import numpy as np
 import tiny_models
 from safetensors.numpy import save_file
 
-from bagpiper_jax.interop.exporting import ExportConfig, export_checkpoint
+from bagpiper_jax.interop.export_config import ExportConfig
+from bagpiper_jax.interop.exporting import export_checkpoint
 from bagpiper_jax.interop.importing import ImportConfig, codec_shapes, import_checkpoint, model_shapes
 from bagpiper_jax.interop.tables import espnet
 from bagpiper_jax.models.configs import BagpiperConfig, CodecConfig, SemanticEncoderConfig

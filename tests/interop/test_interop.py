@@ -21,8 +21,9 @@ from interop_helpers import (
 from places import FIXTURES
 
 from bagpiper_jax.errors import Explained
-from bagpiper_jax.interop import fillings
-from bagpiper_jax.interop.exporting import ExportConfig, card_of
+from bagpiper_jax.interop import fillings, sources
+from bagpiper_jax.interop.export_config import ExportConfig
+from bagpiper_jax.interop.exporting import card_of
 from bagpiper_jax.interop.faults import InterchangeError
 from bagpiper_jax.interop.formats.opening import open_tensors
 from bagpiper_jax.interop.formats.tensors import Tensor

@@ -15,7 +15,8 @@ from places import HELPERS, REPOSITORY
 
 from bagpiper_jax.errors import Explained
 from bagpiper_jax.interop import exporting as module
-from bagpiper_jax.interop.exporting import ExportConfig, card_of
+from bagpiper_jax.interop.export_config import ExportConfig
+from bagpiper_jax.interop.exporting import card_of
 from bagpiper_jax.interop.faults import InterchangeError
 from bagpiper_jax.interop.formats.opening import open_tensors
 from bagpiper_jax.interop.hub import model_card

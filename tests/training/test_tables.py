@@ -16,7 +16,8 @@ from training_helpers import CONFIG
 
 from bagpiper_jax import parallel
 from bagpiper_jax.batch import BatchShape
-from bagpiper_jax.interop.exporting import ExportConfig, list_tensors
+from bagpiper_jax.interop.export_config import ExportConfig
+from bagpiper_jax.interop.exporting import list_tensors
 from bagpiper_jax.interop.formats.opening import open_tensors
 from bagpiper_jax.models.config_json import save_model_config
 from bagpiper_jax.models.parameters import unflatten

@@ -3,14 +3,11 @@
 import json
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from bagpiper_jax.interop.export_config import ExportConfig
 from bagpiper_jax.interop.hub import snippets
 from bagpiper_jax.models.configs import BagpiperConfig, CodecConfig
 from bagpiper_jax.training.checkpoints import find_checkpoint
-
-if TYPE_CHECKING:
-    from bagpiper_jax.interop.exporting import ExportConfig
 
 _TITLES = {
     "espnet": "Bagpiper, as ESPnet's native checkpoint",
@@ -35,7 +32,7 @@ def name_of(source: str) -> str:
     return f"{found[1]}/{found[2]}" if found else Path(source).resolve().name
 
 
-def text(config: "ExportConfig", model: BagpiperConfig, codec: CodecConfig, extras: dict) -> str:
+def text(config: ExportConfig, model: BagpiperConfig, codec: CodecConfig, extras: dict) -> str:
     """The card in Markdown, with the front matter that model hubs read.
 
     Args:
@@ -67,7 +64,7 @@ def text(config: "ExportConfig", model: BagpiperConfig, codec: CodecConfig, extr
     return "\n".join(lines) + "\n"
 
 
-def _front_matter(config: "ExportConfig", extras: dict) -> list[str]:
+def _front_matter(config: ExportConfig, extras: dict) -> list[str]:
     """YAML; JSON's texts and lists are YAML too."""
     imported = extras.get("imported_from")
     found = list(imported.values()) if isinstance(imported, dict) else []
