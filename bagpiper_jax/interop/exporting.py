@@ -15,8 +15,7 @@ from bagpiper_jax import files
 from bagpiper_jax.interop.export_config import ExportConfig
 from bagpiper_jax.interop.faults import InterchangeError
 from bagpiper_jax.interop.formats import orbax_store, safetensors_file, torch_file
-from bagpiper_jax.interop.formats.safetensors_file import Plan
-from bagpiper_jax.interop.formats.tensors import FLOATS
+from bagpiper_jax.interop.formats.tensors import FLOATS, Plan
 from bagpiper_jax.interop.hub import directories, model_card
 from bagpiper_jax.interop.importing import codec_shapes, model_shapes
 from bagpiper_jax.interop.partial import rename, replacing
@@ -187,8 +186,8 @@ def _writer(
     config: ExportConfig, made: Path, plan: Plan, model: BagpiperConfig, codec: CodecConfig, extras: dict
 ) -> Writer:
     if config.format == "espnet":
-        kinds = {".pt": torch_file.File, ".safetensors": safetensors_file.File}
-        return kinds[Path(config.output).suffix](made, plan)
+        kind = torch_file.File if Path(config.output).suffix == ".pt" else safetensors_file.File
+        return kind(made, plan)
     made.mkdir()
     dtype = str(next(iter(plan.values()))[1])
     directories.describe(made, config.format, model, codec, dtype)

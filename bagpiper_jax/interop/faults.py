@@ -12,8 +12,9 @@ class InterchangeError(Explained, ValueError):
 
 def shown(value: object) -> str:
     """What a file holds, as a message may quote it: on one line and cut."""
-    is_name = isinstance(value, str) and value.isprintable() and 0 < len(value) <= 200
-    return value if is_name else _SHORT.repr(value)
+    if isinstance(value, str) and value.isprintable() and 0 < len(value) <= 200:
+        return value
+    return _SHORT.repr(value)
 
 
 _SHORT = reprlib.Repr()

@@ -10,8 +10,8 @@ from bagpiper_jax.interop.faults import InterchangeError
 from bagpiper_jax.interop.hub import config as hub_config
 from bagpiper_jax.interop.hub import vllm
 from bagpiper_jax.models.configs import BagpiperConfig, CodecConfig
+from bagpiper_jax.text import JsonTokenizer, load_tokenizer
 from bagpiper_jax.text import hub as hub_tokenizer
-from bagpiper_jax.text import load_tokenizer
 
 PREPROCESSOR = "preprocessor_config.json"
 
@@ -69,8 +69,9 @@ def _write(path: Path, content: dict) -> None:
 
 def _read(spec: str, checkpoint: Path) -> dict:
     for path in (checkpoint / spec, Path(spec)):
-        if path.exists():
-            return json.loads(load_tokenizer(str(path)).content)
+        found = load_tokenizer(str(path)) if path.exists() else None
+        if isinstance(found, JsonTokenizer):
+            return json.loads(found.content)
     raise InterchangeError(f"tokenizer {spec!r} not found; give ExportConfig.tokenizer")
 
 
