@@ -131,7 +131,8 @@ def describe_rejects(cache: TaskCache, limit: int) -> str:
     lines = [f"{cache.directory}"]
     lines += [f"  {count:>8} {reason}" for reason, count in cache.manifest["counts"].items()]
     lines += [
-        f"  {reject['id'] or '(no id)'}: {reject['detail'][:300]}" for reject in some_rejects(cache, limit)
+        f"  {reject['id'] or '(no id)'}: rejected {reject['reason']}: {reject['detail'][:300]}"
+        for reject in some_rejects(cache, limit)
     ]
     return "\n".join(lines)
 
