@@ -125,7 +125,7 @@ def test_safetensors_need_no_torch(tmp_path):
     code = (
         "import sys; sys.modules['torch'] = None; sys.modules['safetensors'] = None\n"
         "from bagpiper_jax.interop import exporting, importing\n"
-        "from bagpiper_jax.interop.formats.tensors import open_tensors\n"
+        "from bagpiper_jax.interop.formats.opening import open_tensors\n"
         f"assert len(open_tensors({str(path)!r})) == 4\n"
         f"try: open_tensors({str(tmp_path / 'a.pt')!r})\n"
         "except Exception as error: assert 'needs torch (the interop extra)' in str(error), error\n"
