@@ -25,7 +25,7 @@ def native(
 
     Raises:
         InterchangeError: missing, unknown or misshapen tensors; class weights of another vocabulary layout,
-            which once turned a loss of 2.1 into 55.7 without a word (docs/reference.md, Vocabulary).
+            which once turned a loss of 2.1 into 55.7 without a word (docs/reference.md, Token layout).
     """
     table = espnet.entries(ours, codec)
     if not any(name.startswith(espnet.CODEC_PREFIX) for name in tensors):
@@ -47,7 +47,7 @@ def native(
 
 
 def backbone(tensors: Tensors, config: BagpiperConfig, ours: Shapes, seed: int, where: str) -> Fillings:
-    """Decoder and head from a text-only Qwen3 (docs/reference.md, Model).
+    """Decoder and head from a text-only Qwen3 (docs/reference.md, Embedding and head).
 
     Its rows become our text rows; specials and codec rows are drawn anew. Tables over our whole vocabulary, as our
     export has them, are taken as they are. A model with tied embeddings gives its head from them.
