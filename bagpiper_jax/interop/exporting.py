@@ -19,7 +19,7 @@ from bagpiper_jax.interop.formats.tensors import FLOATS, Plan
 from bagpiper_jax.interop.hub import directories, model_card
 from bagpiper_jax.interop.importing import codec_shapes, model_shapes
 from bagpiper_jax.interop.partial import rename, replacing
-from bagpiper_jax.interop.prefetching import ahead
+from bagpiper_jax.interop.prefetching import prefetched
 from bagpiper_jax.interop.progress import ByteProgress
 from bagpiper_jax.interop.stored_parameters import Parameter, open_codec, open_model
 from bagpiper_jax.interop.tables import espnet, qwen3, tower, xcodec
@@ -172,7 +172,7 @@ def _parts(table: list[Entry], ours: Mapping[str, Parameter], plan: Plan) -> Ite
         name, start, stop = band
         return (stop - start) * math.prod(ours[name].shape[1:]) * ours[name].dtype.itemsize
 
-    for parts in ahead(theirs, bands, size):
+    for parts in prefetched(theirs, bands, size):
         yield from parts
 
 

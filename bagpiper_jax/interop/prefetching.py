@@ -12,7 +12,7 @@ _THREADS = 2
 LIMIT_BYTES = 1 << 28
 
 
-def ahead(
+def prefetched(
     function: Callable[[_Item], _Result],
     items: Iterable[_Item],
     size: Callable[[_Item], int],

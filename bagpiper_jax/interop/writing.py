@@ -13,7 +13,7 @@ from bagpiper_jax.interop.faults import InterchangeError
 from bagpiper_jax.interop.fillings import Fillings
 from bagpiper_jax.interop.formats import orbax_store
 from bagpiper_jax.interop.formats.orbax_store import Stored
-from bagpiper_jax.interop.prefetching import ahead
+from bagpiper_jax.interop.prefetching import prefetched
 from bagpiper_jax.interop.progress import ByteProgress
 from bagpiper_jax.interop.written_parts import WrittenParts, checksum
 from bagpiper_jax.models.parameters import Shapes
@@ -59,7 +59,7 @@ def write_parameters(
         _Writes(journal) as writes,
         ByteProgress(total_bytes(shapes, dtypes), directory.parent.stem) as progress,
     ):
-        for part, values, crc in ahead(missing, parts, lambda part: part.bytes):
+        for part, values, crc in prefetched(missing, parts, lambda part: part.bytes):
             if values is not None:
                 writes.add(stored[part.name], part, values, crc)
             progress.add(part.bytes)
