@@ -139,13 +139,13 @@ def test_settings_of_a_batch_or_a_training_do_not_change_texts(bpe, variant, cap
 
 
 def test_saved_truncation_reaches_no_export(variant, bpe, tmp_path):
-    from bagpiper_jax.interop.hub import vllm
+    from bagpiper_jax.interop.hub import directories
     from bagpiper_jax.models.configs import BagpiperConfig, DecoderConfig
 
     model = BagpiperConfig(DecoderConfig(1, 8, 8, 1, 1, 8))
     for name, spec in (("plain", bpe.path), ("cut", variant(truncation=TRUNCATION, padding=PADDING))):
         (tmp_path / name).mkdir()
-        vllm.write_tokenizer(tmp_path / name, spec, "", model)
+        directories.write_tokenizer(tmp_path / name, spec, "", model)
     plain, cut = (load_tokenizer(str(tmp_path / name)) for name in ("plain", "cut"))
     assert cut.fingerprint == plain.fingerprint and cut.encode(TEXT) == bpe.encode(TEXT)
     shifted = json.loads((tmp_path / "cut/tokenizer.json").read_text())
