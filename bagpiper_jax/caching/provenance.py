@@ -31,7 +31,7 @@ def code_hashes(task) -> dict[str, str]:
         if module.__name__.split(".")[0] not in _OWN and module not in modules:
             continue
         seen.add(module)
-        waiting += _imported(module)
+        waiting += [*_imported(module), *_packages(module)]
     return {m.__name__: files.sha256(m.__file__) for m in sorted(seen, key=lambda m: m.__name__)}
 
 
@@ -43,6 +43,14 @@ def _imported(module) -> Iterable:
             owner = sys.modules.get(value.__module__)
             if owner is not None:
                 yield owner
+
+
+def _packages(module) -> Iterable:
+    """The packages that a module lies in, but for the topmost: what they give may have been imported from them."""
+    above = module.__name__.split(".")[:-1]
+    while len(above) > 1:
+        yield sys.modules.get(".".join(above))
+        above.pop()
 
 
 def _functions(values) -> Iterable:
