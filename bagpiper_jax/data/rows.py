@@ -14,6 +14,7 @@ from bagpiper_jax.data.placing import WINDOW_CHUNKS, RowWriter
 from bagpiper_jax.data.planner import Planned
 from bagpiper_jax.data.shuffle import draw, stable_hash
 from bagpiper_jax.dialogue import RenderConfig, Rendered
+from bagpiper_jax.errors import Explained
 from bagpiper_jax.outcomes import RecordError
 from bagpiper_jax.vocabulary import ASSISTANT, AUDIO, Vocabulary
 
@@ -100,7 +101,7 @@ class RowMaker:
                 raise RecordError(
                     "corrupt_record", f"renders to {len(rendered)} slots, the index says {length}"
                 )
-        except (RecordError, dialogue.DialogueError, KeyError) as error:
+        except Exception as error:  # whatever a record does, it costs its slots and no more
             self._note_damage(task, index, error)
             return None
         kept = self._kept_message(rendered, task, epoch, index)
@@ -119,15 +120,17 @@ class RowMaker:
     def _note_damage(self, task: int, index: int, error: Exception) -> None:
         """Names a damaged record once; how often one is met stands in the batches (`dialogue.CORRUPT`)."""
         place = f"{self._names[task]}:{index}"
+        fault = str(error) if isinstance(error, Explained) else f"{type(error).__name__}: {error}"
         with self._lock:
             known = place in self.damaged
-            self.damaged[place] = str(error)
+            self.damaged[place] = fault
         if not known:
-            _log.error("%s is damaged, its slots stay empty: %s", place, error)
+            _log.error("%s is damaged, its slots stay empty: %s", place, fault)
+            _log.debug("%s", place, exc_info=error)
         if len(self.damaged) > self._max_corrupt:
             raise RecordError(
                 "corrupt_record",
-                f"{len(self.damaged)} damaged records; the last, {place}: {error}; cache again",
+                f"{len(self.damaged)} damaged records; the last, {place}: {fault}; cache again",
             )
 
 

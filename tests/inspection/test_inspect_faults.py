@@ -1,5 +1,6 @@
 """Whatever is wrong with a lock, a cache, a codec or a setting, inspection ends with a message that explains it."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -11,6 +12,7 @@ import pytest
 from inspection_helpers import random_codec
 from synthetic_cache import dialogue_of, example, write_mixture_of
 
+from bagpiper_jax.batch import BatchShape
 from bagpiper_jax.data.cache import CacheError, TaskCache
 from bagpiper_jax.errors import Explained
 from bagpiper_jax.inspection.comparison import compare_caches
@@ -143,6 +145,10 @@ def test_any_exception_of_a_record_is_a_damaged_record(whole, monkeypatch):
     assert found.damaged == tuple(
         f"{w}: record 2: ZeroDivisionError: of a decoder" for w in ("first", "second")
     )
+    shape = BatchShape(2, 512, 16)
+    config = inspect_data.InspectConfig(lock=str(whole[0]), step=0, shape=shape)
+    said = "".join(inspect_data.inspect(dataclasses.replace(config, step=n)).said for n in range(3))
+    assert "damaged, its slots are empty: ZeroDivisionError: of a decoder" in said
 
 
 def test_a_codec_that_is_missing_or_damaged_is_named(whole, tmp_path):
