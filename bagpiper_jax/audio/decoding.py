@@ -4,7 +4,7 @@ import io
 from typing import BinaryIO
 
 from bagpiper_jax.audio import ffmpeg, libsndfile
-from bagpiper_jax.audio.faults import Damage, Unrecognised
+from bagpiper_jax.audio.faults import Damage, TooLong, Unrecognised
 from bagpiper_jax.audio.formats import aac, flac_files, mpeg, ogg
 from bagpiper_jax.audio.formats.boxes import require_whole
 from bagpiper_jax.audio.formats.chunks import Corrected, SoundChunk, sound_chunk
@@ -46,11 +46,13 @@ def decode(stream: BinaryIO, size: int, max_seconds: float, suffix: str = "") ->
         return flac_files.decode(stream, max_seconds)
     if data.startswith(b"OggS"):
         return _of_ogg(stream, size, max_seconds)
+    is_finished = require_whole(stream, size)
+    if is_finished is not None:
+        return _by_either(stream, max_seconds, tells_length=is_finished)
     if mpeg.begins(data):
         return mpeg.decode(data, max_seconds)
     frames = aac.frames(data, len(data) == size)
-    known = require_whole(stream, size) or frames is not None
-    format = "g722" if suffix == ".g722" and not known else None
+    format = "g722" if suffix == ".g722" and frames is None else None
     return _by_either(stream, max_seconds, format=format, frames=frames)
 
 
@@ -75,7 +77,13 @@ def _of_ogg(stream: BinaryIO, size: int, max_seconds: float) -> Waveform:
     if size > _WHOLE:
         _by_either(stream, max_seconds)  # it is not read whole if it is too long
     stream.seek(0)
-    return concatenated([_by_either(io.BytesIO(link), max_seconds) for link in ogg.links(stream.read())])
+    parts, seconds = [], 0.0
+    for link in ogg.links(stream.read()):
+        parts.append(_by_either(io.BytesIO(link), max_seconds))
+        seconds += len(parts[-1].samples) / parts[-1].rate
+        if seconds > max_seconds:
+            raise TooLong(seconds)
+    return concatenated(parts)
 
 
 def _by_either(stream: BinaryIO, max_seconds: float, **known) -> Waveform:

@@ -33,17 +33,22 @@ _STATED = (
     "aiff",
     "au",
 )
-_LOSSLESS = ("flac", "wavpack", "tta", "ape", "alac", "pcm_")
+_EXACT = ("wv", "tta", "ape", "flac")
 
 
 def decode(
-    stream: BinaryIO, max_seconds: float, format: str | None = None, frames: int | None = None
+    stream: BinaryIO,
+    max_seconds: float,
+    format: str | None = None,
+    frames: int | None = None,
+    tells_length: bool = True,
 ) -> Waveform:
     """The first channel of a sound.
 
     Args:
         format: ffmpeg's name of the format, where the content does not tell it.
         frames: how many must be decoded, where that is known.
+        tells_length: the header was finished; else its program could not know how long the sound would be.
 
     Raises:
         Unrecognised: ffmpeg does not know the format, or `av` is not installed.
@@ -60,12 +65,12 @@ def decode(
         raise Unrecognised(f"ffmpeg: {_reason(error)}") from error
     with container:
         try:
-            return _decoded(container, max_seconds, frames)
+            return _decoded(container, max_seconds, frames, tells_length)
         except (av.FFmpegError, EOFError) as error:
             raise Damage(f"ffmpeg: {_reason(error)}") from error
 
 
-def _decoded(container, max_seconds: float, frames: int | None) -> Waveform:
+def _decoded(container, max_seconds: float, frames: int | None, tells_length: bool) -> Waveform:
     if container.format.name == "mp3" or (container.format.name == "aac" and frames is None):
         raise Damage("its frames do not follow each other")
     if not container.streams.audio:
@@ -74,11 +79,10 @@ def _decoded(container, max_seconds: float, frames: int | None) -> Waveform:
     if stream.codec_context is None:
         raise Damage("ffmpeg has no decoder for its codec")
     stream.codec_context.options = _STRICT
-    gathered, form, packets, sizes = None, None, 0, []
+    gathered, form, sizes = None, None, []
     for packet in container.demux(stream):
         if packet.is_corrupt:
             raise Damage("a packet is damaged or cut")
-        packets += bool(packet.size)
         for frame in packet.decode():
             if frame.is_corrupt:
                 raise Damage("a frame is damaged")
@@ -92,22 +96,22 @@ def _decoded(container, max_seconds: float, frames: int | None) -> Waveform:
         raise Damage("nothing could be decoded")
     if frames is not None and len(sizes) != frames:
         raise Damage(f"{len(sizes)} of {frames} frames could be decoded")
-    return _as_stated(container, stream, packets, max(sizes), gathered.joined())
+    sound = gathered.joined()
+    return _as_stated(container, stream, max(sizes), sound) if tells_length else sound
 
 
-def _as_stated(container, stream, packets: int, longest: int, sound: Waveform) -> Waveform:
+def _as_stated(container, stream, longest: int, sound: Waveform) -> Waveform:
     """The sound, cut to the length that an MP4 states. Raises Damage: it differs from what the header says."""
     name = container.format.name.split(",")[0]
-    if name == "mov" and stream.frames and packets < stream.frames:
-        raise Damage(f"{packets} of {stream.frames} packets are there: it is cut")
     stated = float(stream.duration * stream.time_base) if stream.duration else None
     if stated is None and container.duration and len(container.streams) == 1:
         stated = container.duration / 1e6
+        if name == "matroska":  # counted from zero, at which the sound need not begin
+            stated -= max(0, container.start_time or 0) / 1e6
     if stated is None or name not in _STATED:
         return sound
     decoded = len(sound.samples) / sound.rate
-    lossless = stream.codec_context.name.startswith(_LOSSLESS)
-    if abs(decoded - stated) > (0.002 if lossless else 0.05 + 2 * longest / sound.rate):
+    if abs(decoded - stated) > (0.002 if name in _EXACT else 0.05 + 2 * longest / sound.rate):
         raise Damage(f"its header tells of {stated:.3f} s, {decoded:.3f} s could be decoded")
     if name == "mov" and stream.frames:  # ffmpeg leaves out an encoder's delay, but not its padding
         return dataclasses.replace(sound, samples=sound.samples[: round(stated * sound.rate)])

@@ -66,6 +66,21 @@ def test_every_sample_of_a_whole_file_is_read(name):
         assert abs(place - 4000) <= (1200 if more else 22)
 
 
+@pytest.mark.parametrize("format, codec, options", [
+    ("mov", "pcm_s16le", {}), ("mov", "pcm_mulaw", {}), ("mp4", "libmp3lame", {}),
+    ("matroska", "flac", {}), ("matroska", "libmp3lame", {}), ("mpegts", "mp2", {}), ("avi", "libmp3lame", {}),
+    ("asf", "wmav2", {"into": Pipe}), ("avi", "mp2", {"into": Pipe}),
+    ("matroska", "aac", {"into": Pipe}), ("webm", "libopus", {"into": Pipe}), ("ogg", "libopus", {"into": Pipe}),
+    ("adts", "aac", {"into": Pipe}), ("mp3", "libmp3lame", {"into": Pipe}), ("mpegts", "aac", {"into": Pipe}),
+    ("mp4", "aac", {"into": Pipe, "movflags": "frag_keyframe+empty_moov"}), ("webm", "libopus", {"start": 8000}),
+    ("matroska", "pcm_s16le", {"start": 8000}), ("ipod", "aac", {"start": 8000}), ("tta", "tta", {"into": Pipe}),
+])  # fmt: skip
+def test_rarer_ways_to_write_a_sound_are_no_damage(format, codec, options):
+    into = options.get("into")
+    data = by_ffmpeg(SOUND, format, codec, **{**options, **({"into": into()} if into else {})})
+    assert -40 <= len(audio.read(data)) - len(SOUND) <= 2400
+
+
 # What is cut off first is an index, a pad byte, or what no sample needs.
 ENDED_BEFORE = (
     "WMA", "AVI", "TTA", "M4A", "M4A.ALAC", "MKA", "MKA.PCM", "WebM", "HTK.PCM_16", "VOC.PCM_16",
@@ -216,6 +231,15 @@ def test_a_length_that_a_header_alone_tells_is_not_believed():
     for name, place in ((b"mvhd", 20), (b"mdhd", 20), (b"tkhd", 24)):
         struct.pack_into(">I", data, data.index(name) + place, 1_000_000_000)
     assert len(SOUND) <= len(audio.read(bytes(data))) <= len(SOUND) + 1024
+
+
+def test_no_more_is_decoded_than_it_takes_to_call_a_file_too_long(monkeypatch):
+    from bagpiper_jax.audio import libsndfile
+
+    decoded, decode = [], libsndfile.decode
+    monkeypatch.setattr(libsndfile, "decode", lambda *a, **k: decoded.append(1) or decode(*a, **k))
+    assert reason_of(written("OGG.VORBIS") * 50, max_seconds=3.0) == "too_long"
+    assert len(decoded) == 3
 
 
 def test_an_mp4_without_packets_that_its_index_lists_is_refused():

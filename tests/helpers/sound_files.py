@@ -33,12 +33,20 @@ class Pipe:
 
 
 def by_ffmpeg(
-    samples: np.ndarray, format: str, codec: str, rate: int = RATE, into=None, codec_options=None, **options
+    samples: np.ndarray,
+    format: str,
+    codec: str,
+    rate: int = RATE,
+    into=None,
+    start=0,
+    codec_options=None,
+    **options,
 ) -> bytes:
     """A mono file, or a stereo one of samples [n, 2].
 
     Args:
         into: a `Pipe`, else a file in memory that can be written anywhere.
+        start: the sample of the container's time at which the sound begins.
         options: of the container.
     """
     import av
@@ -50,7 +58,7 @@ def by_ffmpeg(
         stream.bit_rate = 64_000
         values = np.ascontiguousarray(samples[None] if samples.ndim == 1 else samples.T)
         frame = av.AudioFrame.from_ndarray(values, format="fltp", layout=layout)
-        frame.sample_rate, frame.pts = rate, 0
+        frame.sample_rate, frame.pts = rate, start
         for converted in [*av.AudioResampler(stream.format, layout, rate).resample(frame), None]:
             container.mux(stream.encode(converted))
     return bytes(file.data) if into else file.getvalue()

@@ -10,8 +10,12 @@ _ASF = bytes.fromhex("3026b2758e66cf11")
 _ASF_FILE = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 
 
-def require_whole(stream: BinaryIO, size: int) -> bool:
-    """Whether it is such a file. Raises Damage: of its `size` bytes some are missing, or another file follows in it."""
+def require_whole(stream: BinaryIO, size: int) -> bool | None:
+    """None if it is no such file of `size` bytes; else whether its header was finished, and so tells its length.
+
+    Raises:
+        Damage: some of its bytes are missing, or another file follows in it.
+    """
     stream.seek(0)
     head = stream.read(1 << 16)
     if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
@@ -19,13 +23,21 @@ def require_whole(stream: BinaryIO, size: int) -> bool:
     elif head[:4] == b"\x1a\x45\xdf\xa3":
         _require_elements(stream, size)
     elif head[:4] == b"RIFF":
-        _require(8 + int.from_bytes(head[4:8], "little"), size)
+        stated = int.from_bytes(head[4:8], "little")
+        _require(8 + stated, size)
+        return 0 < stated < _LEFT_OPEN
     elif head[:8] == _ASF and (place := head.find(_ASF_FILE)) > 0:
-        _require(int.from_bytes(head[place + 40 : place + 48], "little"), size)
+        stated = int.from_bytes(head[place + 40 : place + 48], "little")
+        _require(stated, size)
+        stream.seek(stated)
+        if stated and stream.read(8) == _ASF:
+            raise Damage(f"another file begins at byte {stated}")
+        return head[place + 88] & 1 == 0  # else it is a broadcast
     elif head[:1] == b"G" and head[188:189] == b"G" and head[376:377] == b"G":
         _require(size + -size % 188, size)
-    else:
         return False
+    else:
+        return None
     return True
 
 

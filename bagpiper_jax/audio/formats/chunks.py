@@ -129,7 +129,7 @@ class _File:
         """The chunk of `size` bytes at `begin`; its size stands at `place`. Raises Damage: the file has less."""
         there = max(0, self.size - begin)
         if may_be_open and there and (size == 0 or (size > there and size >= _LEFT_OPEN[form])):
-            most = 2 ** (8 * struct.calcsize(form) - 1) - 1
+            most = 2 ** (8 * struct.calcsize(form) - form.islower()) - 1
             return SoundChunk(begin, there, (place, struct.pack(self.order + form, min(there, most))), **more)
         if size > there:
             raise Damage(f"its header tells of {size} bytes of sound, the file has {there}: it is cut")

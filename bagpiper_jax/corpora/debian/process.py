@@ -17,9 +17,7 @@ from bagpiper_jax.corpora.user_audio import write_flac
 from bagpiper_jax.outcomes import RecordError
 
 _SILENT = -60.0  # dBFS of the active frames
-_LONGEST_RECORDING = (
-    24 * 3600.0
-)  # seconds of a recording that is decoded; what is kept of it is decided later
+_LONGEST_RECORDING = 24 * 3600.0  # seconds
 
 
 @dataclasses.dataclass(frozen=True)
