@@ -17,22 +17,7 @@ _CONTAINERS = (
 _STRICT = {"err_detect": "crccheck+explode"}
 
 # Containers whose headers say how long the sound is; of others ffmpeg guesses from the bit rate.
-_STATED = (
-    "mov",
-    "matroska",
-    "asf",
-    "flv",
-    "avi",
-    "wv",
-    "tta",
-    "ape",
-    "flac",
-    "wav",
-    "w64",
-    "caf",
-    "aiff",
-    "au",
-)
+_STATED = frozenset("mov matroska asf flv avi wv tta ape flac wav w64 caf aiff au".split())
 _EXACT = ("wv", "tta", "ape", "flac")
 
 
@@ -61,6 +46,8 @@ def decode(
     stream.seek(0)
     try:
         container = av.open(stream, format=format, options={**_STRICT, "format_whitelist": _CONTAINERS})
+    except av.ArgumentError as error:  # what ffmpeg says of a container outside the list
+        raise Unrecognised("ffmpeg: a container that is not accepted here") from error
     except (av.FFmpegError, ValueError) as error:
         raise Unrecognised(f"ffmpeg: {_reason(error)}") from error
     with container:
