@@ -179,7 +179,7 @@ def run(tmp_path_factory):
 
 @pytest.mark.slow
 def test_evaluation_of_an_untrained_model_fills_every_section(corpus, run, tmp_path, monkeypatch):
-    codec = functional.initialize(CODEC), CODEC
+    codec = LoadedXCodec(functional.initialize(CODEC), CODEC)
     loaded = job.load_generator
     monkeypatch.setattr(
         job, "load_generator", lambda *names: dataclasses.replace(loaded(*names), codec=codec)
