@@ -79,7 +79,9 @@ def _inputs(made_from: dict, data_root: Path):
     """
     inputs = {name: then for name, then in made_from.get("inputs", {}).items() if name != "audio"}
     corpora = [Path(name).parent for name in inputs if Path(name).name == MANIFEST]
-    for name, then in inputs.items():
+    for name, then in sorted(
+        inputs.items(), key=lambda item: item[0].count("/")
+    ):  # a corpus before its codes
         places = [data_root / name, *(data_root / corpus / "codes" / name for corpus in corpora)]
         yield f"input {name}", then, next((place for place in places if place.is_file()), None)
 
