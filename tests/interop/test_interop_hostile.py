@@ -344,8 +344,6 @@ def test_an_import_ends_at_values_that_are_no_numbers(tmp_path):
     native = halved(native_tensors())
     native["model.layers.1.mlp.up_proj.weight"][3, 2] = np.nan
     source = save_native(tmp_path / "base.safetensors", native)
-    with pytest.raises(
-        InterchangeError, match="model.layers.1.mlp.up_proj.weight holds values that are infinite"
-    ):
+    with pytest.raises(InterchangeError, match="layers.1.mlp.up_proj.weight holds values that are infinite"):
         importing(tmp_path / "ours", espnet=source)
     assert not (tmp_path / "ours").exists()
