@@ -113,7 +113,8 @@ def restore(shifted: dict, config: dict) -> dict:
         if token not in learned
     ]
     # The library numbers added tokens behind all others, whatever their id says, unless the vocabulary has them.
-    within = {t: i for t, i in text.items() if i < max(learned.values(), default=0)}
+    last = max(learned.values(), default=0)
+    within = {token: i for token, i in text.items() if i < last}
     return {**shifted, "added_tokens": added, "model": {**shifted["model"], "vocab": learned | within}}
 
 
