@@ -19,7 +19,7 @@ def staircase(tmp_path_factory):
 
     def job(name: str, *flags: str) -> str:
         result = subprocess.run(
-            [sys.executable, "-m", f"bagpiper_jax.{name}", *flags],
+            [sys.executable, "-m", "bagpiper_jax", name, *flags],
             cwd=directory,
             env=os.environ | {"PYTHONPATH": str(REPOSITORY), "XLA_FLAGS": ""},
             capture_output=True,

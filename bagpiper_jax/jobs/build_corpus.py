@@ -15,7 +15,7 @@ from bagpiper_jax.corpora.embedded.build import EmbeddedCorpusConfig, build_embe
 from bagpiper_jax.corpora.espnet import EspnetCorpusConfig
 from bagpiper_jax.corpora.user import UserCorpusConfig
 
-_BUILDERS = {
+BUILDERS = {
     EmbeddedCorpusConfig: build_embedded_corpus,
     DebianCorpusConfig: debian.build,
     UserCorpusConfig: user.build,
@@ -35,4 +35,4 @@ class BuildCorpusConfig:
 
 def main(argv: list[str] | None = None) -> None:
     corpus = configuration.load(BuildCorpusConfig, argv, __doc__).corpus
-    _BUILDERS[type(corpus)](corpus)
+    BUILDERS[type(corpus)](corpus)

@@ -26,7 +26,7 @@ def test_live_rows_are_those_of_the_cache(tmp_path):
     assert task.counts == {"ok": 11, "rejected audio_missing": 1}
     assert task.counts == caches(lock)[task.name].manifest["counts"]
     (reject,) = task.rejects
-    assert reject[0] == "c3" and reject[2]["audio"] == "audio/absent.flac"
+    assert reject.id == "c3" and reject.source["audio"] == "audio/absent.flac"
     told = "\n".join(live.describe(mixture))
     assert "user_audio_to_caption: 11 ok, 1 rejected audio_missing" in told and "c3: rejected" in told
 

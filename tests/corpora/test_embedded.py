@@ -226,7 +226,7 @@ def test_another_corpus_is_not_overwritten(tmp_path):
 
 def test_the_job_reads_gin(tmp_path, monkeypatch):
     built = []
-    monkeypatch.setattr(build_corpus, "build_embedded_corpus", built.append)
+    monkeypatch.setitem(build_corpus.BUILDERS, EmbeddedCorpusConfig, built.append)
     gin = REPOSITORY / "gin/corpora/embedded.gin"
     build_corpus.main([f"--gin_file={gin}", "--gin.EmbeddedCorpusConfig.seed=7"])
     assert built[0].seed == 7 and built[0].train_scenes == 2500

@@ -261,7 +261,7 @@ def test_the_job_trains_on_a_cache_and_explains_faults(tmp_path):
     assert job.main([*flags, "--gin.TrainConfig.steps=4"]) == 0
     with pytest.raises(Explained, match="cannot resume, the data changed: seed"):
         job.main([*flags, "--gin.TrainConfig.steps=5", "--gin.TrainConfig.seed=1"])
-    with pytest.raises(Explained, match=r"(?s).*embed_tokens: \[1032, 16\] in the checkpoint"):
+    with pytest.raises(Explained, match=r"(?s).*embed_tokens is \[1032, 16\], should be \[1032, 32\]"):
         job.main([*flags, "--gin.TrainConfig.steps=5", "--gin.DecoderConfig.width=32"])
     header = json.dumps({"__metadata__": {"fingerprint": "another"}}).encode()
     (tmp_path / "codec.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
