@@ -18,7 +18,7 @@ def prefetched(
     size: Callable[[_Item], int],
     limit: int = LIMIT_BYTES,
 ) -> Iterator[_Result]:
-    """function(item) of each item, in order, two at a time while the caller uses an earlier one.
+    """function(item) of each item, in order. Two are held at a time, the one that the caller uses among them.
 
     Args:
         function: reads, transposes, converts, sums up: all of it without Python's lock.
@@ -27,7 +27,7 @@ def prefetched(
     with ThreadPoolExecutor(_THREADS) as pool:
         waiting, held = collections.deque(), 0
         for item in items:
-            while waiting and (held + size(item) > limit or len(waiting) > _THREADS):
+            while waiting and (held + size(item) > limit or len(waiting) >= _THREADS):
                 yield waiting[0][0].result()
                 held -= waiting.popleft()[1]
             waiting.append((pool.submit(function, item), size(item)))
