@@ -182,9 +182,10 @@ def _parsed(text: str, source: str, faults: list[str]) -> Iterator[Any]:
 
 
 def _spoken(error: Exception) -> str:
-    if isinstance(error, RecursionError | MemoryError):
-        return "brackets are nested too deeply to be read"
     message = str(error)
+    # Python's own tokenizer counts them since 3.12.
+    if isinstance(error, RecursionError | MemoryError) or "too many nested parentheses" in message:
+        return "brackets are nested too deeply to be read"
     return message if len(message) < 400 else f"{message[:200]} … {message[-100:]}"
 
 
