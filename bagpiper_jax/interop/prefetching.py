@@ -8,7 +8,8 @@ from typing import TypeVar
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
-_THREADS = 2
+_HELD = 2
+"""Items: the one that the caller uses, and the next. A second reader would hold a layer twice more, raw and converted."""
 LIMIT_BYTES = 1 << 28
 
 
@@ -18,16 +19,16 @@ def prefetched(
     size: Callable[[_Item], int],
     limit: int = LIMIT_BYTES,
 ) -> Iterator[_Result]:
-    """function(item) of each item, in order. Two are held at a time, the one that the caller uses among them.
+    """function(item) of each item, in order. The next is made while the caller uses the one before.
 
     Args:
         function: reads, transposes, converts, sums up: all of it without Python's lock.
         size: bytes of an item's result; together they stay below `limit`, unless one alone is larger.
     """
-    with ThreadPoolExecutor(_THREADS) as pool:
+    with ThreadPoolExecutor(1) as pool:
         waiting, held = collections.deque(), 0
         for item in items:
-            while waiting and (held + size(item) > limit or len(waiting) >= _THREADS):
+            while waiting and (held + size(item) > limit or len(waiting) >= _HELD):
                 yield waiting[0][0].result()
                 held -= waiting.popleft()[1]
             waiting.append((pool.submit(function, item), size(item)))
