@@ -9,7 +9,7 @@ _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
 _HELD = 2
-"""Items: the one that the caller uses, and the next. A second reader would hold a layer twice more, raw and converted."""
+"""The item that the caller uses, and the next. A second reader would hold one more layer, raw and converted."""
 LIMIT_BYTES = 1 << 28
 
 
