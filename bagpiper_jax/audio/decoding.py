@@ -12,7 +12,7 @@ from bagpiper_jax.audio.formats.tags import skipped
 from bagpiper_jax.audio.waveform import Waveform, concatenated
 
 _WHOLE = 1 << 26
-"""Files up to so many bytes are read into memory before they are decoded; of longer ones a beginning may do."""
+"""Files up to so many bytes are read into memory before they are decoded; of longer ones only what is needed is."""
 
 _MOST_BYTES_A_SECOND = 1 << 16
 """Of MPEG audio; its fastest layer has 448 kbit/s."""
@@ -33,22 +33,23 @@ def decode(stream: BinaryIO, size: int, max_seconds: float, suffix: str = "") ->
         TooLong: there is more than `max_seconds`.
     """
     stream.seek(0)
-    data = stream.read(min(size, _WHOLE))
-    if len(data) == size:
-        stream = io.BytesIO(data)
+    if size <= _WHOLE:
+        stream = io.BytesIO(stream.read(size))
     if chunk := sound_chunk(stream, size):
         return _of_chunks(stream, chunk, max_seconds)
-    stream.seek(len(data))
-    data += stream.read(min(size, int(max_seconds * _MOST_BYTES_A_SECOND)))
-    if len(data) == size and (tag := skipped(data, 0)):
-        return decode(io.BytesIO(data[tag:]), max(0, size - tag), max_seconds, suffix)
-    if data.startswith(b"fLaC"):
+    stream.seek(0)
+    head = stream.read(32)
+    if head.startswith(b"fLaC"):
         return flac_files.decode(stream, max_seconds)
-    if data.startswith(b"OggS"):
+    if head.startswith(b"OggS"):
         return _of_ogg(stream, size, max_seconds)
-    is_finished = require_whole(stream, size)
+    is_finished = None if skipped(head, 0) else require_whole(stream, size)
     if is_finished is not None:
         return _by_either(stream, max_seconds, tells_length=is_finished)
+    stream.seek(0)
+    data = stream.read(min(size, _WHOLE + int(max_seconds * _MOST_BYTES_A_SECOND)))
+    if len(data) == size and (tag := skipped(data, 0)):
+        return decode(io.BytesIO(data[tag:]), max(0, size - tag), max_seconds, suffix)
     if mpeg.begins(data):
         return mpeg.decode(data, max_seconds)
     frames = aac.frames(data, len(data) == size)

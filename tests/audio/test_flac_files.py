@@ -9,7 +9,7 @@ import soundfile
 from sound_files import by_libsndfile, noise_and_tone
 
 from bagpiper_jax import audio
-from bagpiper_jax.audio import flac
+from bagpiper_jax.audio import decoding, flac
 
 SOUND = noise_and_tone()
 MD5 = slice(26, 42)
@@ -44,6 +44,21 @@ def detail_of(data: bytes) -> str:
 
 def test_a_flac_is_read_as_libsndfile_reads_it(data):
     np.testing.assert_array_equal(audio.read(data), soundfile.read(io.BytesIO(data), dtype="float32")[0])
+
+
+def test_a_flac_that_is_not_held_in_memory_is_read_once(data, monkeypatch):
+    class Counted(io.BytesIO):
+        count = 0
+
+        def read(self, size=-1):
+            found = super().read(size)
+            self.count += len(found)
+            return found
+
+    monkeypatch.setattr(decoding, "_WHOLE", 1000)
+    stream = Counted(data)
+    np.testing.assert_array_equal(decoding.decode(stream, len(data), 30.0).samples, audio.read(data))
+    assert stream.count < 1.1 * len(data)
 
 
 def test_a_flipped_bit_is_refused_or_changes_nothing(data):

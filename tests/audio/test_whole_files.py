@@ -10,6 +10,7 @@ import soundfile
 from sound_files import RATE, Pipe, amr, by_ffmpeg, by_libsndfile, mp3, noise_and_tone
 
 from bagpiper_jax import audio
+from bagpiper_jax.audio import decoding
 
 pytest.importorskip("av", reason="PyAV is not installed: it writes the files of this test")
 SOUND = noise_and_tone()
@@ -64,6 +65,13 @@ def test_every_sample_of_a_whole_file_is_read(name):
         # Encoders' delays aside, the sound stands where it stood: the rising tone tells.
         place = np.correlate(samples[:16_000], SOUND[4000:12_000], "valid").argmax()
         assert abs(place - 4000) <= (1200 if more else 22)
+
+
+@pytest.mark.parametrize("name", ["WAV.PCM_16", "FLAC.PCM_16", "OGG.OPUS", "MP3", "M4A", "ADTS", "AVI"])
+def test_a_file_that_is_not_held_in_memory_gives_the_same_samples(name, monkeypatch):
+    samples = audio.read(written(name))
+    monkeypatch.setattr(decoding, "_WHOLE", 1000)
+    np.testing.assert_array_equal(audio.read(written(name)), samples)
 
 
 @pytest.mark.parametrize("format, codec, options", [
