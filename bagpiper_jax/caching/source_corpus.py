@@ -66,16 +66,12 @@ def build(config: SourceCorpusConfig) -> Path:
                             "duplicate_id", f"{clip.id} was read before", "give each clip its own id"
                         )
                 except Exception as error:
-                    rejects.append(_reject(example, assembly.fault_of(error)))
+                    origin = example["origin"].decode("utf-8", "replace")
+                    rejects.append(Reject.by(assembly.fault_of(error), origin, 0, ""))
     finally:
         journal.close()
     facts = {"corpus": "source", "config": dataclasses.asdict(config), "source": repr(source)}
     return assembly.finish(directory, list(clips.values()), rejects, facts, config.max_reject_frac)
-
-
-def _reject(example: dict, error: RecordError) -> Reject:
-    origin = example["origin"].decode("utf-8", "replace")
-    return Reject(origin, 0, "", error.reason, error.detail, error.remedy)
 
 
 def _source(config: SourceCorpusConfig):

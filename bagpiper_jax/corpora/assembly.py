@@ -21,7 +21,7 @@ from bagpiper_jax import audio, files
 from bagpiper_jax.errors import Explained
 from bagpiper_jax.journal import JournalError
 from bagpiper_jax.manifest import MANIFEST, REJECTS, SPLITS, Clip, write_manifest
-from bagpiper_jax.outcomes import RecordError
+from bagpiper_jax.outcomes import RecordError, Rejected
 from bagpiper_jax.workers import worker_pool
 
 SUMMARY = "corpus.json"
@@ -72,6 +72,11 @@ class Reject:
     reason: str
     detail: str
     remedy: str
+
+    @classmethod
+    def by(cls, fault: RecordError | Rejected, file: str, line: int, id: str) -> "Reject":
+        """A record that a fault leaves out."""
+        return cls(file, line, id, fault.reason, fault.detail, fault.remedy)
 
 
 def digest(*parts: object) -> str:

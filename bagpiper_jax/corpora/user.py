@@ -140,14 +140,10 @@ def _read(config: UserCorpusConfig, source: Path) -> tuple[dict[str, UserRecord]
             records[record.id] = _with_caption(config, record)
         except Exception as error:
             fault = assembly.fault_of(error)
-            rejects.append(_reject(str(source), line, str(value.get("id", ""))[:200], fault))
+            rejects.append(Reject.by(fault, str(source), line, str(value.get("id", ""))[:200]))
     if unknown:
         _log.warning("%s: ignored fields: %s", source, assembly.count(unknown))
     return records, rejects
-
-
-def _reject(file: str, line: int, record_id: str, error: RecordError) -> Reject:
-    return Reject(file, line, record_id, error.reason, error.detail, error.remedy)
 
 
 def _with_caption(config: UserCorpusConfig, record: UserRecord) -> UserRecord:
@@ -232,8 +228,7 @@ def _clips(
 
     def reject(record: UserRecord, fault: Rejected) -> None:
         del usable[record.id]
-        file = record.file or config.source
-        rejects.append(Reject(file, record.line, record.id, fault.reason, fault.detail, fault.remedy))
+        rejects.append(Reject.by(fault, record.file or config.source, record.line, record.id))
 
     for record in records.values():
         try:

@@ -31,7 +31,7 @@ class SourceClip:
 
     def reject(self, error: RecordError) -> Reject:
         """The rejection of the clip."""
-        return Reject(self.file, self.line, self.clip.id, error.reason, error.detail, error.remedy)
+        return Reject.by(error, self.file, self.line, self.clip.id)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,8 +177,7 @@ class Derivation:
         except (ManifestError, UnicodeEncodeError) as error:
             remedy = "the clip's metrics or texts hold what JSON in UTF-8 cannot; mend what makes them"
             dropped = Dropped(made.id, RecordError("unwritable", str(error)[:300], remedy))
-        fault = dropped.error
-        self.drop(Reject(source.file, source.line, dropped.id, fault.reason, fault.detail, fault.remedy))
+        self.drop(Reject.by(dropped.error, source.file, source.line, dropped.id))
 
     def keep(self, clip: Clip) -> None:
         """Writes a clip. Raises ManifestError or UnicodeEncodeError: no manifest can hold it."""

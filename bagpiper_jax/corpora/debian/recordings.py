@@ -122,7 +122,7 @@ def sounds(package: Package, table: Mapping | None = None) -> Iterator[Recording
         try:
             kind, label = classify(entry, name)
         except RecordError as error:
-            yield Reject(package.name, 0, name, error.reason, error.detail, error.remedy)
+            yield Reject.by(error, package.name, 0, name)
             continue
         group = first_match(entry.get("group", {}), name) or re.sub(r"[\d.]+$", "", name)
         yield Recording(

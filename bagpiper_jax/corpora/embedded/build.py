@@ -101,8 +101,7 @@ def render_scenes(
         try:
             made.append(_render_scene(split, index, plan, bank, directory, seed))
         except Exception as error:
-            fault = assembly.fault_of(error)
-            made.append(Reject("embedded", 0, _name(split, index), fault.reason, fault.detail, fault.remedy))
+            made.append(Reject.by(assembly.fault_of(error), "embedded", 0, _name(split, index)))
     return made
 
 

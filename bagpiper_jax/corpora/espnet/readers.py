@@ -84,8 +84,7 @@ def read(entry: DatasetEntry, wanted: Collection[str]) -> tuple[dict[str, Value]
                 )
             values[sample] = Value(str(path), number, content)
         except Exception as error:
-            fault = assembly.fault_of(error)
-            rejects.append(Reject(str(path), number, sample, fault.reason, fault.detail, fault.remedy))
+            rejects.append(Reject.by(assembly.fault_of(error), str(path), number, sample))
     return values, rejects
 
 

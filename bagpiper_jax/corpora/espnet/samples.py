@@ -56,7 +56,7 @@ def joined(dataset: Dataset, lengths: Collection[str] | None = None) -> Iterator
 
 
 def reject(where: Value, sample: str, error: RecordError) -> Reject:
-    return Reject(where.file, where.line, sample, error.reason, error.detail, error.remedy)
+    return Reject.by(error, where.file, where.line, sample)
 
 
 def record_id(name: str, sample: str) -> str:
