@@ -64,7 +64,7 @@ def clip_of(fields: Mapping, split: str, defaults: Defaults, directions: tuple[s
     """
     record = user_records.parse({**fields, "split": split}, 0, MAX_CHARS)
     annotation, caption = _described(record)
-    heard = record.audio or any(modality == "audio" for _, modality, _ in record.dialogue)
+    heard = record.audio or user_records.audio_messages(record.dialogue)
     return Clip(
         id=record.id,
         split=split,

@@ -13,7 +13,7 @@ from pathlib import Path
 from bagpiper_jax.corpora import assembly
 from bagpiper_jax.corpora.assembly import CorpusError
 from bagpiper_jax.corpora.clip_readers import MAX_BYTES, ClipWithAudio, Defaults, clip_of
-from bagpiper_jax.corpora.user_records import FIELDS, audio_messages, refuse_unread_audio
+from bagpiper_jax.corpora.user_records import FIELDS, audio_messages, is_audio_message, refuse_unread_audio
 from bagpiper_jax.outcomes import RecordError
 
 _MESSAGE = ("role", "modality", "content")
@@ -178,7 +178,7 @@ def _embedded(cell: object) -> tuple[bytes, str]:
 
 def _renamed(message: object, names: Mapping[str, str]) -> object:
     """A message whose audio is the row's own names it by the clip's id."""
-    if isinstance(message, list) and len(message) == 3 and message[1] == "audio":
+    if is_audio_message(message):
         return [message[0], "audio", names.get(message[2], message[2])]
     return message
 

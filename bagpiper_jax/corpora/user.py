@@ -267,9 +267,8 @@ def _fault_with_audio(
 
 def _broken_reference(record: UserRecord, records: Mapping, usable: Mapping) -> str:
     """The id of a quoted record that has no usable audio, or ""."""
-    quoted = [
-        c for _, modality, c in record.dialogue if modality == "audio" and c != record.audio and c in records
-    ]
+    named = user_records.audio_messages(record.dialogue)
+    quoted = [content for content in named if content != record.audio and content in records]
     return next((name for name in quoted if name not in usable or not records[name].audio), "")
 
 
@@ -299,7 +298,7 @@ def _clip(
     group = _group(record)
     lasting = [converted["main"]] if "main" in converted else converted.values()
     seconds = sum(each.seconds for each in lasting)
-    has_audio = bool(record.audio) or any(modality == "audio" for _, modality, _ in record.dialogue)
+    has_audio = record.audio or user_records.audio_messages(record.dialogue)
     return Clip(
         id=record.id,
         split=record.split or splits[group],

@@ -118,9 +118,15 @@ def parse(value: Mapping, line: int, max_chars: int) -> UserRecord:
     return record
 
 
+def is_audio_message(message: object) -> bool:
+    """Whether something in a dialogue is [role, "audio", name]; malformed messages are left to those who use them."""
+    well_formed = isinstance(message, list | tuple) and len(message) == 3 and isinstance(message[2], str)
+    return well_formed and message[1] == "audio"
+
+
 def audio_messages(dialogue: Iterable[Sequence[str]] | None) -> list[str]:
     """What the audio messages of a dialogue name: ids of clips and paths."""
-    return [content for _, modality, content in dialogue or () if modality == "audio"]
+    return [message[2] for message in dialogue or () if is_audio_message(message)]
 
 
 def refuse_unread_audio(value: Mapping) -> None:

@@ -14,6 +14,7 @@ from typing import BinaryIO
 from bagpiper_jax import strict
 from bagpiper_jax.corpora import assembly
 from bagpiper_jax.corpora.assembly import CorpusError, Reject
+from bagpiper_jax.corpora.user_records import is_audio_message
 from bagpiper_jax.journal import JournalError, lock
 from bagpiper_jax.manifest import MANIFEST, REJECTS, Clip, ManifestError, clip_line
 from bagpiper_jax.outcomes import RecordError
@@ -96,16 +97,6 @@ class SeenIds:
         self._hashes.add(name)
 
 
-def audio_messages(clip: Clip) -> list[str]:
-    """What a dialogue plays: ids of clips and paths. Malformed messages are left to those who use them."""
-    return [message[2] for message in clip.dialogue or () if _is_audio(message)]
-
-
-def _is_audio(message: object) -> bool:
-    well_formed = isinstance(message, list | tuple) and len(message) == 3 and isinstance(message[2], str)
-    return well_formed and message[1] == "audio"
-
-
 def with_moved_paths(clip: Clip, source: str | os.PathLike, target: str | os.PathLike) -> Clip:
     """The clip with its paths, relative to `source`, made relative to `target`: audio is never copied."""
     changes = {}
@@ -118,7 +109,7 @@ def with_moved_paths(clip: Clip, source: str | os.PathLike, target: str | os.Pat
 
 def _with_moved_path(message, source, target):
     # Ids hold no slash; a path without one is a file beside the manifest.
-    if _is_audio(message) and ("/" in message[2] or (Path(source) / message[2]).is_file()):
+    if is_audio_message(message) and ("/" in message[2] or (Path(source) / message[2]).is_file()):
         return [*message[:2], _moved(message[2], source, target)]
     return message
 

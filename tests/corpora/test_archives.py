@@ -130,6 +130,17 @@ def test_rows_that_point_nowhere_are_rejected(tmp_path, change, reason):
     assert caught.value.reason in (reason, "missing_entry")
 
 
+@pytest.mark.parametrize("name", [5, ["a.wav"], {}])
+def test_a_message_that_names_no_audio_is_a_fault_of_its_sample(tmp_path, name):
+    turns = [["user", "audio", name], ["assistant", "text", "ä"]]
+    archive(tmp_path / "talk.parquet", {"one": zstd(json.dumps(turns))})
+    dataset(tmp_path, {"dialogue": ("talk.parquet", "arkive_dialogue")}, ["one"])
+    reader = EspnetReader([Specifier("dialogue", "set", tmp_path / "set.json")], tmp_path, "train")
+    assert tmp_path / "set.json" in reader.files()
+    with pytest.raises(RecordError, match="bad_dialogue"):
+        reader[0]
+
+
 @pytest.mark.parametrize("way", ["/tmp", "..", "link", "elsewhere"])
 def test_archives_reach_no_file_outside_their_folder(tmp_path, way):
     """Neither their tables nor their dialogues: both may be anyone's."""

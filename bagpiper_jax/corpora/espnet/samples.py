@@ -12,6 +12,7 @@ from bagpiper_jax.corpora.clip_readers import MAX_BYTES, ClipWithAudio, Defaults
 from bagpiper_jax.corpora.espnet import readers
 from bagpiper_jax.corpora.espnet.readers import Audio, Payload, Value
 from bagpiper_jax.corpora.espnet.specifiers import Dataset, Specifier, read_dataset
+from bagpiper_jax.corpora.user_records import is_audio_message
 from bagpiper_jax.outcomes import RecordError
 
 DIRECTIONS = {
@@ -91,12 +92,9 @@ def _loaded(payload: Payload, root: Path) -> object:
     """What an archive holds. An archive may come from anyone, so its dialogues name no file elsewhere."""
     content = payload.load()
     for message in content if isinstance(content, list) else ():
-        if isinstance(message, list) and len(message) == 3 and message[1] == "audio":
-            if not files.is_within(root, str(message[2])):
-                detail = f"the dialogue names {str(message[2])[:200]!r}, which lies outside {root}"
-                raise RecordError(
-                    "outside_audio", detail, "copy the file there and name it by a relative path"
-                )
+        if is_audio_message(message) and not files.is_within(root, message[2]):
+            detail = f"the dialogue names {message[2][:200]!r}, which lies outside {root}"
+            raise RecordError("outside_audio", detail, "copy the file there and name it by a relative path")
     return content
 
 
@@ -182,12 +180,7 @@ def _paths(record: Sample | Reject, root: Path) -> Iterator[str]:
 
 
 def _is_heard(message: object) -> bool:
-    return (
-        isinstance(message, list)
-        and len(message) == 3
-        and message[0] != "assistant"
-        and message[1] == "audio"
-    )
+    return is_audio_message(message) and message[0] != "assistant"
 
 
 def _whole(path: Path) -> bytes:

@@ -12,7 +12,8 @@ from jaxtyping import Float64, UInt64
 from bagpiper_jax.captions import CaptionFilter
 from bagpiper_jax.captions.filters import count_words
 from bagpiper_jax.corpora.assembly import fault_of
-from bagpiper_jax.curation.derived import audio_messages, id_hash, manifest_of, read_clips
+from bagpiper_jax.corpora.user_records import audio_messages
+from bagpiper_jax.curation.derived import id_hash, manifest_of, read_clips
 from bagpiper_jax.curation.selection.near_duplicates import NearDuplicates
 from bagpiper_jax.curation.selection.quality import CaptionScore
 from bagpiper_jax.manifest import DOMAINS, Clip
@@ -164,7 +165,7 @@ def _save(path: str, **columns: np.ndarray) -> None:
 
 def _quoted(clip: Clip) -> list[str]:
     """Ids of other clips that a dialogue plays."""
-    return [content for content in audio_messages(clip) if "/" not in content and content != clip.id]
+    return [content for content in audio_messages(clip.dialogue) if "/" not in content and content != clip.id]
 
 
 def uniforms(ids: UInt64[np.ndarray, " n"], seed: int, purpose: str) -> Float64[np.ndarray, " n"]:
