@@ -18,7 +18,7 @@ from bagpiper_jax.captions.markup import control_token_in, markup_in
 from bagpiper_jax.corpora import audio_names
 from bagpiper_jax.corpora.assembly import digest
 from bagpiper_jax.dialogue import DialogueError, Message
-from bagpiper_jax.manifest import DOMAINS, SPLITS
+from bagpiper_jax.manifest import DOMAINS, SPLITS, is_id
 from bagpiper_jax.outcomes import RecordError
 
 _MAX_ID = 120  # leaves room for a suffix in a 255-byte file name, also in three-byte characters
@@ -205,11 +205,7 @@ def _message(index: int, item: object, max_chars: int) -> tuple[str, str, str]:
 
 
 def _check_names(record: UserRecord) -> None:
-    if (
-        len(record.id) > _MAX_ID
-        or not all(c.isalnum() or c in "-_." for c in record.id)
-        or record.id.startswith(".")
-    ):
+    if len(record.id) > _MAX_ID or not is_id(record.id) or record.id.startswith("."):
         remedy = f"use up to {_MAX_ID} letters, digits, '-', '_' or '.', not starting with '.'"
         raise RecordError("bad_id", f"id {record.id[:80]!r}", remedy)
     for name, known in (("split", SPLITS), ("domain", DOMAINS)):
