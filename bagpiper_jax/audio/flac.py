@@ -48,11 +48,14 @@ def decode_flac(data: bytes) -> Float32[np.ndarray, "samples"]:
 
 def flac_samples(data: bytes) -> int | None:
     """Samples of a FLAC stream at 16 kHz, mono, 16 bits, as its STREAMINFO says; None if it is no such stream."""
+    *form, total = stated(data)
+    return (total or None) if (data[:4], *form) == (b"fLaC", SAMPLE_RATE, 1, 16) else None
+
+
+def stated(data: bytes) -> tuple[int, int, int, int]:
+    """Samples a second, channels, bits and samples of each channel, as the STREAMINFO of a FLAC says."""
     packed = int.from_bytes(data[18:26], "big")
-    rate, channels, bits = packed >> 44, (packed >> 41 & 7) + 1, (packed >> 36 & 31) + 1
-    if (data[:4], rate, channels, bits) != (b"fLaC", SAMPLE_RATE, 1, 16):
-        return None
-    return packed & (1 << 36) - 1 or None
+    return packed >> 44, (packed >> 41 & 7) + 1, (packed >> 36 & 31) + 1, packed & (1 << 36) - 1
 
 
 @functools.cache

@@ -42,10 +42,7 @@ def stream_info(data: bytes) -> StreamInfo:
     """Raises Damage: the first block is another, or cut."""
     if len(data) < 42 or data[4] & 0x7F or data[5:8] != b"\x00\x00\x22":
         raise Damage("it does not begin with a STREAMINFO block")
-    packed = int.from_bytes(data[18:26], "big")
-    return StreamInfo(
-        packed >> 44, (packed >> 41 & 7) + 1, (packed >> 36 & 31) + 1, packed & (1 << 36) - 1, data[26:42]
-    )
+    return StreamInfo(*flac.stated(data), data[26:42])
 
 
 def decode(stream: BinaryIO, max_seconds: float) -> Waveform:
