@@ -20,7 +20,7 @@ _MAX_PEAK = 4.0
 _OVERHANG = 0.1
 """Seconds beyond the maximum that are cut off: MP3 pads a 30 s cut to whole frames."""
 
-_LONGEST_RECORDING = 24 * 3600.0
+LONGEST_RECORDING = 24 * 3600.0
 """Seconds of a recording of which parts are taken."""
 
 _log = logging.getLogger(__name__)
@@ -117,7 +117,7 @@ def _read(conversion: Conversion) -> np.ndarray:
 
 def _part(source: str | bytes, conversion: Conversion, limit: float) -> np.ndarray:
     """A part of a recording, all of which is decoded."""
-    samples = audio.read(source, max_seconds=_LONGEST_RECORDING)
+    samples = audio.read(source, max_seconds=LONGEST_RECORDING)
     start, total = conversion.start, len(samples) / audio.SAMPLE_RATE
     seconds = total - start if conversion.seconds is None else conversion.seconds
     if seconds <= 0 or start + seconds > total + _OVERHANG:

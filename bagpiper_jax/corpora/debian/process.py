@@ -13,11 +13,10 @@ from bagpiper_jax.corpora.debian import scores
 from bagpiper_jax.corpora.debian.annotate import annotate
 from bagpiper_jax.corpora.debian.measure import measure
 from bagpiper_jax.corpora.debian.recordings import Recording
-from bagpiper_jax.corpora.user_audio import write_flac
+from bagpiper_jax.corpora.user_audio import LONGEST_RECORDING, write_flac
 from bagpiper_jax.outcomes import RecordError
 
 _SILENT = -60.0  # dBFS of the active frames
-_LONGEST_RECORDING = 24 * 3600.0  # seconds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +61,7 @@ def load(recording: Recording) -> Float32[np.ndarray, "n"]:
         AudioError: the file cannot be decoded.
     """
     if recording.path.endswith(".g722"):
-        return audio.read(recording.path, max_seconds=_LONGEST_RECORDING, min_seconds=0.0)
+        return audio.read(recording.path, max_seconds=LONGEST_RECORDING, min_seconds=0.0)
     import soundfile
 
     try:

@@ -12,6 +12,7 @@ from bagpiper_jax.corpora.clip_readers import MAX_BYTES, ClipWithAudio, Defaults
 from bagpiper_jax.corpora.espnet import readers
 from bagpiper_jax.corpora.espnet.readers import Audio, Payload, Value
 from bagpiper_jax.corpora.espnet.specifiers import Dataset, Specifier, read_dataset
+from bagpiper_jax.corpora.user_audio import LONGEST_RECORDING
 from bagpiper_jax.corpora.user_records import is_audio_message
 from bagpiper_jax.outcomes import RecordError
 
@@ -21,9 +22,6 @@ DIRECTIONS = {
     "text_only": "text_only",
 }
 """ESPnet's task → ours."""
-
-_LONGEST_RECORDING = 24 * 3600.0
-"""Seconds of a recording of which parts are taken."""
 
 Sample = tuple[str, list[Value]]
 """Id, and values in the order of the dataset's entries."""
@@ -153,7 +151,7 @@ class EspnetReader:
         if not heard.start and heard.seconds is None:
             return data
         try:
-            samples = audio.read(data, max_seconds=_LONGEST_RECORDING)
+            samples = audio.read(data, max_seconds=LONGEST_RECORDING)
         except audio.AudioError as error:
             raise RecordError(
                 f"{error.reason}_audio", f"{path}: {error.detail}", audio.REMEDIES[error.reason]
