@@ -4,6 +4,7 @@ import json
 import numpy as np
 import pytest
 import soundfile
+from sound_files import by_ffmpeg
 
 from bagpiper_jax import audio
 from bagpiper_jax.audio import features, flac
@@ -66,14 +67,8 @@ def test_bytes_read_like_files(tmp_path):
 
 
 def write_m4a(path, samples):
-    av = pytest.importorskip("av", reason="PyAV is not installed: containers that only ffmpeg reads")
-    with av.open(str(path), "w", format="ipod") as container:
-        stream = container.add_stream("aac", rate=16_000)
-        stream.layout = "mono"
-        frame = av.AudioFrame.from_ndarray(samples[None], format="fltp", layout="mono")
-        frame.rate = 16_000
-        for packet in [*stream.encode(frame), *stream.encode(None)]:
-            container.mux(packet)
+    pytest.importorskip("av", reason="PyAV is not installed: containers that only ffmpeg reads")
+    path.write_bytes(by_ffmpeg(samples, "ipod", "aac"))
 
 
 def test_a_container_only_ffmpeg_reads(tmp_path):

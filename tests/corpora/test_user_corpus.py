@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 from places import REPOSITORY
+from sound_files import by_ffmpeg
 from user_corpus_helpers import CAPTION, build, good, tone, write_jsonl
 
 from bagpiper_jax import audio
@@ -21,18 +22,10 @@ from bagpiper_jax.jobs import build_corpus
 from bagpiper_jax.manifest import read_manifest
 
 
-def _container(path: Path, codec: str, rate: int, layout: str) -> None:
-    import av
-
-    channels = 1 if layout == "mono" else 2
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=rate, layout=layout)
-        pcm = np.repeat((tone(1.0, rate) * 32767).astype(np.int16)[:, None], channels, 1).reshape(1, -1)
-        frame = av.AudioFrame.from_ndarray(pcm, format="s16", layout=layout)
-        frame.sample_rate = rate
-        for converted in av.AudioResampler(stream.format, layout, rate).resample(frame):
-            container.mux(stream.encode(converted))
-        container.mux(stream.encode(None))
+def _container(path: Path, format: str, codec: str, rate: int, channels: int) -> None:
+    samples = tone(1.0, rate)
+    samples = np.repeat(samples[:, None], channels, 1) if channels > 1 else samples
+    path.write_bytes(by_ffmpeg(samples, format, codec, rate))
 
 
 def _sound_file(subtype: str, rate: int, channels: int, format: str = "WAV"):
@@ -49,8 +42,8 @@ ACCEPTED = {
     "six_channels.flac": _sound_file("PCM_16", 48_000, 6, "FLAC"),
     "stereo.ogg": _sound_file("VORBIS", 22_050, 2, "OGG"),
     "mp3_inside.wav": _sound_file("MPEG_LAYER_III", 44_100, 2, "MP3"),
-    "aac.m4a": lambda path: _container(path, "aac", 44_100, "stereo"),
-    "matroska.mka": lambda path: _container(path, "pcm_s16le", 11_025, "mono"),
+    "aac.m4a": lambda path: _container(path, "ipod", "aac", 44_100, 2),
+    "matroska.mka": lambda path: _container(path, "matroska", "pcm_s16le", 11_025, 1),
 }
 
 
