@@ -70,8 +70,10 @@ def checked(
     text, finish = essence["choices"][0]["message"]["content"], finish_of(essence)
     if finish in _BROKE_OFF:
         raise failure("broken_off", body, tokens)
-    if any("\ud800" <= character <= "\udfff" for character in json.dumps(essence, ensure_ascii=False)):
-        raise failure("broken_text", body, tokens)
+    try:
+        json.dumps(essence, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError as error:  # half of a surrogate pair
+        raise failure("broken_text", body, tokens) from error
     require_told(essence)
     if not text.strip():
         raise failure("empty_answer", body, tokens)
