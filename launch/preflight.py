@@ -93,17 +93,13 @@ def of_commit(commit: str) -> Reader:
     """Reads files of a commit."""
 
     def read(path: str) -> str:
-        done = subprocess.run(["git", "show", f"{commit}:./{path}"], capture_output=True)
-        if done.returncode or not _is_file(commit, path):
+        # Of a folder, which is no blob, it gives nothing.
+        done = subprocess.run(["git", "cat-file", "blob", f"{commit}:./{path}"], capture_output=True)
+        if done.returncode:
             raise FileNotFoundError(path)
         return done.stdout.decode("utf-8-sig")
 
     return read
-
-
-def _is_file(commit: str, path: str) -> bool:
-    kind = subprocess.run(["git", "cat-file", "-t", f"{commit}:./{path}"], capture_output=True, text=True)
-    return kind.stdout.strip() == "blob"
 
 
 def of_folder(path: str) -> str:
