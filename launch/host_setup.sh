@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 stamp=.venv/.installed-from
-wanted="$1 $(cksum < setup.py)"
+wanted="$1 $(cat setup.py pyproject.toml | cksum)"
 [[ -f $stamp && $(cat "$stamp") == "$wanted" ]] && exit 0
 python3 -m pip install --quiet --user uv
 python3 -m uv venv --quiet --clear --python 3.12 .venv
