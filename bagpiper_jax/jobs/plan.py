@@ -1,4 +1,6 @@
-"""What a run needs before it has a machine. `plan --gin_file=gin/runs/pretrain_8b_v5p_128.gin [--search] [--json=FILE]`
+"""What a run needs before it has a machine.
+
+bagpiper plan --gin_file=gin/runs/pretrain_8b_v5p_128.gin [--search] [--json=FILE]
 
 Compiles the run's train step for the slice it names, or for --topology=v5e-256, =v6e:4x4 or =2xv6e:16x16, on any
 machine that has libtpu; without a slice for --devices=N virtual CPU devices. Prints a table, and writes JSON.
