@@ -202,7 +202,7 @@ class Torch:
         return [{"name": name[:80], "seconds": round(time / 1e6, 4)} for time, name in costs[:5]]
 
 
-MAKE = {"ours": Ours, "torch": Torch}
+MAKE: dict[str, type[Ours] | type[Torch]] = {"ours": Ours, "torch": Torch}
 
 if __name__ == "__main__":
     main()

@@ -19,6 +19,7 @@ import jax
 import numpy as np
 
 from bagpiper_jax import configuration, digests, parallel
+from bagpiper_jax.jobs import end_with
 from bagpiper_jax.training.checkpoints import Checkpoints
 from bagpiper_jax.training.config import TrainConfig
 from bagpiper_jax.training.state import abstract_state, create_state
@@ -107,4 +108,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    configuration.run_job(main)
+    end_with("checkpoints", main)

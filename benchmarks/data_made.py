@@ -107,8 +107,8 @@ def _cached(root: Path, kind: str, count: int) -> LockedTask:
         )
         shards.write_shard(made, count, _LIMITS, directory, 0, 1)
         finish(directory, {}, 1, 1.0)
-    made = TaskCache(directory)
-    return LockedTask(kind, 1.0, kind, made.manifest_sha256, len(made), kind)
+    cache = TaskCache(directory)
+    return LockedTask(kind, 1.0, kind, cache.manifest_sha256, len(cache), kind)
 
 
 def time_writing(root: Path, count: int = 2000) -> float:
@@ -134,7 +134,7 @@ def captions_like(rng: np.random.Generator, lengths: np.ndarray, known: int = 30
     return [" ".join(said[a:b]).capitalize() + "." for a, b in zip(stops - lengths, stops, strict=True)]
 
 
-def make_corpus(root: Path, count: int) -> Path:
+def make_corpus(root: Path, count: int) -> str:
     """A corpus of captions and codes, which needs no audio file to be exported; returns its codec's fingerprint."""
     from bagpiper_jax.data import codes
 

@@ -27,7 +27,7 @@ from bagpiper_jax.interop.exporting import export_checkpoint
 from bagpiper_jax.interop.formats import safetensors_file
 from bagpiper_jax.interop.formats.opening import open_tensors
 from bagpiper_jax.interop.formats.orbax_store import open_parameters
-from bagpiper_jax.interop.formats.tensors import FLOATS
+from bagpiper_jax.interop.formats.tensors import FLOATS, Plan
 from bagpiper_jax.interop.importing import ImportConfig, codec_shapes, import_checkpoint, model_shapes
 from bagpiper_jax.interop.tables import espnet
 from bagpiper_jax.models.configs import AudioTowerConfig as Tower
@@ -150,8 +150,8 @@ def _digest(folder: Path, flags, model, codec, name="ours") -> int:
         for start, stop in x.bands():
             crc = zlib.crc32(np.ascontiguousarray(x.read(start, stop)).reshape(-1).view(np.uint8).data, crc)
         sums[parameter] = [str(x.dtype), crc]
-    for tensor, x in open_tensors(folder / name / "codec.safetensors").items():
-        sums[f"codec/{tensor}"] = [str(x.dtype), zlib.crc32(x.read().tobytes())]
+    for codec_name, tensor in open_tensors(folder / name / "codec.safetensors").items():
+        sums[f"codec/{codec_name}"] = [str(tensor.dtype), zlib.crc32(tensor.read().tobytes())]
     file = folder / "digest.json"
     if file.exists():
         assert sums == json.loads(file.read_text()), "the second import differs from the first"
@@ -171,12 +171,12 @@ STAGES = {
 _DONE_WITH = {"import": "source", "compare": "ours"}
 
 
-def _plan(flags, model: BagpiperConfig, codec: CodecConfig) -> safetensors_file.Plan:
+def _plan(flags, model: BagpiperConfig, codec: CodecConfig) -> Plan:
     shapes = espnet.their_shapes({**model_shapes(model), **codec_shapes(codec)}, codec, model.vocabulary)
     return {name: (s, FLOATS[flags.dtype]) for name, s in shapes.items() if name != espnet.VOCAB_WEIGHT}
 
 
-def _values(name: str, plan: safetensors_file.Plan):
+def _values(name: str, plan: Plan):
     """Random finite values of a tensor in blocks of rows: every bit is random but the highest of the exponent."""
     shape, dtype = plan[name]
     random = np.random.default_rng(zlib.crc32(name.encode()))
@@ -221,7 +221,7 @@ def _largest(model: BagpiperConfig, dtype: str) -> int:
     return max(math.prod(s) for s in model_shapes(model).values()) * FLOATS[dtype].itemsize
 
 
-def _bytes(plan: safetensors_file.Plan) -> int:
+def _bytes(plan: Plan) -> int:
     return sum(math.prod(shape) * dtype.itemsize for shape, dtype in plan.values())
 
 

@@ -15,6 +15,7 @@ import jax
 from packed_batch import random_batch
 
 from bagpiper_jax import configuration, parallel
+from bagpiper_jax.jobs import end_with
 from bagpiper_jax.training.config import TrainConfig
 from bagpiper_jax.training.state import create_state
 from bagpiper_jax.training.step import compile_step, make_train_step
@@ -49,4 +50,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    configuration.run_job(main)
+    end_with("train_step", main)
