@@ -6,22 +6,20 @@ See docs/reference.md, Rich captions.
 import base64
 import dataclasses
 import io
-import os
 from pathlib import Path
 
 import numpy as np
 
 from bagpiper_jax import audio
 from bagpiper_jax.captions import CaptionFilter
-from bagpiper_jax.captions.filters import count_words
+from bagpiper_jax.curation import clip_audio
 from bagpiper_jax.curation.derived import SourceClip
 from bagpiper_jax.curation.endpoint.asking import AskingConfig, clip_by_clip, run
 from bagpiper_jax.curation.endpoint.client import Client, Question
 from bagpiper_jax.curation.endpoint.replies import read_text
-from bagpiper_jax.curation.selection.measuring import check_caption
+from bagpiper_jax.curation.selection.measuring import check_caption, token_counter
 from bagpiper_jax.manifest import Clip
 from bagpiper_jax.outcomes import RecordError
-from bagpiper_jax.text import load_tokenizer
 
 _TOKENS_PER_SECOND = 50  # of audio, for the budget; Qwen3-Omni makes 13
 
@@ -48,11 +46,7 @@ class CaptionConfig(AskingConfig):
 
 def caption(config: CaptionConfig) -> Path:
     """Writes the captioned corpus. Raises as `asking.run`; TokenizerError."""
-    count = (
-        (lambda text, t=load_tokenizer(config.tokenizer): len(t.encode(text)))
-        if config.tokenizer
-        else count_words
-    )
+    count = token_counter(config.tokenizer)
     prompt = config.prompt("caption").template if config.instruct else ""
 
     async def work(client: Client, source: SourceClip) -> Clip:
@@ -69,14 +63,11 @@ def caption(config: CaptionConfig) -> Path:
 
 def _question(config: CaptionConfig, clip: Clip, prompt: str) -> Question:
     path = Path(config.output) / clip.audio
-    try:
-        status = os.stat(path)
-    except OSError as error:
-        raise RecordError("audio_missing", f"{path}: {error.strerror}", audio.REMEDIES["missing"]) from error
+    file = clip_audio.identity(path)
     if clip.duration > config.max_seconds:
         raise RecordError("audio_too_long", f"{clip.duration:g} s", audio.REMEDIES["too_long"])
     return Question(
-        "caption", clip.id, (prompt, path.name, status.st_size, status.st_mtime_ns),
+        "caption", clip.id, (prompt, *file),
         lambda: _messages(path, prompt, config.max_seconds),
         size=len(prompt.encode()) + int(_TOKENS_PER_SECOND * clip.duration), temperature=config.temperature,
         max_tokens=config.max_tokens,
@@ -85,10 +76,7 @@ def _question(config: CaptionConfig, clip: Clip, prompt: str) -> Question:
 
 def _messages(path: Path, prompt: str, max_seconds: float) -> list[dict]:
     """The clip as the chat API takes audio, then the prompt. Raises RecordError `audio_<reason>`."""
-    try:
-        wav = _wav(audio.read(path, max_seconds=max_seconds))
-    except audio.AudioError as error:
-        raise RecordError(f"audio_{error.reason}", error.detail, audio.REMEDIES[error.reason]) from error
+    wav = _wav(clip_audio.read(path, max_seconds))
     content = [
         {"type": "input_audio", "input_audio": {"data": base64.b64encode(wav).decode(), "format": "wav"}}
     ]

@@ -17,7 +17,6 @@ import inspect
 import itertools
 import logging
 import math
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -26,6 +25,7 @@ import numpy as np
 from bagpiper_jax import audio
 from bagpiper_jax.corpora import assembly
 from bagpiper_jax.corpora.assembly import CorpusError, fault_of
+from bagpiper_jax.curation import clip_audio
 from bagpiper_jax.curation.derived import (
     Derivation,
     Dropped,
@@ -152,9 +152,11 @@ def _prepared(config: ScoreConfig, results: Results, source: SourceClip) -> _Ite
     if source.clip.audio is None or source.clip.caption is None:
         return _Item(source)
     try:
-        key = _key(config, source)
-        known = results.get(key)
-        return _Item(source, known=known) if known else _Item(source, key=key, waveform=_read(config, source))
+        path = Path(config.output) / source.clip.audio
+        key = _key(config, source.clip, path)
+        if known := results.get(key):
+            return _Item(source, known=known)
+        return _Item(source, key=key, waveform=clip_audio.read(path, config.max_seconds, config.sample_rate))
     except Exception as error:
         return _Item(source, known=fault_of(error))
 
@@ -174,24 +176,11 @@ def _scored(
     return [found.get(item.key, item.known) for item in batch]
 
 
-def _key(config: ScoreConfig, source: SourceClip) -> str:
+def _key(config: ScoreConfig, clip: Clip, path: Path) -> str:
     """Changes with scorer, caption and file. Raises RecordError `audio_missing`."""
-    path = Path(config.output) / source.clip.audio
-    try:
-        status = os.stat(path)
-    except OSError as error:
-        raise RecordError("audio_missing", f"{path}: {error.strerror}", audio.REMEDIES["missing"]) from error
-    file = (path.name, status.st_size, status.st_mtime_ns)
-    parts = (config.scorer, config.version, config.sample_rate, source.clip.id, source.clip.caption, file)
+    file = clip_audio.identity(path)
+    parts = (config.scorer, config.version, config.sample_rate, clip.id, clip.caption, file)
     return assembly.digest(*parts)
-
-
-def _read(config: ScoreConfig, source: SourceClip) -> np.ndarray:
-    try:
-        path = Path(config.output) / source.clip.audio
-        return audio.read(path, config.sample_rate, max_seconds=config.max_seconds)
-    except audio.AudioError as error:
-        raise RecordError(f"audio_{error.reason}", error.detail, audio.REMEDIES[error.reason]) from error
 
 
 def _called(config: ScoreConfig, scorer: Scorer, waiting: Sequence[_Item]) -> list[dict | RecordError]:

@@ -46,10 +46,7 @@ class Measures:
 
     @functools.cached_property
     def count_tokens(self) -> Callable[[str], int]:
-        if not self.tokenizer:
-            return count_words
-        tokenizer = load_tokenizer(self.tokenizer)
-        return lambda text: len(tokenizer.encode(text))
+        return token_counter(self.tokenizer)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,6 +123,14 @@ def _judged(clip: Clip, measures: Measures) -> dict:
         score = measures.score.score(metrics, domain)
     factor = measures.source_factors.get(clip.source, 1.0) * measures.domain_factors.get(domain, 1.0)
     return {"domain": domain, "score": score, "factor": factor}
+
+
+def token_counter(tokenizer: str) -> Callable[[str], int]:
+    """What counts the tokens for the filters: the tokenizer of that name, or words for "". Raises TokenizerError."""
+    if not tokenizer:
+        return count_words
+    loaded = load_tokenizer(tokenizer)
+    return lambda text: len(loaded.encode(text))
 
 
 def check_caption(caption: str, seconds: float, filter: CaptionFilter | None, count_tokens) -> None:
