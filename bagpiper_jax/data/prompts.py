@@ -5,10 +5,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bagpiper_jax.audio import CHUNK_FRAMES, log_mel, mel_frames
+from bagpiper_jax.audio import log_mel
 from bagpiper_jax.batch import Batch, BatchShape, empty_batch
 from bagpiper_jax.data.placing import RowWriter
-from bagpiper_jax.dialogue import AudioSpan, Rendered
+from bagpiper_jax.data.records import num_chunks
+from bagpiper_jax.dialogue import Rendered
 from bagpiper_jax.models.configs import BagpiperConfig
 
 _SLOT_STEP, _CHUNK_STEP = 64, 2
@@ -17,7 +18,7 @@ _SLOT_STEP, _CHUNK_STEP = 64, 2
 def fitting_shape(prompts: Sequence[Rendered], rows: int, mel_bins: int = 128) -> BatchShape:
     """The smallest shape that holds every prompt, rounded up so that few shapes are ever compiled."""
     slots = max(len(prompt) for prompt in prompts)
-    chunks = max(sum(map(_num_chunks, prompt.audio)) for prompt in prompts)
+    chunks = max(sum(num_chunks(len(span.samples)) for span in prompt.audio) for prompt in prompts)
     return BatchShape(rows, _rounded(slots, _SLOT_STEP), _rounded(chunks, _CHUNK_STEP), mel_bins)
 
 
@@ -44,7 +45,3 @@ def collate(prompts: Sequence[Rendered], shape: BatchShape, config: BagpiperConf
 
 def _rounded(size: int, step: int) -> int:
     return -(-size // step) * step
-
-
-def _num_chunks(span: AudioSpan) -> int:
-    return -(-mel_frames(len(span.samples)) // CHUNK_FRAMES)
