@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from bagpiper_jax import typed
 from bagpiper_jax.errors import Explained
 
 
@@ -52,9 +53,8 @@ class Position:
     def from_json(cls, body: dict) -> "Position":
         """Raises ResumeError: it is no position."""
         try:
-            eras = tuple(Era(**era) for era in body.get("eras", ()))
-            return cls(**{**body, "eras": eras})
-        except (TypeError, AttributeError) as error:
+            return typed.from_json(cls, body)
+        except TypeError as error:
             raise ResumeError(
                 f"the checkpoint holds no position in the data ({error}): {str(body)[:200]}"
             ) from error
