@@ -12,7 +12,7 @@ from bagpiper_jax.data.cache import TaskCache
 from bagpiper_jax.data.lock import open_caches
 from bagpiper_jax.inspection.limits import Violation
 from bagpiper_jax.inspection.served import ServedMixture
-from bagpiper_jax.inspection.staleness import staleness
+from bagpiper_jax.inspection.staleness import absent_inputs
 from bagpiper_jax.task_modules import TaskModuleError, load_task_modules
 
 RULE = "seqio"
@@ -63,8 +63,7 @@ def _not_here(cache: TaskCache, data_root: str) -> str:
     """Why a cache's inputs cannot be read again, or ""."""
     if not cache.manifest["provenance"].get("limits"):
         return "the cache does not tell its settings"
-    missing = [what for what in staleness(cache, data_root).unchecked if what.startswith("input ")]
-    return missing[0] if missing else ""
+    return next(iter(absent_inputs(cache, data_root)), "")
 
 
 def _not_importable(task_modules: Sequence[str]) -> str:

@@ -3,7 +3,7 @@
 import dataclasses
 import importlib.metadata
 import importlib.util
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from bagpiper_jax import files, task_modules
@@ -26,20 +26,31 @@ class Staleness:
     versions: tuple[str, ...]
 
 
-def staleness(cache: TaskCache, data_root: str) -> Staleness:
+def staleness(cache: TaskCache, data_root: str, hash_of: Callable[[Path], str] = files.sha256) -> Staleness:
     """Compares code and input files; the contents of audio are left to the cache job.
 
     Args:
         data_root: holds the corpora, as in `CacheConfig.data_root`.
+        hash_of: SHA-256 of a file; one that remembers saves reading what tasks share.
     """
     made_from = cache.manifest.get("provenance", {})
     changed, unchecked = [], [] if made_from.get("code") else ["code: the cache does not tell"]
     for what, then, path in [*_code(made_from), *_inputs(made_from, Path(data_root))]:
         if path is None:
-            unchecked.append(f"{what}: not on this machine")
-        elif files.sha256(path) != then:
+            unchecked.append(_absence(what))
+        elif hash_of(path) != then:
             changed.append(what)
     return Staleness(tuple(changed), tuple(unchecked), tuple(_versions(made_from)))
+
+
+def absent_inputs(cache: TaskCache, data_root: str) -> list[str]:
+    """The inputs of a cache that are not on this machine, as `Staleness.unchecked` names them; reads none of them."""
+    made_from = cache.manifest.get("provenance", {})
+    return [_absence(what) for what, _, path in _inputs(made_from, Path(data_root)) if path is None]
+
+
+def _absence(what: str) -> str:
+    return f"{what}: not on this machine"
 
 
 def _code(made_from: dict):

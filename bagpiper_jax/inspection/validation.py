@@ -1,10 +1,12 @@
 """The check before launch: every breach of a mixture at once, each with its remedy."""
 
 import dataclasses
+import functools
 from pathlib import Path
 
 import numpy as np
 
+from bagpiper_jax import files
 from bagpiper_jax.data.cache import CacheError, TaskCache
 from bagpiper_jax.data.lengths import PackPlanError, TaskLengths, usable_records
 from bagpiper_jax.data.limits import MixtureLimits
@@ -109,8 +111,9 @@ def _stale(
 ) -> tuple[tuple[Violation, ...], tuple[str, ...]]:
     """Violations and notes, each said once for all tasks that share it."""
     changed, notes = {}, {}
+    hash_of = functools.cache(files.sha256)  # tasks share their code and their corpora
     for name, cache in caches.items():
-        state: Staleness = staleness(cache, data_root)
+        state: Staleness = staleness(cache, data_root, hash_of)
         for note in (*state.unchecked, *state.versions):
             notes.setdefault(note, []).append(name)
         if state.changed and not limits.allow_stale:
