@@ -122,10 +122,13 @@ class CodeStore(Mapping):
     """Clip id → codes, uint16 [N, S].
 
     Attributes:
-        manifest: the store's, as it was read.
+        directory: the store's.
+        manifest: what it says of itself.
     """
 
-    def __init__(self, directory: Path, manifest: dict, where: dict[str, tuple[np.ndarray, int, int]]):
+    def __init__(
+        self, directory: Path, manifest: CodeManifest, where: dict[str, tuple[np.ndarray, int, int]]
+    ):
         self.directory, self.manifest = directory, manifest
         self._where = where
 
@@ -137,7 +140,7 @@ class CodeStore(Mapping):
             CodeStoreError: there are none, they are another codec's, unfinished or damaged.
         """
         directory = store_directory(corpus, fingerprint)
-        raw, manifest = _open_manifest(directory, fingerprint)
+        manifest = _open_manifest(directory, fingerprint)
         where = {}
         for name in manifest.shards:
             ids, offsets, codes = read_shard(directory / name)
@@ -152,7 +155,7 @@ class CodeStore(Mapping):
             raise CodeStoreError(
                 f"{directory} holds {len(where)} clips, its manifest says {manifest.clips}; {_AGAIN}"
             )
-        return cls(directory, raw, where)
+        return cls(directory, manifest, where)
 
     def __getitem__(self, clip_id: str) -> UInt16[np.ndarray, "N S"]:
         codes, start, stop = self._where[clip_id]
@@ -172,7 +175,7 @@ class CodeStore(Mapping):
 
     def verify(self) -> None:
         """Compares every shard with the checksum in the manifest. Raises CodeStoreError."""
-        for name, digest in self.manifest["shards"].items():
+        for name, digest in self.manifest.shards.items():
             if files.sha256(self.directory / name) != digest:
                 raise CodeStoreError(
                     f"{self.directory / name} differs from its checksum; run tokenize_audio again"
@@ -181,10 +184,6 @@ class CodeStore(Mapping):
 
 def read_manifest(path: Path) -> CodeManifest:
     """A finished store's manifest. Raises CodeStoreError: it is damaged."""
-    return _read_manifest(path)[1]
-
-
-def _read_manifest(path: Path) -> tuple[dict, CodeManifest]:
     try:
         value = strict.loads(path.read_bytes())
         codec = value["config"]
@@ -197,7 +196,7 @@ def _read_manifest(path: Path) -> tuple[dict, CodeManifest]:
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         reason = f"{type(error).__name__}: {error}"
         raise CodeStoreError(f"{path} is damaged ({reason}); {_AGAIN}") from error
-    return value, manifest
+    return manifest
 
 
 def _fault(manifest: CodeManifest) -> str:
@@ -210,15 +209,15 @@ def _fault(manifest: CodeManifest) -> str:
     return ""
 
 
-def _open_manifest(directory: Path, fingerprint: str) -> tuple[dict, CodeManifest]:
+def _open_manifest(directory: Path, fingerprint: str) -> CodeManifest:
     path = directory / MANIFEST
     if path.exists():
-        raw, manifest = _read_manifest(path)
+        manifest = read_manifest(path)
         if manifest.fingerprint != fingerprint:
             raise CodeStoreError(
                 f"{path} was made by codec {manifest.fingerprint}, not {fingerprint}; {_AGAIN}"
             )
-        return raw, manifest
+        return manifest
     if directory.exists():
         raise CodeStoreError(f"{directory} is unfinished; run tokenize_audio again, it continues")
     others = sorted(other.name for other in directory.parent.glob("*") if (other / MANIFEST).exists())
