@@ -25,6 +25,7 @@ from bagpiper_jax.manifest import MANIFEST, Clip, read_manifest
 from bagpiper_jax.models.codecs.opening import open_codec
 from bagpiper_jax.models.codecs.protocol import Codec
 from bagpiper_jax.models.codecs.xcodec.storage import NANO
+from bagpiper_jax.outcomes import Rejected
 from bagpiper_jax.runs.progress import Progress
 
 _log = logging.getLogger(__name__)
@@ -136,24 +137,17 @@ def _writing(directory: Path) -> Iterator[None]:
         ) from error
 
 
-@dataclasses.dataclass(frozen=True)
-class _NoCodes:
-    """Why a clip gets no codes: a short name to count by, and what was found."""
-
-    reason: str
-    detail: str
-
-
-def _read(corpus: Path, hop: int, clip: Clip) -> np.ndarray | _NoCodes:
+def _read(corpus: Path, hop: int, clip: Clip) -> np.ndarray | Rejected:
+    """The clip's waveform, or why it gets no codes."""
     try:
         waveform = audio.read(corpus / clip.audio)
     except audio.AudioError as error:
-        return _NoCodes(error.reason, error.detail)
+        return Rejected(error.reason, error.detail)
     except Exception as error:  # a file may be anything; the others go on
         _log.debug("clip %s gets no codes", clip.id, exc_info=error)
-        return _NoCodes(f"error_{type(error).__name__}", f"{clip.audio}: {error}")
+        return Rejected(f"error_{type(error).__name__}", f"{clip.audio}: {error}")
     if len(waveform) < hop:
-        return _NoCodes("too_short", f"{len(waveform)} samples are no whole frame of {hop}")
+        return Rejected("too_short", f"{len(waveform)} samples are no whole frame of {hop}")
     return waveform
 
 
@@ -170,12 +164,12 @@ def _read_ahead(waiting, read, readers: ThreadPoolExecutor) -> Iterator[tuple[st
 
 
 def _write_shard(path: Path, shard: list[Clip], waveforms: list, codec: Codec, batch_seconds: float) -> None:
-    good = [i for i, waveform in enumerate(waveforms) if not isinstance(waveform, _NoCodes)]
+    good = [i for i, waveform in enumerate(waveforms) if not isinstance(waveform, Rejected)]
     codes = codec.encode([waveforms[i] for i in good], batch_seconds)
     rejects = [
         {"id": clip.id, "reason": fault.reason, "detail": fault.detail}
         for clip, fault in zip(shard, waveforms, strict=True)
-        if isinstance(fault, _NoCodes)
+        if isinstance(fault, Rejected)
     ]
     files.replace(path.with_suffix(".rejects"), "".join(json.dumps(line) + "\n" for line in rejects))
     store.write_shard(path, [shard[i].id for i in good], codes, len(codec.codebooks))
