@@ -212,11 +212,11 @@ def judge(examples: Iterator[dict], limits: Limits) -> Iterator[Judged]:
             raise
         except Exception as error:  # whatever a preprocessor may raise, TensorFlow wraps it
             consecutive += 1
+            kind, message = _cause(error)
             if consecutive >= _MAX_CONSECUTIVE_ERRORS:
                 raise ExportError(
-                    f"{consecutive} examples in a row failed; the last one with: {_cause(error)}"
+                    f"{consecutive} examples in a row failed; the last one with: {kind}: {message}"
                 ) from error
-            kind, _, message = _cause(error).partition(": ")
             yield Judged("", Rejected(f"error_{kind}", message))
             continue
         consecutive = 0
@@ -294,10 +294,10 @@ def _checked(example: dict, name: str, limits: Limits) -> Record:
     return record
 
 
-def _cause(error: Exception) -> str:
-    """`ValueError: message` of the Python exception inside TensorFlow's."""
+def _cause(error: Exception) -> tuple[str, str]:
+    """Type and message of the Python exception inside TensorFlow's."""
     found = re.search(r"(\w+(?:Error|Exception)): ([^\n]*)", str(error))
-    return f"{found[1]}: {found[2]}" if found else f"{type(error).__name__}: {error}"
+    return (found[1], found[2]) if found else (type(error).__name__, str(error))
 
 
 def _count_filtered(counts: collections.Counter, records_: int, inputs: int) -> None:
