@@ -6,8 +6,8 @@
 Sizes are examples or tokens, as the lock counts rates (`CacheConfig.rate_unit`); they are known once tasks are cached,
 so the cache job computes the rates and the lock keeps them. Pure: neither TensorFlow nor SeqIO.
 
-The release repeats examples of a domain by a factor and then gives each direction the same budget of tokens (reference
-docs/reference.md, Pre-training data); `gin/mixtures/published.gin` says so in these terms.
+The release repeats examples of a domain by a factor and then gives each direction the same budget of tokens
+(docs/reference.md, Pre-training data); `gin/mixtures/published.gin` says so in these terms.
 """
 
 import dataclasses
