@@ -1,5 +1,6 @@
 """JSON documents that mean the same to every reader, and characters that no text should have."""
 
+import collections
 import json
 import math
 import re
@@ -32,8 +33,8 @@ def loads(data: bytes | str) -> typing.Any:
 def _once(pairs: list[tuple[str, typing.Any]]) -> dict:
     found = dict(pairs)
     if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        times = collections.Counter(name for name, _ in pairs)
+        twice = next(name for name, count in times.items() if count > 1)
         raise ValueError(f"the name {twice!r} stands twice")
     return found
 

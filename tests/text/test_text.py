@@ -255,6 +255,14 @@ def test_what_is_no_tokenizer_is_named(tmp_path, content):
         load_tokenizer(str(tmp_path))
 
 
+def test_a_token_twice_among_many_is_found_at_once(tmp_path):
+    tokens = [f'"t{index}": {index}' for index in range(150_000)]
+    path = tmp_path / "tokenizer.json"
+    path.write_text(f'{{"model": {{"vocab": {{{", ".join([*tokens, tokens[-1]])}}}}}}}')
+    with pytest.raises(TokenizerError, match="the name 't149999' stands twice"):
+        load_tokenizer(str(tmp_path))
+
+
 def test_a_deep_normalizer_is_a_tokenizer_or_named(variant):
     normalizer = {"type": "NFC"}
     for _ in range(400):
