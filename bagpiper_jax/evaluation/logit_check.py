@@ -13,20 +13,17 @@ from jaxtyping import Float
 from bagpiper_jax import audio
 from bagpiper_jax.data.prompts import collate, fitting_shape
 from bagpiper_jax.dialogue import Message, RenderConfig, Rendered, render
+from bagpiper_jax.generation.replies import load_model
 from bagpiper_jax.interop.faults import InterchangeError
 from bagpiper_jax.interop.formats.opening import open_tensors
 from bagpiper_jax.interop.formats.tensors import Tensor
 from bagpiper_jax.interop.hub import config as hub_config
 from bagpiper_jax.interop.hub import sizes as hub_sizes
 from bagpiper_jax.interop.tables import espnet, qwen3
-from bagpiper_jax.models.bagpiper import Bagpiper
 from bagpiper_jax.models.config_json import load_model_config
 from bagpiper_jax.models.configs import BagpiperConfig
-from bagpiper_jax.models.parameters import unflatten
 from bagpiper_jax.text import load_tokenizer
 from bagpiper_jax.training import companions
-from bagpiper_jax.training.checkpoints import restore_parameters
-from bagpiper_jax.training.state import initial_parameters, model_definition
 
 STREAM_EMBEDDING, ADAPTOR = "stream_emb.weight", "adaptor.continuous_audio."
 _CODEC_FRAMES = 8
@@ -147,10 +144,7 @@ def our_logits(
     checkpoint: str | os.PathLike, config: BagpiperConfig, sequence: Rendered
 ) -> dict[str, np.ndarray]:
     """Float32 logits [T, V] of stream 0 and [T, codec ids] of the others, by name."""
-    sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    shapes = jax.eval_shape(lambda: initial_parameters(config, 0))
-    like = {n: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding) for n, x in shapes.items()}
-    model: Bagpiper = nnx.merge(model_definition(config), unflatten(restore_parameters(checkpoint, like)))
+    model = load_model(checkpoint, config)
     batch = collate([sequence], fitting_shape([sequence], 1, config.tower.mel_bins), config)
     streams = range(config.vocabulary.num_streams)
 

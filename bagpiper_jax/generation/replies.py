@@ -127,9 +127,7 @@ def load_generator(checkpoint: str | os.PathLike, codec: str = "", tokenizer: st
         ModelConfigError, TokenizerError, CheckpointError: something is missing; the message says what.
     """
     config, extras = load_model_config(checkpoint)
-    model = nnx.merge(
-        model_definition(config), unflatten(restore_parameters(checkpoint, _on_one_device(config)))
-    )
+    model = load_model(checkpoint, config)
     text = load_tokenizer(tokenizer or companions.find(checkpoint, extras, "tokenizer") or "byte")
     codec = codec or companions.find(checkpoint, extras, "codec")
     return Generator(model, text, _fitting_codec(codec, config) if codec else None, extras)
@@ -146,8 +144,13 @@ def _fitting_codec(path: str | os.PathLike, config: BagpiperConfig) -> Codec:
     return codec
 
 
-def _on_one_device(config: BagpiperConfig):
-    """Abstract parameters on the first device: generation uses one."""
+def load_model(checkpoint: str | os.PathLike, config: BagpiperConfig) -> Bagpiper:
+    """The model of a training run, or of one of its checkpoints, on this process's first device.
+
+    Raises:
+        CheckpointError: a checkpoint that is missing, damaged, or of other sizes.
+    """
     sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     shapes = jax.eval_shape(lambda: initial_parameters(config, 0))
-    return {name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding) for name, x in shapes.items()}
+    like = {name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding) for name, x in shapes.items()}
+    return nnx.merge(model_definition(config), unflatten(restore_parameters(checkpoint, like)))
