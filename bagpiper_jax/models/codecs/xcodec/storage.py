@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bagpiper_jax import strict, typed
+from bagpiper_jax import files, strict, typed
 from bagpiper_jax.errors import Explained
 from bagpiper_jax.models.codecs.xcodec.functional import shapes
 from bagpiper_jax.models.configs import CodecConfig
@@ -60,6 +60,9 @@ def save_codec(
         provenance: JSON values kept in the header: data, seed, steps.
         compact: float16, without the running means of the codebooks. The rounded codec is another codec, with
             its own fingerprint.
+
+    Raises:
+        WriteError: the disk is full, or refuses for another reason; an old file is as it was.
     """
     _require(parameters, config)
     tensors = dict(parameters)
@@ -72,13 +75,9 @@ def save_codec(
         "config": _config_json(config),
         "provenance": json.dumps(dict(provenance), sort_keys=True),
     }
-    temporary = Path(f"{os.fspath(path)}.tmp")
-    temporary.parent.mkdir(parents=True, exist_ok=True)
-    try:
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with files.whole(path) as temporary:
         _write(temporary, {_in_file(path): x for path, x in tensors.items()}, header)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
     return name
 
 
