@@ -103,16 +103,17 @@ class JsonTokenizer:
             raise error
         return TokenizerError(f"{self.path} {what}: {type(error).__name__}: {str(error)[:300]}")
 
-    @functools.cached_property
-    def size(self) -> int:
-        return max(self._vocabulary.values()) + 1
-
     @property
-    def _vocabulary(self) -> dict[str, int]:
+    def size(self) -> int:
+        return self._size_and_names[0]
+
+    @functools.cached_property
+    def _size_and_names(self) -> tuple[int, list[str]]:
+        """The size, and the tokens that bear names of ours, of a vocabulary that is asked for once and not kept."""
         found = self._tokenizer.get_vocab(with_added_tokens=True)
         if not found:
             raise TokenizerError(f"{self.path} is not a readable tokenizer.json: it has no token")
-        return found
+        return max(found.values()) + 1, fidelity.names_of_ours(found)
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -150,7 +151,7 @@ class JsonTokenizer:
                 logging.WARNING,
                 f"{self.path} changes texts, and so all that is cached and learned with it: {'; '.join(losses)}",
             )
-        if names := fidelity.names_of_ours(self._vocabulary):
+        if names := self._size_and_names[1]:
             _say_once(
                 logging.WARNING,
                 f"{self.path} has tokens with names of the model's own, {', '.join(names[:5])}: the model cannot be "
