@@ -1,6 +1,6 @@
 """The loop that trains an encoder, codec or tower, from scratch: one host, one snapshot, all of the corpus in memory.
 
-`loop.py` is that of the model itself.
+`training/loop.py` is that of the model itself.
 """
 
 from collections.abc import Callable

@@ -141,13 +141,13 @@ def _plan(
     shapes = {name: parameter.shape for name, parameter in ours.items()}
     table = entries_of(config.format, shapes, codec)
     theirs = their_shapes(table, shapes)
-    plan = {e.theirs: (theirs[e.theirs], _dtype(config, e, ours[e.ours].dtype)) for e in table}
+    plan = {e.theirs: (theirs[e.theirs], _dtype(config, ours[e.ours].dtype)) for e in table}
     if config.format == "espnet":
         plan[espnet.VOCAB_WEIGHT] = ((model.vocabulary.size,), FLOATS["float32"])
     return table, plan
 
 
-def _dtype(config: ExportConfig, entry: Entry, stored: np.dtype) -> np.dtype:
+def _dtype(config: ExportConfig, stored: np.dtype) -> np.dtype:
     return stored if config.stored_dtype == "same" else FLOATS[config.stored_dtype]
 
 

@@ -46,7 +46,6 @@ def source_files(path: str | os.PathLike) -> list[Path]:
 
 
 def _open_indexed(path: Path, select: Callable[[Iterable[str]], set[str]]) -> dict[str, Tensor]:
-
     index = path / INDEX
     placed = _placed(index)
     shards = sorted({placed[name] for name in select(placed)})
@@ -87,7 +86,6 @@ def _placed(index: Path) -> dict[str, str]:
 
 
 def _open_shards(path: Path) -> dict[str, Tensor]:
-
     merged: dict[str, Tensor] = {}
     for shard in sorted(path.glob("*.safetensors")):
         tensors = safetensors_file.open_file(shard)

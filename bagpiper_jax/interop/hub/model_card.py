@@ -56,7 +56,7 @@ def text(config: ExportConfig, model: BagpiperConfig, codec: CodecConfig, extras
     lines = [*_front_matter(config, extras), "", f"# {_TITLES[config.format]}", "", _SIGNATURE]
     lines += ["", "| | |", "|---|---|"]
     lines += [f"| {name} | {str(value).replace('|', '/')} |" for name, value in rows.items()]
-    lines += ["", "## Open it", "", snippets.of(config.format, Path(config.output).name, model, codec)]
+    lines += ["", "## Open it", "", snippets.of(config.format, Path(config.output).name, codec)]
     if data:
         lines += ["", "## Data", "", "```json", json.dumps(data, indent=2, sort_keys=True), "```"]
     if provenance.get("gin"):

@@ -2,7 +2,7 @@
 
 from bagpiper_jax.audio import SAMPLE_RATE
 from bagpiper_jax.interop.tables import espnet
-from bagpiper_jax.models.configs import BagpiperConfig, CodecConfig
+from bagpiper_jax.models.configs import CodecConfig
 
 _NATIVE = {
     ".pt": """\
@@ -96,13 +96,13 @@ tower = part(tower, prefix, strip=prefix).float()
 )
 
 
-def of(format: str, name: str, model: BagpiperConfig, codec: CodecConfig) -> str:
+def of(format: str, name: str, codec: CodecConfig) -> str:
     """Markdown: a sentence and code that runs in the directory where the export lies.
 
     Args:
         format: of the export.
         name: of its file or directory.
-        model, codec: sizes.
+        codec: sizes.
     """
     if format == "espnet":
         ending = "." + name.rpartition(".")[2]
