@@ -15,6 +15,7 @@ from jax.sharding import PartitionSpec as P
 
 from bagpiper_jax import parallel
 from bagpiper_jax.batch import Batch, BatchShape
+from bagpiper_jax.dialogue import DIRECTIONS
 from bagpiper_jax.runs.guard import Guard, judge, keep_unless
 from bagpiper_jax.training import history
 from bagpiper_jax.training.config import TrainConfig
@@ -64,9 +65,7 @@ def make_train_step(config: TrainConfig, mesh: Mesh, objective: Objective | None
             return sums.total, sums
 
         rows = batch, _seen(config, state.step, batch)
-        gradients, sums = _accumulate(
-            jax.grad(loss, has_aux=True), state.trainable, rows, config.accumulation
-        )
+        gradients, sums = _accumulate(jax.grad(loss, has_aux=True), state.trainable, rows, config)
         gradients = jax.tree.map(lambda g: g / jnp.maximum(sums.frames, 1), gradients)
         gradients = partition.masked(gradients, config.model.vocabulary)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.trainable)
@@ -157,8 +156,11 @@ def _seen(config: TrainConfig, step: jax.Array, batch: Batch) -> jax.Array | Non
     return history.disturb(jax.random.fold_in(jax.random.key(config.seed), step), batch, config.history_noise)
 
 
-def _accumulate(gradient, trainable: Parameters, batch: tuple[Batch, jax.Array | None], count: int):
-    """Sums of gradients and losses over `count` micro-batches; nothing is divided here."""
+def _accumulate(
+    gradient, trainable: Parameters, batch: tuple[Batch, jax.Array | None], config: TrainConfig
+) -> tuple[Parameters, LossSums]:
+    """Sums of gradients and losses over the micro-batches; nothing is divided here."""
+    count = config.accumulation
     if count == 1:
         return gradient(trainable, batch)
 
@@ -169,10 +171,10 @@ def _accumulate(gradient, trainable: Parameters, batch: tuple[Batch, jax.Array |
     def add_micro_batch(total, rows):
         return jax.tree.map(jnp.add, total, gradient(trainable, rows)), None
 
-    micro_batches = jax.tree.map(divide, batch)
-    first = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), micro_batches)
-    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(gradient, trainable, first))
-    return jax.lax.scan(add_micro_batch, zeros, micro_batches)[0]
+    # Not by jax.eval_shape(gradient, …): that traces the whole model once more.
+    no_sums = LossSums.zeros(config.model.vocabulary.num_streams, len(DIRECTIONS))
+    zeros = jax.tree.map(jnp.zeros_like, trainable), no_sums
+    return jax.lax.scan(add_micro_batch, zeros, jax.tree.map(divide, batch))[0]
 
 
 def _check_rows(config: TrainConfig, mesh: Mesh) -> None:

@@ -13,7 +13,7 @@ from bagpiper_jax.parallel import MeshConfig
 from bagpiper_jax.training import partition
 from bagpiper_jax.training.objectives.next_token import next_token
 from bagpiper_jax.training.state import create_state
-from bagpiper_jax.training.step import compile_step, make_train_step
+from bagpiper_jax.training.step import compile_step, make_train_step, trace_step
 
 
 def mesh_of(config):
@@ -87,6 +87,21 @@ def test_accumulation_over_a_mesh_equals_one_device(one_device):
     config = with_(accumulation=2, mesh=MeshConfig(fsdp=4, tensor=2))
     _, metrics = run(config, [make_batch(0)])
     assert loss(metrics[0]) == pytest.approx(loss(one_device[1][0]), rel=1e-5)
+
+
+@pytest.mark.parametrize("accumulation", [1, 4])
+def test_the_model_is_traced_once(accumulation):
+    """Tracing a large model takes longer than many a step."""
+    config, traced = with_(accumulation=accumulation), []
+
+    def noting(parameters, batch, seen=None):
+        traced.append(batch.tokens.shape[0])
+        return next_token(config)(parameters, batch, seen)
+
+    mesh = mesh_of(config)
+    with jax.set_mesh(mesh):
+        trace_step(make_train_step(config, mesh, noting), config, mesh)
+    assert traced == [SHAPE.rows // accumulation]
 
 
 @pytest.mark.parametrize("stage", partition.STAGES)
