@@ -1,4 +1,7 @@
-"""The one base class of faults that a message explains."""
+"""The one base class of faults that a message explains, and the exit code of those that may pass by themselves."""
+
+EXIT_TRY_AGAIN = 75
+"""EX_TEMPFAIL of sysexits.h: a job ended early, and the same command continues it."""
 
 
 class Explained(Exception):

@@ -19,9 +19,9 @@ from bagpiper_jax import configuration, parallel  # noqa: E402
 from bagpiper_jax.batch import Batch  # noqa: E402
 from bagpiper_jax.data.codes import codec_fingerprint  # noqa: E402
 from bagpiper_jax.data.loader import Loader, LoaderConfig  # noqa: E402
+from bagpiper_jax.errors import EXIT_TRY_AGAIN  # noqa: E402
 from bagpiper_jax.pods.joining import join_pod  # noqa: E402
 from bagpiper_jax.runs import faults  # noqa: E402
-from bagpiper_jax.runs.faults import EXIT_TRY_AGAIN  # noqa: E402
 from bagpiper_jax.runs.ledger import Ledger  # noqa: E402
 from bagpiper_jax.runs.outputs import Output  # noqa: E402
 from bagpiper_jax.text import load_tokenizer  # noqa: E402

@@ -10,7 +10,7 @@ import time
 import typing
 from collections.abc import Mapping
 
-from bagpiper_jax.errors import Explained
+from bagpiper_jax.errors import EXIT_TRY_AGAIN, Explained
 
 _LONGEST_LINE = 65536
 _FIELDS = {True: {"fault", "missing"}, False: {"process", "count", "host", "pid", "versions"}}
@@ -23,7 +23,7 @@ class PodError(Explained):
 class MissingError(PodError):
     """Processes did not come in time. They may the next time."""
 
-    exit_code = 75  # the same command continues when they are back
+    exit_code = EXIT_TRY_AGAIN
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,7 +20,6 @@ from bagpiper_jax.runs.output_lock import OutputError
 _log = logging.getLogger(__name__)
 
 FILE = "crash.txt"
-EXIT_TRY_AGAIN = 75  # EX_TEMPFAIL: the same command continues
 
 
 class TrainingError(Explained):

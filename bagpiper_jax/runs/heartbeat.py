@@ -16,7 +16,8 @@ import time
 
 from etils import epath
 
-from bagpiper_jax.runs.faults import EXIT_TRY_AGAIN, TrainingError, process_name, write_crash
+from bagpiper_jax.errors import EXIT_TRY_AGAIN
+from bagpiper_jax.runs.faults import TrainingError, process_name, write_crash
 from bagpiper_jax.runs.ledger import Ledger
 from bagpiper_jax.runs.outputs import Output
 

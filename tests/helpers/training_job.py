@@ -35,6 +35,7 @@ def main(output: str, *bindings: str) -> int:
     from training_helpers import CONFIG, SyntheticLoader
 
     from bagpiper_jax import parallel
+    from bagpiper_jax.errors import EXIT_TRY_AGAIN
     from bagpiper_jax.parallel import MeshConfig
     from bagpiper_jax.pods.joining import join_pod
     from bagpiper_jax.runs import faults
@@ -66,7 +67,7 @@ def main(output: str, *bindings: str) -> int:
 
     with faults.reported(Path(output), ledger):
         done = train(config, Watched(process_index=share, process_count=shares), ledger=ledger)
-    return 0 if done else faults.EXIT_TRY_AGAIN
+    return 0 if done else EXIT_TRY_AGAIN
 
 
 if __name__ == "__main__":

@@ -14,8 +14,8 @@ from synthetic_cache import damage, write_mixture
 from training_helpers import TINY_FLAGS
 
 from bagpiper_jax.data.cache import TaskCache
+from bagpiper_jax.errors import EXIT_TRY_AGAIN
 from bagpiper_jax.jobs import train as job
-from bagpiper_jax.runs.faults import EXIT_TRY_AGAIN
 
 MIXTURE = {"caption_to_audio": (30, 1.0), "audio_to_caption": (30, 1.0), "understanding": (10, 1.0)}
 FLAGS = [

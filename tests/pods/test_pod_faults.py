@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from places import HELPERS, REPOSITORY
 
-from bagpiper_jax.runs.faults import EXIT_TRY_AGAIN
+from bagpiper_jax.errors import EXIT_TRY_AGAIN
 
 JOB = HELPERS / "training_job.py"
 POD = REPOSITORY / "launch" / "local_pod.py"

@@ -8,7 +8,8 @@ import time
 import pytest
 from etils import epath
 
-from bagpiper_jax.runs import faults, heartbeat
+from bagpiper_jax.errors import EXIT_TRY_AGAIN
+from bagpiper_jax.runs import heartbeat
 from bagpiper_jax.runs.faults import reported, set_aside
 from bagpiper_jax.runs.heartbeat import Heartbeat, WatchConfig, compare
 from bagpiper_jax.runs.ledger import Ledger
@@ -102,7 +103,7 @@ def test_a_process_that_waits_for_data_says_so_and_gives_up(tmp_path, caplog, mo
         while not ended and time.monotonic() < deadline:
             time.sleep(0.01)
         thread.__exit__()
-    assert ended == [faults.EXIT_TRY_AGAIN]
+    assert ended == [EXIT_TRY_AGAIN]
     assert caplog.text.count("is in data at step 3 for") == 1
     assert "process 1 (unknown host) left no sign of life" in caplog.text
     assert "100 % of the last" in caplog.text or "waited for data" in caplog.text

@@ -16,7 +16,7 @@ from places import HELPERS, REPOSITORY
 from training_helpers import CONFIG, MODEL
 
 from bagpiper_jax import parallel
-from bagpiper_jax.runs.faults import EXIT_TRY_AGAIN
+from bagpiper_jax.errors import EXIT_TRY_AGAIN
 from bagpiper_jax.training.checkpoints import restore_parameters
 from bagpiper_jax.training.state import abstract_parameters
 
