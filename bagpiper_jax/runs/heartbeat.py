@@ -7,23 +7,20 @@ batches says so; the first process compares all files when no step ends, and nam
 import contextlib
 import dataclasses
 import faulthandler
-import json
 import logging
 import os
 import socket
 import threading
 import time
 
-from etils import epath
-
 from bagpiper_jax.errors import EXIT_TRY_AGAIN
 from bagpiper_jax.runs.faults import TrainingError, process_name, write_crash
 from bagpiper_jax.runs.ledger import Ledger
 from bagpiper_jax.runs.outputs import Output
+from bagpiper_jax.runs.signs import DIRECTORY, read_sign, sign_path, write_sign
 
 _log = logging.getLogger(__name__)
 
-DIRECTORY = "hosts"
 WATCHED = ("data", "step", "checkpoint")
 """Phases that can stand still for reasons outside this program."""
 SLOW_SHARE = 0.2
@@ -116,7 +113,7 @@ class Heartbeat:
         elapsed = max(self._ledger.now() - since, 0.0)
         sign = {"host": socket.gethostname(), "pid": os.getpid(), "time": now, "step": self._ledger.step,
                 "phase": phase, "since": now - elapsed, "ended": ended}  # fmt: skip
-        _write(self._directory / f"{self._index}.json", sign)
+        write_sign(sign_path(self._output.path, self._index), sign)
         return now, phase, elapsed
 
     def _report_slow_data(self, now: float) -> None:
@@ -143,7 +140,7 @@ class Heartbeat:
                 _log.warning("%s", line)
 
     def _signs(self) -> dict[int, dict]:
-        return {i: _read(self._directory / f"{i}.json") for i in range(self._count)}
+        return {i: read_sign(sign_path(self._output.path, i)) for i in range(self._count)}
 
     def _give_up(self, phase: str, stalled: float) -> None:
         error = TrainingError(
@@ -184,16 +181,3 @@ def compare(signs: dict[int, dict], now: float, limit: float) -> list[str]:
         elif sign["step"] < furthest - 1:
             lines.append(f"{name} is at step {sign['step']} in {sign['phase']}, others at {furthest}")
     return lines or ["all processes are alive and wait in the same step: look at the network between them"]
-
-
-def _write(path: epath.Path, sign: dict) -> None:
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(sign))
-    temporary.replace(path)
-
-
-def _read(path: epath.Path) -> dict:
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}

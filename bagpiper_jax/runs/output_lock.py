@@ -17,6 +17,7 @@ from pathlib import Path
 from etils import epath
 
 from bagpiper_jax.errors import Explained
+from bagpiper_jax.runs.signs import read_sign
 
 _log = logging.getLogger(__name__)
 
@@ -77,14 +78,14 @@ def require_quiet(sign: epath.Path, beat_seconds: float) -> None:
 
     Looks at a sign for three beats where it is younger than ten minutes and does not say that its run has ended.
     """
-    first = _sign(sign)
+    first = read_sign(sign)
     if not first or first.get("ended") or abs(time.time() - first["time"]) > _FRESH_SECONDS:
         return
     _log.info("%s is fresh: looking whether its run is alive", sign)
     end = time.monotonic() + 3 * beat_seconds
     while time.monotonic() < end:
         time.sleep(min(_POLL_SECONDS, beat_seconds))
-        if _sign(sign) != first:
+        if read_sign(sign) != first:
             raise OutputInUseError(
                 f"{sign.parent.parent} is in use by process {first.get('pid')} on {first.get('host')}. Wait for it or "
                 "end it, or choose another output"
@@ -106,11 +107,3 @@ def _write(file, holder: dict) -> None:
         file.truncate(0)
         file.write(json.dumps(holder) + "\n")
         file.flush()
-
-
-def _sign(path: epath.Path) -> dict:
-    try:
-        sign = json.loads(path.read_text())
-        return sign if isinstance(sign, dict) and isinstance(sign.get("time"), int | float) else {}
-    except (OSError, ValueError):
-        return {}

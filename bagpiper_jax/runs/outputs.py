@@ -15,6 +15,7 @@ from pathlib import Path
 from etils import epath
 
 from bagpiper_jax.runs import output_lock
+from bagpiper_jax.runs.signs import sign_path
 
 _log = logging.getLogger(__name__)
 
@@ -56,7 +57,7 @@ class Output:
             return
         with output_lock.hold(self.local):
             if self._is_bucket:
-                output_lock.require_quiet(self.path / "hosts" / "0.json", beat_seconds)
+                output_lock.require_quiet(sign_path(self.path, 0), beat_seconds)
             self._held = True
             try:
                 yield

@@ -40,6 +40,15 @@ def test_the_host_at_fault_is_named_and_no_other(culprit, message):
     assert len(lines) == 1 and lines[0].startswith(message)
 
 
+@pytest.mark.parametrize("text", ["[1]", "7", '{"step": 3}', '{"time": "now"}', "{"])
+def test_what_is_no_sign_of_life_names_its_process_and_ends_no_comparison(tmp_path, caplog, text):
+    heart = Heartbeat(Output(tmp_path), Ledger(), WatchConfig(), 0, 2)
+    with heart:
+        (tmp_path / "hosts" / "1.json").write_text(text)
+        heart._report_stall("step", 130.0, NOW)
+    assert "process 1 (unknown host) left no sign of life" in caplog.text
+
+
 def test_without_a_culprit_the_network_is_named():
     assert compare({0: sign(), 1: sign()}, NOW, 60) == [
         "all processes are alive and wait in the same step: look at the network between them"
