@@ -72,6 +72,11 @@ def temporary_path(path: str | os.PathLike) -> Path:
     return path.with_name(f"{path.name[:_LONGEST_NAME]}.tmp-{_HOST}-{os.getpid()}-{secrets.token_hex(4)}")
 
 
+def is_temporary(path: str | os.PathLike) -> bool:
+    """Whether a name is one of `temporary_path`'s: of a file that is being written, or that a dead process left."""
+    return _TEMPORARY.fullmatch(Path(path).name) is not None
+
+
 def remove_leftovers(directory: str | os.PathLike) -> None:
     """Removes temporary files directly in a directory whose processes ended on this machine without doing so."""
     for path in Path(directory).glob("*.tmp-*"):

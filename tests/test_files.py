@@ -55,6 +55,7 @@ def test_leftovers_of_dead_processes_alone_are_removed(tmp_path):
     elsewhere = Path(str(theirs).replace(files._HOST, "0" * 8))
     for path in (mine, theirs, elsewhere, tmp_path / "notes.tmp-1"):
         path.touch()
+    assert [p.name for p in tmp_path.iterdir() if not files.is_temporary(p)] == ["notes.tmp-1"]
     files.remove_leftovers(tmp_path)
     files.remove_leftovers(tmp_path / "gone")
     assert set(tmp_path.iterdir()) == {mine, elsewhere, tmp_path / "notes.tmp-1"}

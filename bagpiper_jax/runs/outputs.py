@@ -14,6 +14,7 @@ from pathlib import Path
 
 from etils import epath
 
+from bagpiper_jax import files
 from bagpiper_jax.runs import output_lock
 from bagpiper_jax.runs.signs import sign_path
 
@@ -76,7 +77,7 @@ class Output:
         if not self._is_bucket or not (now or time.monotonic() - self._pushed_at > PUSH_SECONDS):
             return
         self._pushed_at = time.monotonic()
-        for file in sorted(p for p in self.local.rglob("*") if p.is_file() and p.suffix != ".tmp"):
+        for file in sorted(p for p in self.local.rglob("*") if p.is_file() and not files.is_temporary(p)):
             stat = file.stat()
             state = (stat.st_mtime_ns, stat.st_size)
             if self._pushed.get(file) == state:

@@ -25,6 +25,7 @@ def keep(directory: Path, tokenizer: str | None, codec: str | None = None) -> di
 
     Raises:
         TokenizerError: there is no such tokenizer.
+        WriteError: the disk refuses a copy.
     """
     directory.mkdir(parents=True, exist_ok=True)
     told: dict = {"tokenizer": tokenizer, "codec": codec}
@@ -34,9 +35,8 @@ def keep(directory: Path, tokenizer: str | None, codec: str | None = None) -> di
         told["tokenizer"] = TOKENIZER
     if codec:
         if not _is_same(Path(codec), directory / CODEC):
-            temporary = directory / f"{CODEC}.tmp"
-            shutil.copyfile(codec, temporary)
-            os.replace(temporary, directory / CODEC)
+            with files.whole(directory / CODEC) as temporary:
+                shutil.copyfile(codec, temporary)
         told["codec"] = CODEC
     copied = [name for name in (TOKENIZER, CODEC) if name in told.values()]
     if copied:

@@ -5,6 +5,7 @@ import os
 import pytest
 from etils import epath
 
+from bagpiper_jax import files
 from bagpiper_jax.runs.outputs import Output
 
 
@@ -31,11 +32,11 @@ def test_changes_are_pushed_and_fetched_where_the_run_continues(bucket, tmp_path
     (output.local / "tensorboard").mkdir()
     (output.local / "tensorboard" / "events").write_bytes(b"\x00\x01")
     (output.local / "metrics.jsonl").write_text("1\n")
-    (output.local / "metrics.tmp").write_text("half")
+    files.temporary_path(output.local / "codec.safetensors").write_text("half")
     output.push()
     assert (there / "metrics.jsonl").read_text() == "1\n"
     assert (there / "tensorboard" / "events").read_bytes() == b"\x00\x01"
-    assert not (there / "metrics.tmp").exists()
+    assert sorted(p.name for p in there.iterdir()) == ["metrics.jsonl", "tensorboard"]
 
     (output.local / "metrics.jsonl").write_text("1\n2\n")
     (there / "tensorboard" / "events").unlink()

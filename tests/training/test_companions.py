@@ -1,11 +1,14 @@
 """Tokenizer and codec are kept inside a run: it can be copied, moved and opened from any directory."""
 
+import errno
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 
 from bagpiper_jax.digests import DigestError
+from bagpiper_jax.files import WriteError
 from bagpiper_jax.models.codecs.xcodec import storage
 from bagpiper_jax.models.config_json import load_model_config, save_model_config
 from bagpiper_jax.models.configs import BagpiperConfig
@@ -67,6 +70,20 @@ def test_one_that_changed_is_refused_by_name(run, name, file):
     (run / file).write_bytes(content)
     with pytest.raises(DigestError, match=f"run/{file} has changed since it was written"):
         found(run, name)
+
+
+def test_a_disk_that_fills_while_the_codec_is_copied_is_explained_and_leaves_nothing(run, monkeypatch):
+    def fills(source, target):
+        Path(target).write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    before = (run / "codec.safetensors").read_bytes()
+    Path("other.safetensors").write_bytes(b"another codec")
+    monkeypatch.setattr(companions.shutil, "copyfile", fills)
+    with pytest.raises(WriteError, match="cannot write .*run/codec.safetensors: No space left"):
+        companions.keep(run, None, "other.safetensors")
+    assert (run / "codec.safetensors").read_bytes() == before
+    assert sorted(p.name for p in run.iterdir()) == ["codec.safetensors", "config.json", "tokenizer.json"]
 
 
 def test_runs_of_older_versions_still_open(run, monkeypatch):
