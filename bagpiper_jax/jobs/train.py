@@ -17,14 +17,12 @@ import numpy as np  # noqa: E402
 
 from bagpiper_jax import configuration, parallel  # noqa: E402
 from bagpiper_jax.batch import Batch  # noqa: E402
-from bagpiper_jax.data.codes import codec_fingerprint  # noqa: E402
-from bagpiper_jax.data.loader import Loader, LoaderConfig  # noqa: E402
+from bagpiper_jax.data.loader import Loader, LoaderConfig, fingerprints  # noqa: E402
 from bagpiper_jax.errors import EXIT_TRY_AGAIN  # noqa: E402
 from bagpiper_jax.pods.joining import join_pod  # noqa: E402
 from bagpiper_jax.runs import faults  # noqa: E402
 from bagpiper_jax.runs.ledger import Ledger  # noqa: E402
 from bagpiper_jax.runs.outputs import Output  # noqa: E402
-from bagpiper_jax.text import load_tokenizer  # noqa: E402
 from bagpiper_jax.training.checkpoint_checks import require_plain  # noqa: E402
 from bagpiper_jax.training.checkpoints import SaveError  # noqa: E402
 from bagpiper_jax.training.config import TrainConfig  # noqa: E402
@@ -49,9 +47,11 @@ def main(argv: list[str] | None = None) -> int:
             if jax.process_index() == 0:
                 stack.enter_context(output.held(config.watch.beat_seconds))
             require_start(config)
+            cached_with = fingerprints(config.tokenizer, config.codec)
             data = open_loader(
                 config,
                 config.train_lock,
+                **cached_with,
                 seed=config.seed,
                 cfg_dropout=config.cfg_dropout,
                 feature_cache_mb=config.feature_cache_mb,
@@ -59,7 +59,8 @@ def main(argv: list[str] | None = None) -> int:
             )
             extras = {"system_prompt": data.lock.system_prompt}
             gin = configuration.operative_config()
-            done = train(config, data, validation_batches(config), gin, extras, ledger, output)
+            validation = validation_batches(config, cached_with)
+            done = train(config, data, validation, gin, extras, ledger, output)
     except SaveError as error:
         if jax.distributed.is_initialized():  # a pod's storage may come back
             error.exit_code = EXIT_TRY_AGAIN
@@ -68,7 +69,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def open_loader(config: TrainConfig, lock: str, **settings) -> Loader:
-    """This process's share of a mixture, which must be cached with the run's tokenizer and codec."""
+    """This process's share of a mixture. `settings` are more fields of LoaderConfig."""
     share, shares = parallel.process_share(parallel.make_mesh(config.mesh))
     return Loader(
         lock,
@@ -77,8 +78,6 @@ def open_loader(config: TrainConfig, lock: str, **settings) -> Loader:
         LoaderConfig(
             render=config.render,
             window_chunks=config.model.tower.window_chunks,
-            tokenizer=load_tokenizer(config.tokenizer).fingerprint if config.tokenizer else None,
-            codec=codec_fingerprint(config.codec) if config.codec else None,
             **settings,
         ),
         process_index=share,
@@ -86,11 +85,17 @@ def open_loader(config: TrainConfig, lock: str, **settings) -> Loader:
     )
 
 
-def validation_batches(config: TrainConfig) -> list[Batch]:
-    """Batches spread evenly over the validation split, without CFG dropout; none without a lock."""
+def validation_batches(config: TrainConfig, cached_with: dict[str, str | None]) -> list[Batch]:
+    """Batches spread evenly over the validation split, without CFG dropout; none without a lock.
+
+    Args:
+        cached_with: what `fingerprints` says of the run's tokenizer and codec.
+    """
     if not config.validation_lock:
         return []
-    data = open_loader(config, config.validation_lock, split="validation", finite=True, cfg_dropout=0.0)
+    data = open_loader(
+        config, config.validation_lock, **cached_with, split="validation", finite=True, cfg_dropout=0.0
+    )
     steps = np.unique(np.linspace(0, data.num_steps - 1, config.validation_batches).round().astype(int))
     _log.info("validating on %d of %d batches of %s", len(steps), data.num_steps, config.validation_lock)
     return [data.batch(int(step)) for step in steps]

@@ -14,11 +14,14 @@ import pytest
 from synthetic_cache import write_mixture
 from training_helpers import CONFIG, SHAPE, TINY_FLAGS, VOCABULARY, SyntheticLoader, make_batch, with_
 
+from bagpiper_jax.data import loader
+from bagpiper_jax.data.cache import CacheError
 from bagpiper_jax.errors import Explained
 from bagpiper_jax.jobs import train as job
 from bagpiper_jax.models.config_json import load_model_config
 from bagpiper_jax.parallel import MeshConfig
 from bagpiper_jax.runs.heartbeat import WatchConfig
+from bagpiper_jax.text import load_tokenizer
 from bagpiper_jax.training import checkpoints
 from bagpiper_jax.training.checkpoints import CheckpointError
 from bagpiper_jax.training.config import TrainConfig
@@ -239,6 +242,32 @@ def test_bad_settings(change, message):
     with pytest.raises(ValueError, match=message):
         with_(**change)
     assert isinstance(CONFIG, TrainConfig)
+
+
+def test_the_job_opens_the_tokenizer_once_for_both_mixtures_and_checks_both(tmp_path, monkeypatch):
+    """A large vocabulary takes a second to open."""
+    opened = []
+    monkeypatch.setattr(loader, "load_tokenizer", lambda spec: opened.append(spec) or load_tokenizer(spec))
+    monkeypatch.setattr(job, "train", lambda *_: True)
+    mixture = {"caption_to_audio": (30, 1.0)}
+    good = [write_mixture(tmp_path / split, mixture, split=split) for split in ("train", "validation")]
+    other = [
+        write_mixture(tmp_path / f"other/{split}", mixture, split=split, tokenizer_fingerprint="other")
+        for split in ("train", "validation")
+    ]
+
+    def run(train_lock, validation_lock):
+        return job.main([
+            *TINY_FLAGS, f"--gin.TrainConfig.output='{tmp_path / 'run'}'", "--gin.TrainConfig.tokenizer='byte'",
+            f"--gin.TrainConfig.train_lock='{train_lock}'",
+            f"--gin.TrainConfig.validation_lock='{validation_lock}'",
+        ])  # fmt: skip
+
+    assert run(*good) == 0
+    assert opened == ["byte"]
+    for locks in ((other[0], good[1]), (good[0], other[1])):
+        with pytest.raises(CacheError, match="cached with tokenizer other, this run uses byte"):
+            run(*locks)
 
 
 @pytest.mark.slow
