@@ -69,6 +69,13 @@ def test_every_job_has_a_main(name):
     assert callable(importlib.import_module(f"bagpiper_jax.jobs.{name}").main)
 
 
+@pytest.mark.parametrize("name", jobs.JOBS)
+def test_the_usage_line_of_every_job_can_be_typed(name, capsys):
+    with pytest.raises(SystemExit) as end:
+        importlib.import_module(f"bagpiper_jax.jobs.{name}").main(["--help"])
+    assert not end.value.code and capsys.readouterr().out.startswith(f"usage: bagpiper {name} [-h]")
+
+
 @pytest.mark.parametrize(
     "flags, code, part",
     [([], 0, "build_corpus"), (["--help"], 0, "evaluate"), (["tain"], 2, "did you mean 'train'?")],

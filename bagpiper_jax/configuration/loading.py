@@ -25,7 +25,11 @@ class ConfigurationError(Explained, ValueError):
 
 
 def load(
-    root: type, argv: list[str] | None = None, description: str | None = None, defaults: Sequence[str] = ()
+    root: type,
+    argv: list[str] | None = None,
+    description: str | None = None,
+    defaults: Sequence[str] = (),
+    prog: str | None = None,
 ):
     """Builds `root` from `--gin_file=…` (repeatable) and `--gin.Name.field=value` flags.
 
@@ -34,6 +38,7 @@ def load(
         argv: flags without the program's name; None reads `sys.argv`.
         description: the job's help text.
         defaults: bindings, `Name.field=value`, that hold wherever neither a file nor a flag binds the field.
+        prog: the command in the usage line, such as "bagpiper train"; None takes the file that Python runs.
 
     Raises:
         ConfigurationError: unknown names, wrong types, unused or missing bindings; all of them at once.
@@ -44,7 +49,7 @@ def load(
     )
     for noisy in ("absl", "jax._src", "orbax"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    files, flags = _parse_flags(root, sys.argv[1:] if argv is None else argv, description)
+    files, flags = _parse_flags(root, sys.argv[1:] if argv is None else argv, description, prog)
     return build(root, files, flags, defaults)
 
 
@@ -79,9 +84,12 @@ def operative_config() -> str:
     return gin.operative_config_str()
 
 
-def _parse_flags(root: type, argv: list[str], description: str | None) -> tuple[list[str], list[str]]:
+def _parse_flags(
+    root: type, argv: list[str], description: str | None, prog: str | None
+) -> tuple[list[str], list[str]]:
     fields = ", ".join(f.name for f in dataclasses.fields(root))
     parser = argparse.ArgumentParser(
+        prog=prog,
         description=description or (root.__doc__ or "").split("\n")[0],
         epilog=textwrap.fill(f"--gin.{root.__name__}.FIELD=VALUE overrides a field: {fields}", 100),
         formatter_class=argparse.RawDescriptionHelpFormatter,  # a job's own lines stay lines

@@ -34,5 +34,5 @@ class BuildCorpusConfig:
 
 
 def main(argv: list[str] | None = None) -> None:
-    corpus = configuration.load(BuildCorpusConfig, argv, __doc__).corpus
+    corpus = configuration.load(BuildCorpusConfig, argv, __doc__, prog="bagpiper build_corpus").corpus
     BUILDERS[type(corpus)](corpus)

@@ -16,7 +16,7 @@ from bagpiper_jax.caching.export import cache_mixtures  # noqa: E402
 
 
 def main(argv: list[str] | None = None) -> None:
-    config = configuration.load(CacheConfig, argv, __doc__)
+    config = configuration.load(CacheConfig, argv, __doc__, prog="bagpiper cache_tasks")
     if not config.live:
         cache_mixtures(config)
         return

@@ -5,4 +5,4 @@ from bagpiper_jax.curation.captioning import CaptionConfig, caption
 
 
 def main(argv: list[str] | None = None) -> None:
-    caption(configuration.load(CaptionConfig, argv, __doc__))
+    caption(configuration.load(CaptionConfig, argv, __doc__, prog="bagpiper caption_audio"))

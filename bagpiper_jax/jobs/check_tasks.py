@@ -32,7 +32,7 @@ class CheckConfig:
 
 def main(argv: list[str] | None = None) -> int:
     flags = ["--gin.CheckConfig.cache=@CacheConfig()", *(sys.argv[1:] if argv is None else argv)]
-    config = configuration.load(CheckConfig, flags, __doc__)
+    config = configuration.load(CheckConfig, flags, __doc__, prog="bagpiper check_tasks")
     found = list(agreement.compare_all(config.cache, config.max_shards))
     print("\n".join(map(str, found)))
     return 0 if all(each.holds for each in found) else EXIT_DIFFERENT

@@ -5,6 +5,6 @@ from bagpiper_jax.evaluation.job import EvaluateConfig, evaluate
 
 
 def main(argv: list[str] | None = None) -> None:
-    config = configuration.load(EvaluateConfig, argv, __doc__)
+    config = configuration.load(EvaluateConfig, argv, __doc__, prog="bagpiper evaluate")
     parallel.require_devices()
     evaluate(config)

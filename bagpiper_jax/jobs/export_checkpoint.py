@@ -20,7 +20,10 @@ _SETTINGS = "format|dtype|checkpoint|output|codec|tokenizer|license|base_model"
 
 def main(argv: list[str] | None = None) -> None:
     config = configuration.load(
-        ExportConfig, list(_bindings(sys.argv[1:] if argv is None else argv)), __doc__
+        ExportConfig,
+        list(_bindings(sys.argv[1:] if argv is None else argv)),
+        __doc__,
+        prog="bagpiper export_checkpoint",
     )
     if config.list:
         print(*list_tensors(config), sep="\n")

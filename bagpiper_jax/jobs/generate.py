@@ -17,6 +17,8 @@ from bagpiper_jax.dialogue import Message
 from bagpiper_jax.generation.loop import LoopConfig
 from bagpiper_jax.generation.replies import Generator, GeneratorError, load_generator
 
+_PROG = "bagpiper generate"
+
 
 @dataclasses.dataclass(frozen=True)
 class GenerateConfig:
@@ -41,7 +43,7 @@ def main(argv: list[str] | None = None) -> None:
     flags, rest = _parse(argv)
     if flags.checkpoint:
         rest.append(f"--gin.GenerateConfig.checkpoint={flags.checkpoint}")
-    config = configuration.load(GenerateConfig, rest, __doc__)
+    config = configuration.load(GenerateConfig, rest, __doc__, prog=_PROG)
     # What is wrong with these files is said before a model is loaded.
     heard = audio.read(flags.audio) if flags.audio else None
     if flags.text:
@@ -107,7 +109,7 @@ def _dialogue(flags, system_prompt: str, heard: np.ndarray | None) -> list[Messa
 
 def _parse(argv) -> tuple[argparse.Namespace, list[str]]:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, prog="generate",
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, prog=_PROG,
         epilog="--gin_file=FILE and --gin.GenerateConfig.FIELD=VALUE, --gin.TextSampling.FIELD=VALUE, "
         "--gin.AudioSampling.FIELD=VALUE set the rest",
     )  # fmt: skip

@@ -24,7 +24,7 @@ _PARTS = (
 
 
 def main(argv: list[str] | None = None) -> None:
-    config = configuration.load(ImportConfig, argv, __doc__, _PARTS)
+    config = configuration.load(ImportConfig, argv, __doc__, _PARTS, prog="bagpiper import_checkpoint")
     try:
         import_checkpoint(with_sizes_of_sources(config, configuration.bound()))
     except OSError as error:

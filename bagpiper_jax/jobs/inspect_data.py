@@ -39,7 +39,9 @@ def expand(argv: list[str]) -> list[str]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    config = configuration.load(InspectConfig, expand(sys.argv[1:] if argv is None else argv), __doc__)
+    config = configuration.load(
+        InspectConfig, expand(sys.argv[1:] if argv is None else argv), __doc__, prog="bagpiper inspect_data"
+    )
     view = inspect(config)
     try:
         print(view.said, flush=True)

@@ -27,7 +27,7 @@ class LearnTokenizerConfig:
 
 
 def main(argv: list[str] | None = None) -> None:
-    config = configuration.load(LearnTokenizerConfig, argv, __doc__)
+    config = configuration.load(LearnTokenizerConfig, argv, __doc__, prog="bagpiper learn_tokenizer")
     texts = itertools.chain.from_iterable(training_texts(directory) for directory in config.corpora)
     tokenizer = learn_bpe(texts, config.size, config.output)
     _log.info("%s: %d ids, fingerprint %s", config.output, tokenizer.size, tokenizer.fingerprint)

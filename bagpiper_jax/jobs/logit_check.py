@@ -10,7 +10,7 @@ from bagpiper_jax.interop.faults import InterchangeError
 
 
 def main(argv: list[str] | None = None) -> None:
-    config = configuration.load(LogitCheckConfig, argv)
+    config = configuration.load(LogitCheckConfig, argv, prog="bagpiper logit_check")
     parallel.require_devices()
     found = logit_check(config)
     print(f"{'':10} max error   relative         KL    top 1  top {config.top_k}")

@@ -36,7 +36,7 @@ def expand(argv: list[str]) -> list[str]:
 def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     flags = ["--gin.PlanConfig.train=@TrainConfig()", *expand(argv)]
-    config = configuration.load(PlanConfig, flags, __doc__)
+    config = configuration.load(PlanConfig, flags, __doc__, prog="bagpiper plan")
     try:
         result = make(config)
     except ValueError as error:

@@ -5,4 +5,4 @@ from bagpiper_jax.curation.scoring import ScoreConfig, score
 
 
 def main(argv: list[str] | None = None) -> None:
-    score(configuration.load(ScoreConfig, argv, __doc__))
+    score(configuration.load(ScoreConfig, argv, __doc__, prog="bagpiper score_captions"))

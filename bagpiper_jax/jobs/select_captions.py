@@ -5,4 +5,4 @@ from bagpiper_jax.curation.selection.selecting import SelectConfig, select
 
 
 def main(argv: list[str] | None = None) -> None:
-    select(configuration.load(SelectConfig, argv, __doc__))
+    select(configuration.load(SelectConfig, argv, __doc__, prog="bagpiper select_captions"))

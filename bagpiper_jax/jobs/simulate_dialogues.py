@@ -6,4 +6,4 @@ from bagpiper_jax.curation.dialogues.stages import SimulateConfig
 
 
 def main(argv: list[str] | None = None) -> None:
-    simulate(configuration.load(SimulateConfig, argv, __doc__))
+    simulate(configuration.load(SimulateConfig, argv, __doc__, prog="bagpiper simulate_dialogues"))

@@ -5,4 +5,4 @@ from bagpiper_jax.curation.tagging import TagConfig, tag
 
 
 def main(argv: list[str] | None = None) -> None:
-    tag(configuration.load(TagConfig, argv, __doc__))
+    tag(configuration.load(TagConfig, argv, __doc__, prog="bagpiper tag_captions"))

@@ -6,7 +6,7 @@ from bagpiper_jax.pods.joining import join_pod
 
 
 def main(argv: list[str] | None = None) -> None:
-    config = configuration.load(TokenizeConfig, argv, __doc__)
+    config = configuration.load(TokenizeConfig, argv, __doc__, prog="bagpiper tokenize_audio")
     join_pod()
     parallel.require_devices()
     tokenize(config)

@@ -37,7 +37,7 @@ _log = logging.getLogger(__name__)
 
 def main(argv: list[str] | None = None) -> int:
     ledger = Ledger()
-    config = configuration.load(TrainConfig, argv)
+    config = configuration.load(TrainConfig, argv, prog="bagpiper train")
     require_plain(config.output)
     output = Output(config.output)
     try:

@@ -5,6 +5,6 @@ from bagpiper_jax.encoders.codec import TrainCodecConfig, train_codec
 
 
 def main(argv: list[str] | None = None) -> None:
-    config = configuration.load(TrainCodecConfig, argv, __doc__)
+    config = configuration.load(TrainCodecConfig, argv, __doc__, prog="bagpiper train_codec")
     parallel.require_devices()
     train_codec(config)

@@ -15,7 +15,7 @@ FILE = "tower.safetensors"
 
 
 def main(argv: list[str] | None = None) -> None:
-    config = configuration.load(TrainTowerConfig, argv, __doc__)
+    config = configuration.load(TrainTowerConfig, argv, __doc__, prog="bagpiper train_tower")
     parallel.require_devices()
     parameters, _ = train_tower(config)
     path = Path(config.output) / FILE
