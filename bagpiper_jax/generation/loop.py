@@ -83,6 +83,7 @@ def generate(
     config: LoopConfig,
     rows: int | None = None,
     seeds: Sequence[int] | None = None,
+    begun: Sequence[Sequence[int]] | None = None,
 ) -> list[tuple[Segment, ...]]:
     """Generates the assistant's messages for every prompt.
 
@@ -92,6 +93,8 @@ def generate(
         config: sampling and enforced modalities.
         rows: prompts decoded at once; None decodes all together.
         seeds: a seed for each prompt instead of `config.seed`.
+        begun: for each prompt the tokenizer ids that its first text segment begins with, where that is the first
+            segment; none may be given. They count among the segment's steps.
 
     Returns:
         per prompt its segments in order.
@@ -100,16 +103,19 @@ def generate(
         return []
     shape = fitting_shape(prompts, min(rows or len(prompts), len(prompts)), model.config.tower.mel_bins)
     seeds = [config.seed] * len(prompts) if seeds is None else list(seeds)
+    begun = [()] * len(prompts) if begun is None else begun
     graph, parameters = nnx.split(model)
     found = []
     for start in range(0, len(prompts), shape.rows):
         part = slice(start, start + shape.rows)
-        found += _generate_batch(graph, parameters, model.config, prompts[part], seeds[part], config, shape)
+        found += _generate_batch(
+            graph, parameters, model.config, prompts[part], seeds[part], begun[part], config, shape
+        )
         _log.debug("generated %d of %d", len(found), len(prompts))
     return found
 
 
-def _generate_batch(graph, parameters, model_config, prompts, seeds, config: LoopConfig, shape: BatchShape):
+def _generate_batch(graph, parameters, model_config, prompts, seeds, begun, config: LoopConfig, shape: BatchShape):
     batch = collate(prompts, shape, model_config)
     seeds = np.asarray([*seeds] + [seeds[-1]] * (shape.rows - len(seeds)), np.uint32)
     keys = jax.vmap(jax.random.key)(seeds)
@@ -125,13 +131,28 @@ def _generate_batch(graph, parameters, model_config, prompts, seeds, config: Loo
                 continue
             segment_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, index)
             sampler: SamplingConfig = getattr(config, modality)
-            cache, segment = decode_segment(graph, parameters, cache, chosen, segment_keys, modality, sampler)
+            given = None
+            if modality == "text":
+                ids = begun if index == 0 else ()
+                given = _given(ids, shape.rows, sampler.max_steps, model_config.vocabulary)
+            cache, segment = decode_segment(
+                graph, parameters, cache, chosen, segment_keys, modality, sampler, given
+            )
             ended = np.where(chosen, segment.terminator, ended)
             _collect(segments, segment, chosen, modality)
         active = active & ((ended == v.EOT) | (index + 1 < len(config.modalities)))
         if not active.any():
             break
     return [tuple(row) for row in segments]
+
+
+def _given(begun, rows: int, steps: int, vocabulary: Vocabulary) -> Int32[np.ndarray, "B T"]:
+    """The ids that the rows of a text segment begin with, -1 where the model goes on."""
+    given = np.full((rows, steps), -1, np.int32)
+    for row, ids in enumerate(begun):
+        ids = vocabulary.text_to_ids(np.asarray(ids[:steps], np.int32))
+        given[row, : len(ids)] = ids
+    return given
 
 
 def _modalities(config: LoopConfig, index: int, scores) -> np.ndarray:

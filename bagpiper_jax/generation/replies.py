@@ -64,7 +64,11 @@ class Generator:
         return self.extras.get("system_prompt") or ""
 
     def reply(
-        self, dialogues: Sequence[Sequence[Message]], config: LoopConfig, rows: int | None = None
+        self,
+        dialogues: Sequence[Sequence[Message]],
+        config: LoopConfig,
+        rows: int | None = None,
+        begun: Sequence[str] | None = None,
     ) -> list[Reply]:
         """Answers each dialogue, asked up to the first message of the assistant (docs/reference.md, Message layout).
 
@@ -74,17 +78,24 @@ class Generator:
             dialogues: messages as written; audio is a 16 kHz waveform.
             config: the settings of sampling.
             rows: dialogues decoded at once.
+            begun: for each dialogue the text that its reply begins with, "" where the model begins; it is a part of the
+                reply's text, and needs text as the first of `config.modalities`.
 
         Raises:
-            GeneratorError: audio is asked of a model without codec.
+            GeneratorError: replies are begun with text where no text comes first, or audio is asked of a model without codec.
             DialogueError: a message is empty or doesn't fit the vocabulary.
         """
         if "audio" in config.modalities and self.codec is None:
             raise GeneratorError("audio needs a codec; name one with --gin.GenerateConfig.codec=PATH")
+        if begun is not None and config.modalities[:1] != ("text",):
+            raise GeneratorError(
+                "a reply that is begun with text needs text first; name it with --gin.LoopConfig.modalities=('text',)"
+            )
         prompts = [
             render_prompt(self._encode(dialogue), self.model.config.vocabulary) for dialogue in dialogues
         ]
-        return self._decode(generate(self.model, prompts, config, rows))
+        ids = None if begun is None else [self.tokenizer.encode(text) for text in begun]
+        return self._decode(generate(self.model, prompts, config, rows, begun=ids))
 
     def _encode(self, dialogue: Sequence[Message]) -> list[Message]:
         return [

@@ -70,8 +70,11 @@ def decode_segment(
     keys: Key[Array, " B"],
     modality: str,
     config: SamplingConfig,
+    begun: Int32[Array, "B T"] | None = None,
 ) -> tuple[KVCache, SegmentBatch]:
     """Decodes one segment of `modality` for the active rows, from its marker to its terminator.
+
+    The ids of `begun` stand at their places on stream 0 in place of what would be sampled; -1 leaves a place free.
 
     With guidance, the unconditional branch is a cache of all-zero tokens as long as the conditional one; both
     are fed the same sampled tokens. A row that ends feeds its last token once more, streams above 0 zeroed, so
@@ -92,6 +95,8 @@ def decode_segment(
         i, token, position, done, cache, emitted = state
         hidden, cache = _advance(model, token, position, cache, config.guidance)
         drawn = draw(keys, i, hidden)
+        if begun is not None:
+            drawn = drawn.at[:, 0].set(jnp.where(begun[:, i] < 0, drawn[:, 0], begun[:, i]))
         emitted = emitted.at[:, i].set(jnp.where(done[:, None], 0, drawn))
         token = jnp.where(done[:, None], token, drawn)
         return i + 1, token, position + ~done, done | _is_terminator(token), cache, emitted

@@ -61,7 +61,7 @@ def hidden_of(model, prompt, emitted, null=False):
     return np.asarray(forward(model)(collate([extended], BatchShape(1, 80, 2), CONFIG)))[0, len(tokens) - 1]
 
 
-def plain_decode(model, prompt, modalities, guidance):
+def plain_decode(model, prompt, modalities, guidance, begun=()):
     """docs/reference.md, Segment loop by the letter: no cache, no batch, full logits and explicit masks."""
     vocabulary, emitted, segments = CONFIG.vocabulary, [], []
     for modality in modalities:
@@ -90,6 +90,8 @@ def plain_decode(model, prompt, modalities, guidance):
                 if stream == 0 and i >= limits.min_steps:
                     permitted[[v.EOS, v.EOT]] = True
                 row[stream] = int(np.argmax(np.where(permitted, logits, -np.inf)))
+            if modality == "text" and not segments and i < len(begun):
+                row[0] = begun[i] + vocabulary.text_start
             ended = row[0] in (v.EOS, v.EOT)
             row = [row[0], 0, 0, 0] if ended else row
             emitted.append(row)
@@ -113,6 +115,18 @@ def test_decoding_equals_the_uncached_forward(model, modalities, guidance):
     for prompt, segments in zip(prompts(), batched, strict=True):
         expected = plain_decode(model, prompt, modalities, guidance)
         assert [s.modality for s in segments] == list(modalities)
+        for segment, rows in zip(segments, expected, strict=True):
+            np.testing.assert_array_equal(segment.rows, rows)
+
+
+def test_a_begun_reply_goes_on_as_the_uncached_forward_does(model):
+    """Whatever its beginning's length: none, some, all that a segment holds, and more; the second text is free."""
+    begun = [(), (3, 19), (0, 1, 2, 3, 4, 5, 6), tuple(range(9)), (7,)]
+    config = LoopConfig(GREEDY_TEXT, GREEDY_AUDIO, ("text", "text"), 2)
+    found = generate(model, prompts(), config, begun=begun)
+    for prompt, ids, segments in zip(prompts(), begun, found, strict=True):
+        expected = plain_decode(model, prompt, ("text", "text"), 1.0, ids)
+        assert segments[0].text_ids(CONFIG.vocabulary)[: len(ids)].tolist() == list(ids[:7])
         for segment, rows in zip(segments, expected, strict=True):
             np.testing.assert_array_equal(segment.rows, rows)
 
