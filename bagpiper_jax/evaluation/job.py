@@ -132,28 +132,34 @@ class _Evaluation:
         config, loop = self.config, _captions_of(self.config)
         with _timed("audio to caption"):
             scores, said = sections.captioning(generator, self.corpus, loop, config.rows)
-        self._take("Audio → caption", scores, heard=said)
+        right = sections.kinds_right(said, self.corpus.held_out)
+        self._take("Audio → caption", scores, heard=said, heard_right=right)
         if generator.codec is None:
             _log.warning("the run names no codec: caption to audio is not scored")
         if generator.codec is None or not config.audios:
             return
         fewer = self.corpus.first(config.audios)
-        with _timed("caption to audio and back"):
-            scores, sounded, heard = sections.sounding(generator, fewer, loop, config.rows)
-        self._take("Caption → audio → caption", scores, generated=[r.audio for r in sounded], reheard=heard)
         with _timed("codec"):
-            scores, details, rebuilt = sections.codec(generator, fewer)
-        self._take("Codec", scores, codec_copy=rebuilt)
+            codec_scores, details, copies = sections.codec(generator, fewer)
+        with _timed("caption to audio and back"):
+            scores, sounded, heard = sections.sounding(generator, fewer, copies, loop, config.rows)
+        right = sections.kinds_right(heard, fewer.held_out)
+        self._take(
+            "Caption → audio → caption", scores,
+            generated=[reply.audio for reply in sounded], reheard=heard, reheard_right=right,
+        )  # fmt: skip
+        self._take("Codec", codec_scores, codec_copy=copies)
         self.codebooks = details["codebooks"]
 
     def dialogues(self, tuned: Generator, listener: Generator) -> None:
         """Questions and requests to the tuned model."""
         config = self.config
         with _timed("questions"):
-            scores, self.questions = sections.understanding(
+            scores, topics, self.questions = sections.understanding(
                 tuned, self.corpus, config.loop, config.rows, config.seed
             )
         self._take("Question → caption, reasoning, answer", scores)
+        self._take("Answers by topic", topics)
         if tuned.codec is not None:
             prompt = tuned.system_prompt if config.system_prompt is None else config.system_prompt
             with _timed("requests"):
@@ -169,7 +175,10 @@ class _Evaluation:
             for i, value in enumerate(values):
                 self.exhibits[i] = dataclasses.replace(self.exhibits[i], **{name: value})
         for name, score in scores.items():
-            _log.info("%s: %.3f (n=%d, baseline %s)", name, score.value, score.n, score.baseline)
+            _log.info(
+                "%s: %.3f (n=%d, baseline %s, deaf %s, ceiling %s)",
+                name, score.value, score.n, score.baseline, score.deaf, score.ceiling,
+            )  # fmt: skip
 
     def write(self) -> None:
         """The three files, the report last."""

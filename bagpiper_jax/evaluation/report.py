@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from bagpiper_jax.audio import SAMPLE_RATE
+from bagpiper_jax.evaluation.score_table import score_tables, summary
 from bagpiper_jax.evaluation.scores import Score
 from bagpiper_jax.evaluation.training_run import Run, is_number, part_of
 from bagpiper_jax.pages.charts import LineChart, line_chart
@@ -35,6 +36,7 @@ class Exhibit:
         original, codec_copy, generated: 16 kHz waveforms: the clip, the clip through the codec, and the audio
             that the model made from the true caption.
         caption, heard, reheard: the true caption, the model's of the original, and the model's of `generated`.
+        heard_right, reheard_right: whether those two name the kinds of the clip's events, in order.
     """
 
     title: str
@@ -44,6 +46,8 @@ class Exhibit:
     codec_copy: np.ndarray | None = None
     generated: np.ndarray | None = None
     reheard: str | None = None
+    heard_right: bool | None = None
+    reheard_right: bool | None = None
 
 
 def write_report(
@@ -65,20 +69,20 @@ def write_report(
         runs: training runs, for loss curves and settings.
         exhibits: clips to see and hear.
         codebooks: share used and perplexity per codebook.
-        dialogues: question or request, reply and truth, as text.
+        dialogues: those of `sections.understanding` and `sections.requests`; what one lacks is left out.
         audible: embed the audio; without it the page shows recordings that may not be passed on.
     """
-    tables = {section: _table(scored) for section, scored in scores.items()}
     return write_page(
         path,
         "report.html.j2",
         title=title,
-        runs=[_run(run) for run in runs],
-        promised=[score for table in tables.values() for score in table if score.promise],
-        tables=tables,
-        codebooks=codebooks,
-        dialogues=[_dialogue(dialogue, audible) for dialogue in dialogues],
         exhibits=[_exhibit(exhibit, audible) for exhibit in exhibits],
+        questions=[_question(dialogue, audible) for dialogue in dialogues if "question" in dialogue],
+        requests=[_request(dialogue, audible) for dialogue in dialogues if "request" in dialogue],
+        summary=summary(scores),
+        tables={section: table for section, table in score_tables(scores).items() if table},
+        runs=[_run(run) for run in runs],
+        codebooks=codebooks,
     )
 
 
@@ -98,60 +102,6 @@ def _sizes(config: Mapping) -> list[str]:
         for name, part in parts.items()
         if {"layers", "width"} <= part.keys()
     ]
-
-
-@dataclasses.dataclass(frozen=True)
-class _ScoreLine:
-    """A score as it is printed.
-
-    Attributes:
-        promise: target and baseline in a line; "" where nothing is promised.
-        share, baseline_share: of the bar, in percent; None where there is no bar or no baseline.
-    """
-
-    name: str
-    note: str
-    value: str
-    baseline: str
-    target: str
-    n: int
-    verdict: str
-    promise: str
-    share: float | None
-    baseline_share: float | None
-
-
-def _table(scores: Mapping[str, Score]) -> list[_ScoreLine]:
-    return [_score_line(name, score) for name, score in scores.items()]
-
-
-def _score_line(name: str, score: Score) -> _ScoreLine:
-    value, baseline, target = (_number(score, x) for x in (score.value, score.baseline, score.target))
-    promise = "" if score.target is None else f"target {target}"
-    if promise and score.baseline is not None:
-        promise += f" · baseline {baseline}"
-    has_bar = score.is_share and math.isfinite(score.value)
-    return _ScoreLine(
-        name.replace("_", " "), score.note, value, baseline, target, score.n, _verdict(score), promise,
-        share=100 * score.value if has_bar else None,
-        baseline_share=None if score.baseline is None else 100 * score.baseline,
-    )  # fmt: skip
-
-
-def _verdict(score: Score) -> str:
-    """A target is no achievement where the most frequent answer reaches it as well."""
-    if score.target is None:
-        return ""
-    sign = 1 if score.higher_is_better else -1
-    met = sign * score.value >= sign * score.target
-    beyond_baseline = score.baseline is None or sign * score.value > sign * score.baseline
-    return "good" if met and beyond_baseline else "short"
-
-
-def _number(score: Score, value: float | None) -> str:
-    if value is None or not math.isfinite(value):
-        return "–"
-    return f"{100 * value:.1f} %" if score.is_share else f"{value:.3g}"
 
 
 def _curves(run: Run) -> list[LineChart]:
@@ -182,34 +132,57 @@ def _points(lines: Sequence[Mapping], name: str) -> list[tuple[float, float]]:
 def _exhibit(exhibit: Exhibit, audible: bool) -> dict:
     """What there is to hear of a clip, and what was written of it."""
     sounds = {
-        "the clip": exhibit.original,
-        "through the codec": exhibit.codec_copy,
-        "made from the true caption": exhibit.generated,
-    }
-    captions = {
-        "true caption": exhibit.caption,
-        "the model's caption of the clip": exhibit.heard,
-        "the model's caption of what it made": exhibit.reheard,
+        "original": exhibit.original,
+        "codec copy": exhibit.codec_copy,
+        "generated from the true caption": exhibit.generated,
     }
     return {
         "title": exhibit.title,
         "recordings": [_recording(w, label, audible) for label, w in sounds.items() if w is not None],
-        "captions": [(label, text) for label, text in captions.items() if text is not None],
+        "facts": _facts(
+            ("true caption", exhibit.caption, None),
+            ("the model's caption of the original", exhibit.heard, exhibit.heard_right),
+            ("the model's caption of what it generated", exhibit.reheard, exhibit.reheard_right),
+        ),
     }
 
 
-def _dialogue(dialogue: Mapping, audible: bool) -> dict:
-    """A question with its answer, or a request with what was heard in the reply's audio."""
-    audio = dialogue.get("audio")
-    has_audio = audio is not None and len(audio) > 0
+def _question(dialogue: Mapping, audible: bool) -> dict:
+    right = dialogue.get("right")
     return {
-        "asked": dialogue.get("question") or dialogue.get("request", ""),
-        "answer": dialogue.get("answer", ""),
+        "asked": dialogue["question"],
         "reply": dialogue["reply"],
-        "truth": dialogue.get("truth"),
-        "heard": dialogue.get("heard"),
-        "recording": _recording(audio, "the reply's audio", audible) if has_audio else None,
+        "recordings": _recordings(dialogue, "the clip that is asked about", audible),
+        "facts": _facts(
+            ("the model's answer", dialogue.get("answer"), right),
+            ("true answer", dialogue.get("truth"), None),
+            ("deaf control: its answer about another clip", dialogue.get("deaf_answer"), None),
+            ("ceiling: its answer with the true caption given", dialogue.get("ceiling_answer"), None),
+        ),
     }
+
+
+def _request(dialogue: Mapping, audible: bool) -> dict:
+    return {
+        "asked": dialogue["request"],
+        "reply": dialogue["reply"],
+        "recordings": _recordings(dialogue, "generated for the request", audible),
+        "facts": _facts(
+            ("caption of the clip that the request was made from", dialogue.get("truth"), None),
+            ("the model's caption", dialogue.get("caption"), dialogue.get("caption_right")),
+            ("what is heard in the generated audio", dialogue.get("heard"), dialogue.get("audio_right")),
+        ),
+    }
+
+
+def _facts(*facts: tuple[str, str | None, bool | None]) -> list[tuple[str, str, bool | None]]:
+    """(label, text, whether it is right), where there is a text; None is not judged."""
+    return [(label, text or "(nothing)", right) for label, text, right in facts if text is not None]
+
+
+def _recordings(dialogue: Mapping, label: str, audible: bool) -> list[Recording]:
+    audio = dialogue.get("audio")
+    return [_recording(audio, label, audible)] if audio is not None and len(audio) else []
 
 
 def _recording(samples: np.ndarray, caption: str, audible: bool) -> Recording:

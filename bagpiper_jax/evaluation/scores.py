@@ -1,25 +1,43 @@
-"""Scores of captions and answers, each beside what the most frequent training answer would score."""
+"""Scores of captions and answers, each beside its controls: what a model would score without hearing, and at best."""
 
 import dataclasses
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from bagpiper_jax.captions import ParsedCaption
 
-TARGETS = {"kinds_in_order": 0.90, "event_count": 0.95, "spoken_words": 0.70, "cycle_kinds_in_order": 0.60}
+Value = TypeVar("Value")
+
+TARGETS = {
+    "kinds_in_order": 0.90,
+    "event_count": 0.95,
+    "spoken_words": 0.70,
+    "cycle_kinds_in_order": 0.75,
+    "cycle_spoken_words": 0.50,
+    "answers": 0.80,
+    "sft_kinds_in_order": 0.85,
+    "request_caption_kinds_in_order": 0.92,
+    "request_caption_spoken_words": 0.85,
+    "request_audio_kinds_in_order": 0.65,
+}
 """Shares that a nano model trained on the embedded corpus should reach on held-out scenes."""
+
+_TOPIC_LEAD, _HIGH_BASELINE, _TOPIC_SHARE = 0.20, 0.70, 0.90
+_ROUNDING = 1e-9
 
 
 @dataclasses.dataclass(frozen=True)
 class Score:
-    """One number.
+    """One number, beside the controls that have a meaning for it; the others are None.
 
     Attributes:
         value: the model's.
         n: the number of cases it is a mean of.
-        baseline: the score of the most frequent training answer, or what `note` says; None where there is none.
+        baseline: the score of the most frequent training answer, or what `note` says.
         target: the score to reach, None where nothing is promised.
+        deaf: the model's score when it is given another clip's audio, or another request.
+        ceiling: the score that the model or its codec reaches when the true caption or the true codes are given.
         higher_is_better, is_share: whether more is better, and whether it is printed as a percentage.
         note: a sentence that says what is counted.
     """
@@ -28,9 +46,64 @@ class Score:
     n: int
     baseline: float | None = None
     target: float | None = None
+    deaf: float | None = None
+    ceiling: float | None = None
     higher_is_better: bool = True
     is_share: bool = True
     note: str = ""
+
+    def beats(self, other: float | None) -> bool:
+        """Whether the value is better than that of a control; any is better than that of none."""
+        if other is None:
+            return True
+        return self.value > other if self.higher_is_better else self.value < other
+
+    @property
+    def reached(self) -> bool:
+        """A target is no achievement where the most frequent answer, or the deaf model, does as well."""
+        if self.target is None:
+            return False
+        lead = self.value - self.target if self.higher_is_better else self.target - self.value
+        return lead >= -_ROUNDING and self.beats(self.baseline) and self.beats(self.deaf)
+
+
+def rotated(values: Sequence[Value]) -> list[Value] | None:
+    """Every clip's value in the place of its neighbour: what a deaf model has. None where there is one clip alone."""
+    return [*values[1:], *values[:1]] if len(values) > 1 else None
+
+
+@dataclasses.dataclass(frozen=True)
+class _Fact:
+    """How one fact of captions is counted.
+
+    Attributes:
+        note: what is counted.
+        right: (heard, true) → the number of cases that are right.
+        cases: true → the number of cases.
+        guess: training captions → (true → the number that the most frequent training answer gets right).
+    """
+
+    note: str
+    right: Callable[[ParsedCaption, ParsedCaption], int]
+    cases: Callable[[ParsedCaption], int]
+    guess: Callable[[Sequence[ParsedCaption]], Callable[[ParsedCaption], int]]
+
+    def share(self, heard: Sequence[ParsedCaption], truth: Sequence[ParsedCaption]) -> float:
+        return sum(self.right(a, b) for a, b in zip(heard, truth, strict=True)) / self.total(truth)
+
+    def total(self, truth: Sequence[ParsedCaption]) -> int:
+        return sum(map(self.cases, truth))
+
+    def score(self, heard, truth, training, ceiling) -> Score:
+        deaf, lucky, total = rotated(heard), self.guess(training), self.total(truth)
+        return Score(
+            self.share(heard, truth),
+            total,
+            sum(map(lucky, truth)) / total,
+            deaf=None if deaf is None else self.share(deaf, truth),
+            ceiling=None if ceiling is None else self.share(ceiling, truth),
+            note=self.note,
+        )
 
 
 def caption_scores(
@@ -38,33 +111,25 @@ def caption_scores(
     truth: Sequence[ParsedCaption],
     training: Sequence[ParsedCaption],
     prefix: str = "",
+    ceiling: Sequence[ParsedCaption] | None = None,
 ) -> dict[str, Score]:
     """Event kinds in order, kinds per place and as a set, event count, and spoken words.
+
+    The deaf control takes for every clip what was heard in the next one.
 
     Args:
         heard: the facts in the model's captions, in the order of `truth`.
         truth: the facts of the annotations.
         training: the training split's truth, whose most frequent answers are the baselines.
         prefix: put before every name.
+        ceiling: the facts in captions of the best that could be heard, in the order of `truth`.
     """
-    found = {
-        "kinds_in_order": _agreement(
-            heard, truth, training, lambda c: c.kinds, "captions whose event kinds are right and in order"
-        ),
-        "kind_set": _agreement(
-            heard, truth, training, lambda c: tuple(sorted(c.kinds)), "captions whose event kinds are right"
-        ),
-        "kind_per_place": _per_place(heard, truth, training),
-        "event_count": _agreement(
-            heard, truth, training, lambda c: c.count, "captions with the right number of events"
-        ),
-        "spoken_words": _words(heard, truth, training),
+    scores = {
+        prefix + name: fact.score(heard, truth, training, ceiling)
+        for name, fact in _FACTS.items()
+        if fact.total(truth)
     }
-    return {
-        prefix + name: dataclasses.replace(score, target=TARGETS.get(prefix + name))
-        for name, score in found.items()
-        if score.n
-    }
+    return {name: dataclasses.replace(score, target=TARGETS.get(name)) for name, score in scores.items()}
 
 
 def most_frequent(values: Iterable) -> Any:
@@ -72,31 +137,28 @@ def most_frequent(values: Iterable) -> Any:
     return max(Counter(values).items(), key=lambda item: item[1], default=(None, 0))[0]
 
 
-def _agreement(heard, truth, training, fact: Callable[[ParsedCaption], Any], note: str) -> Score:
-    guess = most_frequent(fact(caption) for caption in training)
-    right = [fact(a) == fact(b) for a, b in zip(heard, truth, strict=True)]
-    return Score(_mean(right), len(right), _mean(guess == fact(caption) for caption in truth), note=note)
+def _agreement(fact: Callable[[ParsedCaption], Any], note: str) -> _Fact:
+    def guess(training):
+        common = most_frequent(map(fact, training))
+        return lambda true: common == fact(true)
+
+    return _Fact(note, lambda heard, true: fact(heard) == fact(true), lambda true: 1, guess)
 
 
-def _per_place(heard, truth, training) -> Score:
-    places = max((caption.count for caption in (*truth, *training)), default=0)
-    guess = [most_frequent(c.kinds[place] for c in training if c.count > place) for place in range(places)]
-    right, lucky = [], []
-    for a, b in zip(heard, truth, strict=True):
-        for place, kind in enumerate(b.kinds):
-            right.append(place < a.count and a.kinds[place] == kind)
-            lucky.append(guess[place] == kind)
-    return Score(_mean(right), len(right), _mean(lucky), note="events whose kind stands at its place")
+def _at_their_places(a: Sequence[str], b: Sequence[str]) -> int:
+    return sum(x == y for x, y in zip(a, b, strict=False))
 
 
-def _words(heard, truth, training) -> Score:
-    """The baseline says the most frequent word as often as it takes."""
-    guess = most_frequent(word for caption in training for word in caption.words)
-    total = sum(len(caption.words) for caption in truth)
-    right = sum(common_in_order(a.words, b.words) for a, b in zip(heard, truth, strict=True))
-    lucky = sum(caption.words.count(guess) for caption in truth)
-    note = "spoken words that the caption quotes, in order"
-    return Score(right / total, total, lucky / total, note=note) if total else Score(0.0, 0, note=note)
+def _common_kinds(training: Sequence[ParsedCaption]) -> Callable[[ParsedCaption], int]:
+    places = range(max((caption.count for caption in training), default=0))
+    common = [most_frequent(c.kinds[place] for c in training if c.count > place) for place in places]
+    return lambda true: _at_their_places(common, true.kinds)
+
+
+def _common_word(training: Sequence[ParsedCaption]) -> Callable[[ParsedCaption], int]:
+    """Says the most frequent word as often as it takes."""
+    common = most_frequent(word for caption in training for word in caption.words)
+    return lambda true: true.words.count(common)
 
 
 def common_in_order(a: Sequence[Hashable], b: Sequence[Hashable]) -> int:
@@ -106,23 +168,83 @@ def common_in_order(a: Sequence[Hashable], b: Sequence[Hashable]) -> int:
     return LCSseq.similarity(a, b)
 
 
+_FACTS = {
+    "kinds_in_order": _agreement(lambda c: c.kinds, "captions whose event kinds are right and in order"),
+    "kind_set": _agreement(lambda c: tuple(sorted(c.kinds)), "captions whose event kinds are right"),
+    "kind_per_place": _Fact(
+        "events whose kind stands at its place",
+        lambda heard, true: _at_their_places(heard.kinds, true.kinds),
+        lambda true: true.count,
+        _common_kinds,
+    ),
+    "event_count": _agreement(lambda c: c.count, "captions with the right number of events"),
+    "spoken_words": _Fact(
+        "spoken words that the caption quotes, in order",
+        lambda heard, true: common_in_order(heard.words, true.words),
+        lambda true: len(true.words),
+        _common_word,
+    ),
+}
+
+
 def answer_score(
-    answers: Sequence[str], questions: Sequence[tuple[str, str]], training: Iterable[tuple[str, str]]
+    answers: Sequence[str],
+    questions: Sequence[tuple[str, str]],
+    training: Iterable[tuple[str, str]],
+    deaf: Sequence[str] | None = None,
+    ceiling: Sequence[str] | None = None,
 ) -> Score:
     """Share of questions answered to the letter, blanks and case aside.
 
     Args:
         answers: the model's, in the order of `questions`.
-        questions, training: (question, true answer); the baseline gives each question its most frequent
-            training answer.
+        questions, training: (topic, true answer); the baseline gives each topic its most frequent training answer.
+        deaf, ceiling: the model's answers when it is given another clip's audio, and the true caption.
     """
     seen: dict[str, list[str]] = {}
-    for question, answer in training:
-        seen.setdefault(question, []).append(_plain(answer))
-    guesses: Mapping[str, str] = {question: most_frequent(given) for question, given in seen.items()}
-    right = [_plain(a) == _plain(true) for a, (_, true) in zip(answers, questions, strict=True)]
-    lucky = [guesses.get(question) == _plain(true) for question, true in questions]
-    return Score(_mean(right), len(right), _mean(lucky), note="questions answered to the letter")
+    for topic, answer in training:
+        seen.setdefault(topic, []).append(_plain(answer))
+    guesses: Mapping[str, str] = {topic: most_frequent(given) for topic, given in seen.items()}
+
+    def share(given: Sequence[str]) -> float:
+        return _mean(right_answer(a, true) for a, (_, true) in zip(given, questions, strict=True))
+
+    return Score(
+        share(answers),
+        len(questions),
+        _mean(guesses.get(topic) == _plain(true) for topic, true in questions),
+        TARGETS["answers"],
+        deaf=None if deaf is None else share(deaf),
+        ceiling=None if ceiling is None else share(ceiling),
+        note="questions answered to the letter",
+    )
+
+
+def answers_by_topic(
+    answers: Sequence[str],
+    questions: Sequence[tuple[str, str]],
+    training: Iterable[tuple[str, str]],
+    deaf: Sequence[str] | None = None,
+    ceiling: Sequence[str] | None = None,
+) -> dict[str, Score]:
+    """Topic → `answer_score` of its questions alone, the topics in alphabetical order."""
+    training, found = list(training), {}
+    for topic in sorted({topic for topic, _ in questions}):
+        places = [place for place, (asked, _) in enumerate(questions) if asked == topic]
+        parts = ([given[p] for p in places] if given is not None else None for given in (deaf, ceiling))
+        score = answer_score([answers[p] for p in places], [questions[p] for p in places], training, *parts)
+        found[topic] = dataclasses.replace(score, target=_topic_target(score.baseline or 0.0))
+    return found
+
+
+def _topic_target(baseline: float) -> float:
+    """Twenty points above the topic's own baseline; a fixed share where that leaves too little room."""
+    return _TOPIC_SHARE if baseline > _HIGH_BASELINE else baseline + _TOPIC_LEAD
+
+
+def right_answer(answer: str, true: str) -> bool:
+    """Whether an answer is right to the letter, blanks and case aside."""
+    return _plain(answer) == _plain(true)
 
 
 def final_answer(text: str) -> str:

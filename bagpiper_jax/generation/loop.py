@@ -115,7 +115,9 @@ def generate(
     return found
 
 
-def _generate_batch(graph, parameters, model_config, prompts, seeds, begun, config: LoopConfig, shape: BatchShape):
+def _generate_batch(
+    graph, parameters, model_config, prompts, seeds, begun, config: LoopConfig, shape: BatchShape
+):
     batch = collate(prompts, shape, model_config)
     seeds = np.asarray([*seeds] + [seeds[-1]] * (shape.rows - len(seeds)), np.uint32)
     keys = jax.vmap(jax.random.key)(seeds)

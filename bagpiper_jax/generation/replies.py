@@ -82,7 +82,8 @@ class Generator:
                 reply's text, and needs text as the first of `config.modalities`.
 
         Raises:
-            GeneratorError: replies are begun with text where no text comes first, or audio is asked of a model without codec.
+            GeneratorError: replies are begun with text where no text comes first, or audio is asked of a model
+                without codec.
             DialogueError: a message is empty or doesn't fit the vocabulary.
         """
         if "audio" in config.modalities and self.codec is None:

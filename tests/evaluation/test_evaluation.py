@@ -1,4 +1,4 @@
-"""Scores against counts done by hand, and the whole evaluation of a small untrained model."""
+"""The whole evaluation of a small untrained model, what it asks of a model, and what it refuses."""
 
 import dataclasses
 import json
@@ -7,18 +7,18 @@ import shutil
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
+from event_annotations import annotation
 from flax import nnx
 
 from bagpiper_jax import audio
-from bagpiper_jax.captions import AudioAnnotation, Music, SoundEvent, Speaker, Turn, describe, parse_caption
-from bagpiper_jax.captions.parsing import facts
+from bagpiper_jax.captions import describe
 from bagpiper_jax.dialogue import Message
 from bagpiper_jax.errors import Explained
-from bagpiper_jax.evaluation import acoustics, job, scores
+from bagpiper_jax.evaluation import job, sections
 from bagpiper_jax.evaluation.held_out import EvaluationError, read_corpus
 from bagpiper_jax.evaluation.job import EvaluateConfig, evaluate
 from bagpiper_jax.generation.loop import LoopConfig
-from bagpiper_jax.generation.replies import Generator, GeneratorError
+from bagpiper_jax.generation.replies import Generator, GeneratorError, Reply
 from bagpiper_jax.generation.sampling import AudioSampling, TextSampling
 from bagpiper_jax.manifest import Clip, read_manifest, write_manifest
 from bagpiper_jax.models.bagpiper import Bagpiper
@@ -46,90 +46,8 @@ CONFIG = BagpiperConfig(
     AudioTowerConfig(128, 1, 16, 2, 32, 4, 24, dtype="float32", remat="none"),
     Vocabulary(text_size=256, codebook_size=8, num_streams=4),
 )
+QUESTIONS = "Question → caption, reasoning, answer"
 LOOP = LoopConfig(TextSampling(0.0, 0, 1.0, 1, 12), AudioSampling(0.0, 0, 2.0, 8, 12))
-
-
-def annotation(*kinds, words="one two"):
-    """Events of one second each: "speech", "music" or a sound label."""
-    times = [(float(i), i + 0.9) for i in range(len(kinds))]
-    pairs = list(zip(kinds, times, strict=True))
-    return AudioAnnotation(
-        float(len(kinds)),
-        tuple(Turn("a", *t, words) for k, t in pairs if k == "speech"),
-        (Speaker("a", gender="male"),),
-        tuple(SoundEvent(k, *t) for k, t in pairs if k not in ("speech", "music")),
-        tuple(Music(*t, key="C major", instruments=("piano",)) for k, t in pairs if k == "music"),
-    )
-
-
-def test_caption_scores_count_what_they_say():
-    truth = [
-        facts(annotation("dog bark", "speech")),
-        facts(annotation("music")),
-        facts(annotation("rain", "rain")),
-    ]
-    heard = [
-        facts(annotation("dog bark", "speech", words="one six")),
-        facts(annotation("rain")),
-        facts(annotation("rain", "dog bark")),
-    ]
-    training = [facts(annotation("rain", "rain"))] * 3 + [
-        facts(annotation("speech", words="two two one"))
-    ] * 2
-    found = scores.caption_scores(heard, truth, training)
-    values = {name: (score.value, score.baseline, score.n) for name, score in found.items()}
-    assert values == {
-        "kinds_in_order": (1 / 3, 1 / 3, 3),
-        "kind_set": (1 / 3, 1 / 3, 3),
-        "kind_per_place": (3 / 5, 2 / 5, 5),
-        "event_count": (1.0, 2 / 3, 3),
-        "spoken_words": (1 / 2, 1 / 2, 2),
-    }
-    assert found["kinds_in_order"].target == 0.9 and found["kind_set"].target is None
-
-
-def test_a_perfect_caption_scores_one():
-    said = [annotation("dog bark", "speech", "music"), annotation("speech", words="three four")]
-    heard = [parse_caption(describe(a)) for a in said]
-    found = scores.caption_scores(heard, [facts(a) for a in said], [facts(said[0])])
-    assert {score.value for score in found.values()} == {1.0}
-
-
-def test_common_in_order_is_the_longest_common_subsequence():
-    assert scores.common_in_order("abcd", "acbd") == 3
-    assert scores.common_in_order("", "abc") == scores.common_in_order("abc", "") == 0
-    # The example of Wagner and Fischer's algorithm in Cormen et al., Introduction to Algorithms, 15.4.
-    assert scores.common_in_order("ABCBDAB", "BDCABA") == 4
-    # Words count as wholes, however long or strange.
-    assert scores.common_in_order(("a", "ab", "", "été"), ("ab", "a", "été")) == 2
-    assert scores.common_in_order(("a b",), ("a", "b")) == 0
-
-
-def test_answers_are_compared_with_the_most_frequent_answer_to_the_same_question():
-    asked = [("How many?", "Two."), ("How many?", "Three."), ("First?", "rain.")]
-    training = [("How many?", "Three.")] * 2 + [("How many?", "Two."), ("First?", "siren.")]
-    score = scores.answer_score(["two", " THREE.", "rain or siren"], asked, training)
-    assert (score.value, score.baseline, score.n) == (2 / 3, 1 / 3, 3)
-
-
-def test_final_answer_needs_the_reasoning_to_end():
-    assert scores.final_answer("caption\n<think>x</think>\n\nTwo.") == "Two."
-    assert scores.final_answer("caption\n<think>never ends Two.") == ""
-
-
-def test_mel_distance_ignores_level_and_sees_noise():
-    rng = np.random.default_rng(0)
-    tone = np.sin(np.arange(16000) * 0.3).astype(np.float32)
-    assert acoustics.mel_distance(tone, tone * 0.25) < 0.2
-    assert acoustics.mel_distance(tone, rng.normal(size=16000).astype(np.float32)) > 10
-    assert np.isnan(acoustics.mel_distance(tone, tone[:10]))
-
-
-def test_codebook_use_of_uniform_and_constant_codes():
-    codes = [np.stack([np.arange(64) % 8, np.zeros(64, int)], axis=1)]
-    assert acoustics.codebook_use(codes, 8) == [
-        {"used": 1.0, "perplexity": pytest.approx(8)}, {"used": 1 / 8, "perplexity": pytest.approx(1)},
-    ]  # fmt: skip
 
 
 @pytest.mark.slow
@@ -190,22 +108,30 @@ def test_evaluation_of_an_untrained_model_fills_every_section(corpus, run, tmp_p
     )
     found = evaluate(config)
     results = json.loads((tmp_path / "results.json").read_text())
-    assert set(results["scores"]) == set(found) and len(found) == 6
+    assert set(results["scores"]) == set(found) and len(found) == 7
+    fields = {"value", "n", "baseline", "deaf", "ceiling", "target"}
+    assert all(fields <= set(score) for table in results["scores"].values() for score in table.values())
+    answers, topics = results["scores"][QUESTIONS]["answers"], results["scores"]["Answers by topic"]
+    assert answers["n"] == sum(topic["n"] for topic in topics.values()) == 3
+    cycle = results["scores"]["Caption → audio → caption"]
+    assert all(answers[name] is not None for name in ("deaf", "ceiling"))
+    assert all(score["deaf"] is not None and score["ceiling"] is not None for score in cycle.values())
     assert results["scores"]["Audio → caption"]["kinds_in_order"]["n"] == 3
     assert results["scores"]["Caption → audio → caption"]["cycle_kinds_in_order"]["n"] == 2
     assert results["scores"]["Validation loss"]["pretraining"]["baseline"] == 6.0
     assert results["scores"]["Codec"]["codec_mel_distance"]["value"] > 0
     predictions = [json.loads(line) for line in (tmp_path / "predictions.jsonl").read_text().splitlines()]
-    assert len([p for p in predictions if "question" in p]) == 3
+    asked = [p for p in predictions if "question" in p]
+    assert len(asked) == 3 and all(p["right"] is False and "deaf_answer" in p for p in asked)
     page = (tmp_path / "report.html").read_text()
-    assert page.count("<audio") == 3 + 2 + 2 + 1 and "c0 · mixed" in page
+    assert page.count("<audio") == 3 + 2 + 2 + 3 + 1 and "c0 · mixed" in page
 
 
 def test_evaluation_without_a_codec_scores_captions_alone(corpus, run, tmp_path):
     config = EvaluateConfig(
         str(corpus), str(tmp_path), str(run), str(run), captions=2, caption_steps=8, loop=LOOP
     )
-    sections = {"Audio → caption", "Question → caption, reasoning, answer", "Validation loss"}
+    sections = {"Audio → caption", QUESTIONS, "Answers by topic", "Validation loss"}
     assert set(evaluate(config)) == sections
 
 
@@ -213,11 +139,38 @@ def test_evaluation_without_a_codec_scores_captions_alone(corpus, run, tmp_path)
 def test_requests_open_as_the_run_was_tuned(corpus, tmp_path, monkeypatch, configured, used):
     tuned = Generator(None, ByteTokenizer(), LoadedXCodec({}, CODEC), {"system_prompt": "Compose with care."})
     asked = []
-    monkeypatch.setattr(job.sections, "understanding", lambda *_: ({}, []))
+    monkeypatch.setattr(job.sections, "understanding", lambda *_: ({}, {}, []))
     monkeypatch.setattr(job.sections, "requests", lambda *a: asked.append(a[5]) or ({}, []))
     config = EvaluateConfig(str(corpus), str(tmp_path), sft_checkpoint="run", system_prompt=configured)
     job._Evaluation(config, read_corpus(str(corpus), "test", 2)).dialogues(tuned, tuned)
     assert asked == [used]
+
+
+class Echo:
+    """In the place of a generator: answers with the end of what it is told, and keeps what it was asked."""
+
+    def __init__(self):
+        self.asked = []
+
+    def reply(self, dialogues, config, rows, begun):
+        self.asked += zip(dialogues, begun, strict=True)
+        return [Reply(f"{text}<think></think>{len(d[0].content)}", None, True) for d, text in self.asked]
+
+
+def test_controls_ask_the_same_of_the_next_clip_and_with_the_true_caption(corpus):
+    """Of a corpus whose clips last 2, 1 and 1 seconds: the deaf model's reply shows the length of the next one."""
+    read, echo = read_corpus(str(corpus), "test", 3), Echo()
+    found, topics, dialogues = sections.understanding(echo, read, LOOP, 2, 0)
+    lengths = [len(example.waveform) for example in read.held_out]
+    assert [d["answer"] for d in dialogues] == [str(n) for n in lengths]
+    assert [d["deaf_answer"] for d in dialogues] == [str(n) for n in (*lengths[1:], lengths[0])]
+    questions = [[message.content for message in dialogue[1:]] for dialogue, _ in echo.asked]
+    assert len(echo.asked) == 9 and questions[:3] == questions[3:6] == questions[6:]
+    told = [text for _, text in echo.asked]
+    assert told[:3] == told[6:] == [""] * 3
+    for text, example in zip(told[3:6], read.held_out, strict=True):
+        assert example.clip.caption in text and "<think>" not in text
+    assert sum(score.n for score in topics.values()) == found["answers"].n == 3
 
 
 def test_evaluation_names_what_is_missing(corpus, tmp_path):
@@ -290,6 +243,16 @@ def test_a_model_without_codec_refuses_audio():
     generator = Generator(Bagpiper(CONFIG, rngs=nnx.Rngs(0)), ByteTokenizer())
     with pytest.raises(GeneratorError, match="needs a codec"):
         generator.reply([[Message("user", "text", "rain")]], LoopConfig(modalities=("audio",)))
+
+
+def test_a_begun_reply_is_text_and_holds_its_beginning():
+    generator = Generator(Bagpiper(CONFIG, rngs=nnx.Rngs(0)), ByteTokenizer())
+    asked = [[Message("user", "text", "rain?")]] * 2
+    loop = dataclasses.replace(LOOP, modalities=("text",), max_segments=1)
+    begun, free = generator.reply(asked, loop, begun=["Caption", ""])
+    assert begun.text.startswith("Caption") and free == generator.reply(asked[:1], loop)[0]
+    with pytest.raises(GeneratorError, match="needs text first"):
+        generator.reply(asked, LOOP, begun=["Caption", ""])
 
 
 def test_model_configuration_survives_json(tmp_path):

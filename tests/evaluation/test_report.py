@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pytest
+from browser import look_at
 from html_balance import Balance
 
 from bagpiper_jax.evaluation import job
@@ -32,6 +33,7 @@ def page_of(tmp_path, **changes):
 def test_the_page_asks_for_nothing_outside_itself(tmp_path):
     page = page_of(tmp_path)
     sources = re.findall(r'(?:src|href)="([^"]{0,20})', page) + re.findall(r"url\(([^)]{0,20})", page)
+    sources = [source for source in sources if not source.startswith("#")]
     assert len(sources) == 4 and all(source.startswith("data:") for source in sources)
     assert "http" not in re.sub(r"base64,[^\"]*", "", page) and "@import" not in page
 
@@ -50,15 +52,79 @@ def test_what_models_write_is_escaped_and_the_markup_balances(tmp_path):
     assert parser.open == []
 
 
-def test_scores_stand_beside_baseline_and_target(tmp_path):
-    page = page_of(tmp_path)
-    assert all(text in page for text in ("95.0 %", "baseline 10.0 %", "target 90.0 %", "unigram 4.00"))
-    assert 'class="tile good"' in page
+def rows(page: str) -> list[str]:
+    """The text of each row of the tables of scores, by its elements."""
+    table = "".join(re.findall(r'(?s)<table class="scores">.*?</table>', page))
+    return [re.sub(r"\s+", " ", re.sub("<[^>]*>", " ", row)) for row in re.findall("(?s)<tr.*?</tr>", table)]
+
+
+def test_every_score_stands_beside_its_controls_and_its_goal(tmp_path):
+    score = Score(0.95, 8, 0.1, 0.9, deaf=0.125, ceiling=0.99, note="right captions")
+    page = page_of(tmp_path, scores={"Captions": {"kinds_in_order": score, "mel": Score(float("nan"), 0)}})
+    head, first, second = rows(page)
+    assert head.split() == ["counted", "reached", "baseline", "deaf", "ceiling", "goal", "n"]
+    numbers = "kinds in order right captions 95.0 % 10.0 % 12.5 % 99.0 % 90.0 % ✓ reached 8"
+    assert first.strip() == numbers
+    assert second.split() == ["mel", "▼", "nothing", "could", "be", "measured", *"––––––"]
+    assert 'class="value good"' in page and "1 of 1 goals are reached. 0 of 1 rows" in page
+    assert "unigram 4.00" in page
+
+
+@pytest.mark.parametrize(
+    "score, sentences",
+    [
+        (Score(0.3, 8, 0.3), ["at or below its baseline"]),
+        (Score(0.0, 8, 0.0, deaf=0.0), ["at or below its baseline", "no better than the deaf model"]),
+        (Score(0.5, 8, 0.1, deaf=0.25), ["the deaf model is well above the baseline"]),
+        (Score(3.0, 8, 2.0, higher_is_better=False, is_share=False), ["at or above its baseline"]),
+        (Score(1.0, 8, 2.0, deaf=1.5, higher_is_better=False, is_share=False), []),
+        (Score(0.5, 8), []),
+    ],
+)
+def test_rows_that_show_nothing_are_marked_in_words(tmp_path, score, sentences):
+    page = page_of(tmp_path, scores={"Captions": {"kinds": score}})
+    assert re.findall('<em class="mark">▼ (.*?)</em>', page) == sentences
+    assert ('class="marked"' in page) == bool(sentences)
 
 
 def test_a_target_that_the_baseline_reaches_too_is_not_good(tmp_path):
     page = page_of(tmp_path, scores={"Captions": {"event_count": Score(1.0, 8, 1.0, 0.95)}})
-    assert 'class="tile short"' in page and 'class="tile good"' not in page
+    assert 'class="value short"' in page and 'class="value good"' not in page
+    assert "0 of 1 goals are reached. 1 of 1 rows" in page
+
+
+def test_the_page_leads_with_sound_and_judges_in_words(tmp_path):
+    clip = Exhibit("c1", WAVE, "true", "heard", WAVE, WAVE, "reheard", True, False)
+    dialogues = [
+        {"question": "How many?", "answer": "Two.", "truth": "Two.", "reply": "r", "right": True, "audio": WAVE},
+        {"question": "First?", "answer": "", "truth": "Rain.", "reply": "r", "right": False, "audio": WAVE},
+        {"request": "Rain!", "caption": "Rain.", "caption_right": True, "heard": "Hail.", "audio_right": False,
+         "reply": "r", "audio": WAVE, "truth": "Rain."},
+    ]  # fmt: skip
+    page = page_of(tmp_path, exhibits=[clip] * 5, dialogues=dialogues)
+    places = [
+        page.index(f'<section id="{name}">') for name in ("listen", "questions", "requests", "scores", "runs")
+    ]
+    assert places == sorted(places)
+    labels = re.findall('<audio[^>]*aria-label="([^"]*)"', page)
+    assert labels[:3] == ["original", "codec copy", "generated from the true caption"]
+    assert len(labels) == 5 * 3 + 3
+    judged = re.findall('<span class="judged[^>]*>(.*?)</span>', page)
+    assert judged == ["✓ kinds right", "✗ kinds wrong"] * 5 + [
+        "✓ right",
+        "✗ wrong",
+        "✓ kinds right",
+        "✗ kinds wrong",
+    ]
+    assert "(nothing)" in page
+
+
+def test_the_page_is_readable_on_a_phone(tmp_path):
+    """Nothing is wider than the window, every sound and picture opens, every link of the page leads somewhere."""
+    page_of(tmp_path, dialogues=[{"question": "q" * 90, "reply": "r", "audio": WAVE}])
+    for seen in look_at([tmp_path / "report.html"], tmp_path)[0]:
+        assert seen["overflow"] == seen["broken_images"] == seen["broken_sounds"] == 0
+        assert seen["sounds"] == 3 and seen["targets"] == 0
 
 
 def test_an_empty_report_is_a_page(tmp_path):

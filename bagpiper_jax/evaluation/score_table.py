@@ -1,0 +1,92 @@
+"""Scores as the report prints them: numbers as text, and a sentence for each row that shows nothing of the model."""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+
+from bagpiper_jax.evaluation.scores import Score
+
+_NEAR = 0.10  # shares; a deaf model further above its baseline than this is marked
+
+
+@dataclasses.dataclass(frozen=True)
+class ScoreLine:
+    """A score as it is printed.
+
+    Attributes:
+        name, note: what is counted, and the sentence of the score.
+        value, baseline, deaf, ceiling, target: numbers as text, "–" where there is none.
+        n: the number of cases.
+        verdict: "good" where the goal is reached, "short" where not, "" where nothing is promised.
+        marks: sentences on what the controls say against the score.
+        share, baseline_share: of the bar, in percent; None where there is no bar or no baseline.
+    """
+
+    name: str
+    note: str
+    value: str
+    baseline: str
+    deaf: str
+    ceiling: str
+    target: str
+    n: int
+    verdict: str
+    marks: tuple[str, ...]
+    share: float | None
+    baseline_share: float | None
+
+
+Tables = Mapping[str, Sequence[ScoreLine]]
+
+
+def score_tables(scores: Mapping[str, Mapping[str, Score]]) -> Tables:
+    """Section → its lines; every score has one, whatever it says."""
+    return {section: [_line(*named) for named in scored.items()] for section, scored in scores.items()}
+
+
+def summary(scores: Mapping[str, Mapping[str, Score]]) -> str:
+    """How many goals are reached, and how many rows are no better than their baseline."""
+    rows = [score for scored in scores.values() for score in scored.values()]
+    promised = [score for score in rows if score.target is not None]
+    compared = [score for score in rows if score.baseline is not None]
+    low = sum(not score.beats(score.baseline) for score in compared)
+    reached = sum(score.reached for score in promised)
+    return (
+        f"{reached} of {len(promised)} goals are reached. {low} of {len(compared)} rows with a baseline are no better "
+        f"than it; they are marked."
+    )
+
+
+def _line(name: str, score: Score) -> ScoreLine:
+    controls = (score.value, score.baseline, score.deaf, score.ceiling, score.target)
+    has_bar = score.is_share and math.isfinite(score.value)
+    return ScoreLine(
+        name.replace("_", " "), score.note, *(_number(score, x) for x in controls), score.n,
+        _verdict(score), tuple(_marks(score)),
+        share=100 * score.value if has_bar else None,
+        baseline_share=None if score.baseline is None else 100 * score.baseline,
+    )  # fmt: skip
+
+
+def _verdict(score: Score) -> str:
+    if score.target is None:
+        return ""
+    return "good" if score.reached else "short"
+
+
+def _marks(score: Score):
+    if not math.isfinite(score.value):
+        yield "nothing could be measured"
+        return
+    if not score.beats(score.baseline):
+        yield f"at or {'below' if score.higher_is_better else 'above'} its baseline"
+    if not score.beats(score.deaf):
+        yield "no better than the deaf model"
+    if score.is_share and score.deaf is not None and score.deaf > (score.baseline or 0) + _NEAR:
+        yield "the deaf model is well above the baseline"
+
+
+def _number(score: Score, value: float | None) -> str:
+    if value is None or not math.isfinite(value):
+        return "–"
+    return f"{100 * value:.1f} %" if score.is_share else f"{value:.3g}"
