@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from bagpiper_jax.evaluation.scores import Score
 
@@ -58,14 +58,21 @@ def summary(scores: Mapping[str, Mapping[str, Score]]) -> str:
 
 
 def _line(name: str, score: Score) -> ScoreLine:
-    controls = (score.value, score.baseline, score.deaf, score.ceiling, score.target)
     has_bar = score.is_share and math.isfinite(score.value)
     return ScoreLine(
-        name.replace("_", " "), score.note, *(_number(score, x) for x in controls), score.n,
-        _verdict(score), tuple(_marks(score)),
+        name.replace("_", " "),
+        score.note,
+        value=_number(score, score.value),
+        baseline=_number(score, score.baseline),
+        deaf=_number(score, score.deaf),
+        ceiling=_number(score, score.ceiling),
+        target=_number(score, score.target),
+        n=score.n,
+        verdict=_verdict(score),
+        marks=tuple(_marks(score)),
         share=100 * score.value if has_bar else None,
         baseline_share=None if score.baseline is None else 100 * score.baseline,
-    )  # fmt: skip
+    )
 
 
 def _verdict(score: Score) -> str:
@@ -74,7 +81,7 @@ def _verdict(score: Score) -> str:
     return "good" if score.reached else "short"
 
 
-def _marks(score: Score):
+def _marks(score: Score) -> Iterator[str]:
     if not math.isfinite(score.value):
         yield "nothing could be measured"
         return
