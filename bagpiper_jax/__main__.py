@@ -3,7 +3,8 @@
 import difflib
 import sys
 
-from bagpiper_jax.jobs import JOBS, run
+from bagpiper_jax.jobs import COMPUTING, JOBS, run
+from bagpiper_jax.runs.huge_pages import start_again_with_huge_pages
 
 EXIT_USAGE = 2
 
@@ -11,6 +12,8 @@ EXIT_USAGE = 2
 def main() -> None:
     """The command line. Unknown jobs end with exit code 2 and the nearest name."""
     name, *argv = sys.argv[1:] or ["--help"]
+    if name in COMPUTING:
+        start_again_with_huge_pages()
     if name in JOBS:
         run(name, argv)
     if name in ("-h", "--help", "help"):

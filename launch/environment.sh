@@ -14,18 +14,31 @@ python=${PYTHON:-python3}
     exit 2
 }
 
+# Runs a command that is silent for long, and says every five seconds that it is at work.
+# What says so ends with this script, also where a signal ends that.
+patiently() {
+    local what=$1 code=0
+    shift
+    while sleep 5 > /dev/null 2>&1 && kill -0 $$ 2> /dev/null; do echo "  $what …"; done &
+    local teller=$!
+    "$@" || code=$?
+    kill "$teller" 2> /dev/null || true
+    wait "$teller" 2> /dev/null || true
+    return "$code"
+}
+
 stamp=$venv/.installed-from
 wanted="$extra $("$python" --version) $(cat "$repository"/{setup.py,pyproject.toml} | cksum)"
 if [[ ! -f $stamp || $(cat "$stamp") != "$wanted" ]]; then
     echo "Installing the '$extra' environment into ${venv#"$repository"/} …"
-    "$python" -m venv --clear "$venv"
-    "$venv/bin/python" -m pip install --quiet uv
+    patiently "making the environment" "$python" -m venv --clear "$venv"
+    patiently "installing uv" "$venv/bin/python" -m pip install --quiet uv
     if [[ $extra == test ]]; then
         # The release of PyTorch the tests compare with, through pip, so that pip's own settings decide between
         # the CPU and the CUDA build.
-        "$venv/bin/python" -m pip install --quiet torch==2.13.0
+        patiently "installing PyTorch" "$venv/bin/python" -m pip install --quiet torch==2.13.0
     fi
-    "$venv/bin/uv" pip install --quiet --python "$venv/bin/python" --editable "$repository[$extra]"
+    patiently "installing packages" "$venv/bin/uv" pip install --quiet --python "$venv/bin/python" --editable "$repository[$extra]"
     echo "$wanted" > "$stamp"
 fi
 

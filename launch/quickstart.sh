@@ -3,6 +3,7 @@
 # Writes corpora/, cache/ and runs/ in the repository. A run that was interrupted continues where it was.
 set -euo pipefail
 began=$SECONDS
+from=$PWD
 source "$(dirname "$0")/environment.sh" quickstart
 source launch/jobs.sh
 
@@ -15,4 +16,6 @@ job "Pretrain: caption → audio, audio → caption, text" train --gin_file=gin/
 job "Tune: caption first, then process" train --gin_file=gin/runs/nano_sft.gin
 job "Score held-out scenes" evaluate --gin_file=gin/runs/evaluate_nano.gin
 
-printf '\nDone in %s. The report: %s\n' "$(elapsed)" "$repository/runs/evaluation/report.html"
+printf '\nDone in %s. The report: %s\n\n' "$(elapsed)" "$repository/runs/evaluation/report.html"
+[ "$from" = "$repository" ] || printf 'In its directory:\n  cd %q\n\n' "$repository"
+bash launch/next_steps.sh "${venv#"$repository"/}/bin/bagpiper"

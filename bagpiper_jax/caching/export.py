@@ -23,6 +23,7 @@ from bagpiper_jax.data.cache import TaskCache
 from bagpiper_jax.data.lock import Lock, LockedTask, write_lock
 from bagpiper_jax.data.rates import Mixing, TaskSize
 from bagpiper_jax.dialogue import DIRECTIONS
+from bagpiper_jax.runs.progress import Underway
 
 _log = logging.getLogger(__name__)
 
@@ -34,7 +35,8 @@ def cache_mixtures(config: CacheConfig) -> list[Path]:
         ExportError: unknown mixture, a task without examples, or too many rejects.
     """
     machine, machines = _machine(config.shard)
-    configure_tasks(config)
+    with Underway("loading TensorFlow and the tasks"):
+        configure_tasks(config)
     rates = {mixture: mixture_rates(mixture, config.rates) for mixture in config.mixtures}
     strangers = sorted(set(config.rates) - {task for tasks in rates.values() for task in tasks})
     if strangers:
@@ -179,7 +181,8 @@ def _cache_task(
     began, inputs = time.monotonic(), count_inputs(task, split)
     shards = max(1, -(-inputs // config.shard_inputs))
     mine = [shard for shard in missing(directory, shards) if shard % machines == machine]
-    writers.write(task.name, split, directory, mine, shards, inputs)
+    with Underway(f"caching {task.name} {split}"):
+        writers.write(task.name, split, directory, mine, shards, inputs)
     seconds = time.monotonic() - began
     _log.info("%s %s: %d of %d shards in %.1f s", task.name, split, len(mine), shards, seconds)
     if machines == 1:

@@ -26,7 +26,7 @@ from bagpiper_jax.models.codecs.opening import open_codec
 from bagpiper_jax.models.codecs.protocol import Codec
 from bagpiper_jax.models.codecs.xcodec.storage import NANO
 from bagpiper_jax.outcomes import Rejected
-from bagpiper_jax.runs.progress import Progress
+from bagpiper_jax.runs.progress import Underway
 
 _log = logging.getLogger(__name__)
 
@@ -116,12 +116,14 @@ def _encode_missing(
 ) -> None:
     waiting = {name: shard for name, shard in shards.items() if not (directory / name).exists()}
     total, left = (sum(map(len, some.values())) for some in (shards, waiting))
-    with ThreadPoolExecutor(config.readers) as readers, Progress(total - left, total) as progress:
+    with (
+        ThreadPoolExecutor(config.readers) as readers,
+        Underway("encoding clips", total, total - left) as underway,
+    ):
         read = functools.partial(_read, Path(config.corpus), codec.hop)
         for name, shard, waveforms in _read_ahead(waiting.items(), read, readers):
             _write_shard(directory / name, shard, waveforms, codec, config.batch_seconds)
-            for _ in shard:
-                progress.step()
+            underway.add(len(shard))
 
 
 @contextlib.contextmanager

@@ -1,11 +1,13 @@
 """Scores a trained model on held-out clips and writes the report."""
 
+import contextlib
 import dataclasses
 import json
 import logging
 import math
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,7 @@ from bagpiper_jax.evaluation.scores import Score
 from bagpiper_jax.evaluation.training_run import Run, is_number, part_of, read_run
 from bagpiper_jax.generation.loop import LoopConfig
 from bagpiper_jax.generation.replies import Generator, load_generator
+from bagpiper_jax.runs.progress import Underway
 
 _log = logging.getLogger(__name__)
 
@@ -87,8 +90,9 @@ def evaluate(config: EvaluateConfig) -> dict[str, dict[str, Score]]:
     _make(Path(config.output))
     corpus = read_corpus(config.corpus, config.split, config.captions)
     evaluation = _Evaluation(config, corpus)
-    base = _load(config, config.checkpoint)
-    tuned = _load(config, config.sft_checkpoint)
+    with Underway("loading the runs"):
+        base = _load(config, config.checkpoint)
+        tuned = _load(config, config.sft_checkpoint)
     if base is not None:
         evaluation.directions(base)
     if tuned is not None:
@@ -201,10 +205,11 @@ class _Evaluation:
             "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines),
         )
         shown = self.questions[: config.exhibits // 2] + self.requests[: config.exhibits // 2]
-        page = write_report(
-            output / "report.html", config.title, self.scores, runs, self.exhibits[: config.exhibits],
-            self.codebooks, shown, config.audible,
-        )  # fmt: skip
+        with Underway("drawing the report"):
+            page = write_report(
+                output / "report.html", config.title, self.scores, runs, self.exhibits[: config.exhibits],
+                self.codebooks, shown, config.audible,
+            )  # fmt: skip
         _log.info("wrote %s (%.1f MB)", page, page.stat().st_size / 1e6)
 
 
@@ -242,12 +247,9 @@ def _without_audio(record) -> dict:
     return {k: x for k, x in values.items() if x is not None and not isinstance(x, np.ndarray)}
 
 
-class _timed:
-    def __init__(self, what: str):
-        self.what = what
-
-    def __enter__(self):
-        self.start = time.monotonic()
-
-    def __exit__(self, *_):
-        _log.info("%s took %.1f s", self.what, time.monotonic() - self.start)
+@contextlib.contextmanager
+def _timed(what: str) -> Iterator[None]:
+    start = time.monotonic()
+    with Underway(what):
+        yield
+    _log.info("%s took %.1f s", what, time.monotonic() - start)

@@ -1,4 +1,4 @@
-"""Bytes moved, with rate and remaining time: a bar on a terminal, a log line every ten seconds elsewhere."""
+"""Bytes moved, with rate and remaining time: a bar on a terminal, a log line every five seconds elsewhere."""
 
 import logging
 import time
@@ -6,7 +6,7 @@ import time
 from bagpiper_jax.runs.progress import terminal_bar
 
 _log = logging.getLogger(__name__)
-_SECONDS_BETWEEN_LINES = 10
+_SECONDS_BETWEEN_LINES = 5
 
 
 class ByteProgress:

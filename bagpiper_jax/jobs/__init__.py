@@ -37,6 +37,9 @@ JOBS = {
     "evaluate": "scores a run on held-out clips and writes its report page",
 }
 
+COMPUTING = ("train_codec", "train_tower", "tokenize_audio", "train", "logit_check", "generate", "evaluate")
+"""Jobs that run a model; on CPU they start with huge pages."""
+
 # Of the machine, not of the program: its disk, its rights, its file system.
 _OF_THE_MACHINE = {
     errno.ENOSPC: "free space there and run the same command again",

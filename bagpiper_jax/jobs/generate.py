@@ -16,6 +16,7 @@ from bagpiper_jax import audio, configuration, parallel
 from bagpiper_jax.dialogue import Message
 from bagpiper_jax.generation.loop import LoopConfig
 from bagpiper_jax.generation.replies import Generator, GeneratorError, load_generator
+from bagpiper_jax.runs.progress import Underway
 
 _PROG = "bagpiper generate"
 
@@ -49,7 +50,8 @@ def main(argv: list[str] | None = None) -> None:
     if flags.text:
         _prepare(flags.output)
     parallel.require_devices()
-    generator = load_generator(config.checkpoint, config.codec, config.tokenizer)
+    with Underway("loading the run"):
+        generator = load_generator(config.checkpoint, config.codec, config.tokenizer)
     answer(generator, flags, config, heard)
 
 
@@ -83,7 +85,9 @@ def answer(
         thinks = generator.extras.get("stage") == "sft"
         modalities = ("text",) if not sounds else ("text", "audio") if thinks else ("audio",)
         loop = dataclasses.replace(loop, modalities=modalities, max_segments=len(modalities))
-    reply = generator.reply([_dialogue(flags, _system_prompt(config, generator), heard)], loop)[0]
+    dialogue = _dialogue(flags, _system_prompt(config, generator), heard)
+    with Underway("answering"):
+        reply = generator.reply([dialogue], loop)[0]
     if reply.text:
         print(reply.text)
     if reply.audio is not None and len(reply.audio):

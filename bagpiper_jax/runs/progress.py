@@ -1,10 +1,12 @@
-"""A progress bar with rate and remaining time; plain log lines where nobody watches a terminal."""
+"""What is told of work that lasts: a bar on a terminal, plain log lines where nobody watches one."""
 
 import datetime
 import logging
 import sys
+import threading
 import time
 
+_SECONDS_BETWEEN_LINES = 5
 _log = logging.getLogger(__name__)
 
 
@@ -26,13 +28,16 @@ class Progress:
         if self._bar is not None:
             self._bar.update()
 
-    def report(self, step: int, scalars: dict[str, float]) -> None:
-        """Shows the main numbers of a step."""
+    def report(self, step: int, scalars: dict[str, float], kind: str = "train") -> None:
+        """Shows the main numbers of a step; those of another kind than training's begin with its name."""
         shown = {
             name: scalars[name] for name in ("loss", "unigram_loss", "tokens_per_second") if name in scalars
         }
         text = ", ".join(f"{name} {value:.4g}" for name, value in shown.items())
-        if self._bar is not None:
+        if kind != "train":
+            if self._active:
+                _log.info("%s at step %d: %s", kind, step, text)
+        elif self._bar is not None:
             self._bar.set_postfix_str(text)
         elif self._active:
             _log.info("step %d/%d, %s, %s left", step, self._total, text, self._remaining(step))
@@ -50,6 +55,48 @@ class Progress:
             return "unknown time"
         seconds = (time.monotonic() - self._began) / done * (self._total - step)
         return str(datetime.timedelta(seconds=round(seconds)))
+
+
+class Underway:
+    """Says every five seconds, until it ends, that something is under way, and how far it is.
+
+    Used as `with Underway("compiling"):`. What ends sooner says nothing.
+
+    Args:
+        what: the name of the work, as a log line begins.
+        total: the number of things to do; 0 where nothing is counted.
+        done: the number of those that were done before.
+        active: whether this process says anything.
+    """
+
+    def __init__(self, what: str, total: int = 0, done: int = 0, active: bool = True):
+        self._what, self._total, self._done, self._active = what, total, done, active
+        self._bar = terminal_bar(desc=what, initial=done, total=total) if total and active else None
+        self._began, self._ended = time.monotonic(), threading.Event()
+        self._thread = threading.Thread(target=self._tell, name="underway", daemon=True)
+
+    def add(self, count: int = 1) -> None:
+        """So many more are done."""
+        self._done += count
+        if self._bar is not None:
+            self._bar.update(count)
+
+    def __enter__(self) -> "Underway":
+        if self._active and self._bar is None:
+            self._thread.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._ended.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        if self._bar is not None:
+            self._bar.close()
+
+    def _tell(self) -> None:
+        while not self._ended.wait(_SECONDS_BETWEEN_LINES):
+            far = f"{self._done} of {self._total}, " if self._total else ""
+            _log.info("%s: %s%.0f s", self._what, far, time.monotonic() - self._began)
 
 
 def terminal_bar(**options):

@@ -22,7 +22,7 @@ from bagpiper_jax.runs.heartbeat import Heartbeat
 from bagpiper_jax.runs.ledger import Ledger
 from bagpiper_jax.runs.outputs import Output
 from bagpiper_jax.runs.profiling import Profile
-from bagpiper_jax.runs.progress import Progress
+from bagpiper_jax.runs.progress import Progress, Underway
 from bagpiper_jax.training import companions
 from bagpiper_jax.training.checkpoints import Checkpoints
 from bagpiper_jax.training.config import TrainConfig
@@ -110,12 +110,13 @@ def _train(config, data, validation, operative_config, extras, output: Output, l
 
     # Compiled ahead for fixed shapes: these can fail on another shape, but never compile again.
     ledger.enter("compile")
-    with jax.set_mesh(mesh):
+    with jax.set_mesh(mesh), Underway("compiling the train step", active=first):
         traced = trace_step(make_train_step(config, mesh), config, mesh)
         train_step = traced.lower().compile()
     if first:
         provenance.record_program(local, traced, train_step)
-    validate = _make_validate(config, mesh, data, validation)
+    with Underway("compiling the validation step", active=first):
+        validate = _make_validate(config, mesh, data, validation)
 
     ledger.enter("step")
     writer = MetricWriter(local, start, active=first)
@@ -149,7 +150,7 @@ def _train(config, data, validation, operative_config, extras, output: Output, l
                 report.training(step, metrics)
 
             if validate and (step == config.steps or _due(step, config.validate_every)):
-                with ledger.during("eval"):
+                with ledger.during("eval"), Underway("validating", active=first):
                     report.validation(step, validate(state))
             with ledger.during("checkpoint"):
                 if last or _due(step, config.save_every) or checkpoints.failed():

@@ -86,4 +86,4 @@ class Report:
         self._ledger.save()
         self._writer.write(step, scalars, kind)
         self._newest[kind] = {"step": step, **scalars}
-        self._progress.report(step, scalars)
+        self._progress.report(step, scalars, kind)

@@ -15,6 +15,7 @@ from bagpiper_jax.corpora.assembly import Reject
 from bagpiper_jax.corpora.embedded import documents, scenes, voice
 from bagpiper_jax.corpora.user_audio import write_flac
 from bagpiper_jax.manifest import MANIFEST, Clip
+from bagpiper_jax.runs.progress import Underway
 
 _LICENCE = {True: "CC0-1.0 (generated); voice Apache-2.0 (hibari-tts)", False: "CC0-1.0 (generated)"}
 _SCENES_PER_JOB = 64
@@ -64,7 +65,11 @@ def build_embedded_corpus(config: EmbeddedCorpusConfig) -> Path:
     _clear(directory)
     jobs = [plans[i : i + _SCENES_PER_JOB] for i in range(0, len(plans), _SCENES_PER_JOB)]
     work = functools.partial(render_scenes, bank=bank, directory=str(directory), seed=config.seed)
-    done = [item for _, made in assembly.parallel_map(work, jobs, config.workers) for item in made]
+    done = []
+    with Underway("rendering scenes", len(plans)) as underway:
+        for _, made in assembly.parallel_map(work, jobs, config.workers):
+            underway.add(len(made))
+            done += made
     scenes_made = sorted((item for item in done if isinstance(item, Clip)), key=lambda clip: clip.id)
     rejects = [item for item in done if isinstance(item, Reject)]
     clips = scenes_made + documents.clips(config.text_documents, config.seed)
