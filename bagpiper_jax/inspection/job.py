@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +18,8 @@ from bagpiper_jax.inspection.examples import Shown, show_record, show_row
 from bagpiper_jax.inspection.seqio_check import check_seqio
 from bagpiper_jax.inspection.served import ServedMixture, cache_of
 from bagpiper_jax.inspection.survey import sample_rows, survey
-from bagpiper_jax.inspection.validation import validate
+from bagpiper_jax.inspection.tuning_data import judge_tuning_data
+from bagpiper_jax.inspection.validation import Validation, validate
 from bagpiper_jax.text import TextTokenizer
 from bagpiper_jax.training.config import TrainConfig
 
@@ -27,6 +29,7 @@ _MOST_STEPS = 10**8
 _BOUNDS = {
     "steps": (1, _MOST_STEPS), "step": (-1, _MOST_STEPS), "row": (0, 2**31), "index": (-1, 2**63 - 1),
     "seed": (0, 2**63 - 1), "cfg_dropout": (0, 1), "rejects": (0, 2**31), "seqio_shards": (0, 2**31),
+    "dialogues": (0, 2**31),
 }  # fmt: skip
 
 
@@ -45,6 +48,8 @@ class InspectConfig:
         data_root: holds the corpora, where caches are compared with what they were made from.
         task_modules: the modules whose import registers the tasks, as in `CacheConfig`.
         seqio_shards: shards of each cache that `validate` compares with SeqIO, evenly spread; 0 for all.
+        dialogues: dialogues of each task, and annotated clips of each corpus, that `validate` reads for contradictions; 0
+            for all.
         task, index: shows this example; index -1 for none.
         id: shows what became of this clip in every task.
         step, row: shows this row; step -1 for none.
@@ -69,6 +74,7 @@ class InspectConfig:
     data_root: str = "corpora"
     task_modules: tuple[str, ...] = ("tasks.mixtures",)
     seqio_shards: int = 1
+    dialogues: int = 20_000
     task: str = ""
     index: int = -1
     id: str = ""
@@ -174,6 +180,7 @@ def _view(config: InspectConfig, mixture: ServedMixture) -> View:
 def _validation(config: InspectConfig, mixture: ServedMixture) -> View:
     found = validate(mixture, config.held_to(), config.data_root)
     if found.survey:
+        found = _with_tuning_data(found, config, mixture)
         settings = (config.data_root, config.task_modules, config.seqio_shards)
         different, notes = check_seqio(mixture, *settings)
         violations = (*found.violations, *different)
@@ -182,6 +189,14 @@ def _validation(config: InspectConfig, mixture: ServedMixture) -> View:
     title = f"Validation of {found.survey.mixture if found.survey else mixture.lock}"
     shown = functools.partial(page.validation_page, found, vocabulary)
     return View(title, text.describe_validation(found), lambda _: shown(), violated=bool(found.violations))
+
+
+def _with_tuning_data(found: Validation, config: InspectConfig, mixture: ServedMixture) -> Validation:
+    loader = mixture.open()
+    caches = dict(zip(loader.task_names, loader.caches, strict=True))
+    judged = judge_tuning_data(caches, mixture.load_tokenizer(), config.data_root, config.dialogues)
+    faults = itertools.chain.from_iterable(each.violations() for each in judged)
+    return dataclasses.replace(found, judged=judged, violations=(*found.violations, *faults))
 
 
 def _difference(config: InspectConfig, mixture: ServedMixture) -> View:

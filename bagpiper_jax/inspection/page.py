@@ -158,7 +158,7 @@ def validation_page(found: Validation, vocabulary: Vocabulary | None) -> Page:
             "verdict": text.count_violations(found),
             "violations": found.violations,
             "survey": _survey(found.survey) if found.survey else None,
-            "notes": found.notes,
+            "notes": (*map(text.describe_judged, found.judged), *found.notes),
             "rows": [_decoded(row, number, vocabulary) for number, row in enumerate(rows)],
         },
     )

@@ -10,6 +10,7 @@ from bagpiper_jax.inspection.clip_history import Fate, Origin
 from bagpiper_jax.inspection.comparison import Difference, TaskDifference
 from bagpiper_jax.inspection.examples import Said, Shown, ShownRow
 from bagpiper_jax.inspection.survey import QUANTILES, Survey, TaskSurvey
+from bagpiper_jax.inspection.tuning_data import Judged
 from bagpiper_jax.inspection.validation import Validation
 
 
@@ -100,11 +101,20 @@ def describe_validation(found: Validation) -> str:
             *(_glance(row) for row in found.rows),
             "",
         ]
+    lines += [describe_judged(judged) for judged in found.judged]
     lines += [f"note: {note}" for note in found.notes]
     if not found.violations:
         return "\n".join([*lines, "valid: no limit is violated"])
     lines.append(f"INVALID, {count_violations(found)}:")
     return "\n".join([*lines, *(f"  {violation}" for violation in found.violations)])
+
+
+def describe_judged(found: Judged) -> str:
+    """What was read of a task's dialogues, and how many contradict themselves, by reason."""
+    of = f" of {found.total}" if found.total > found.read else ""
+    left = f", {found.not_judged} not judged (no question or fact of a known form)" if found.not_judged else ""
+    faults = ", ".join(f"{count} {reason}" for reason, count in found.reasons.items()) or "no contradiction"
+    return f"{found.what} of {found.place}: {found.read}{of} read, {found.judged} judged{left}: {faults}"
 
 
 def count_violations(found: Validation) -> str:

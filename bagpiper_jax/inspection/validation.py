@@ -18,6 +18,7 @@ from bagpiper_jax.inspection.limits import Violation
 from bagpiper_jax.inspection.served import ServedMixture
 from bagpiper_jax.inspection.staleness import Staleness, staleness
 from bagpiper_jax.inspection.survey import SampledRow, Survey, sample_rows, survey
+from bagpiper_jax.inspection.tuning_data import Judged
 from bagpiper_jax.text import TokenizerError
 
 DECODED_ROWS = 8
@@ -31,12 +32,14 @@ class Validation:
         violations: all of them; a mixture without any may be launched.
         survey: the survey of what the run will see, or None where its rows cannot be planned.
         rows: decoded ones, spread over the run.
+        judged: what of its tuning data was read for contradictions, by `tuning_data`.
         notes: remarks on what could not be compared, and on libraries of another version.
     """
 
     violations: tuple[Violation, ...]
     survey: Survey | None = None
     rows: tuple[ShownRow, ...] = ()
+    judged: tuple[Judged, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -74,7 +77,7 @@ def validate(
     found = survey(loader, mixture.steps, mixture.split, sampled)
     rows = tuple(_decode(loader, row, tokenizer) for row in _spread(sampled, DECODED_ROWS))
     violations = (*known, *_limits.breaches(found, limits), *_damage(rows))
-    return Validation(violations, found, rows, notes)
+    return Validation(violations, found, rows, notes=notes)
 
 
 def _open_caches(
