@@ -1,99 +1,69 @@
-"""Every job in a row as the quickstart runs them, on a corpus of a few dozen scenes."""
+"""launch/quickstart.sh from its first job to its last words, on a corpus of a few dozen scenes."""
 
-import json
-import os
+import re
 import subprocess
-import sys
 
+import numpy as np
 import pytest
-from places import REPOSITORY
+from quickstart import Quickstart
 
-CODEC = REPOSITORY / "bagpiper_jax/assets/codec_nano.safetensors"
-TOWER = REPOSITORY / "bagpiper_jax/assets/tower_nano.safetensors"
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 
 @pytest.fixture(scope="module")
-def staircase(tmp_path_factory):
-    """Working directory after all jobs, and a function that runs one more."""
-    directory = tmp_path_factory.mktemp("staircase")
-
-    def job(name: str, *flags: str) -> str:
-        result = subprocess.run(
-            [sys.executable, "-m", "bagpiper_jax", name, *flags],
-            cwd=directory,
-            env=os.environ | {"PYTHONPATH": str(REPOSITORY), "XLA_FLAGS": ""},
-            capture_output=True,
-            text=True,
-            timeout=600,
-        )
-        assert result.returncode == 0, f"{name}: {result.stdout[-2000:]}{result.stderr[-4000:]}"
-        return result.stdout
-
-    scenes = {"train_scenes": 48, "validation_scenes": 8, "test_scenes": 8, "text_documents": 16}
-    job(
-        "build_corpus",
-        "--gin_file=gin/corpora/embedded.gin",
-        *(f"--gin.EmbeddedCorpusConfig.{name}={count}" for name, count in scenes.items()),
-    )
-    job("learn_tokenizer", "--gin_file=gin/corpora/tokenizer.gin")
-    job("tokenize_audio", "--gin.TokenizeConfig.corpus=corpora/embedded")
-    job("cache_tasks", "--gin_file=gin/mixtures/embedded.gin", f"--gin.CacheConfig.codec={CODEC}")
-    job("import_checkpoint", "--gin_file=gin/runs/nano_start.gin", f"--gin.ImportConfig.tower={TOWER}")
-    short = ["--gin.TrainConfig.steps=6", "--gin.OptimizerConfig.warmup_steps=2", "--gin.BatchShape.rows=2"]
-    job("train", "--gin_file=gin/runs/nano_pretrain.gin", f"--gin.TrainConfig.codec={CODEC}", *short)
-    job("train", "--gin_file=gin/runs/nano_sft.gin", f"--gin.TrainConfig.codec={CODEC}", *short)
-    few = {"captions": 4, "audios": 2, "requests": 2, "exhibits": 2, "rows": 4}
-    job(
-        "evaluate",
-        "--gin_file=gin/runs/evaluate_nano.gin",
-        *(f"--gin.EvaluateConfig.{name}={count}" for name, count in few.items()),
-        "--gin.TextSampling.max_steps=48",
-        "--gin.EvaluateConfig.caption_steps=32",
-        "--gin.AudioSampling.max_steps=24",
-    )
-    return directory, job
+def finished(tmp_path_factory) -> Quickstart:
+    """One that ran from beginning to end."""
+    quickstart = Quickstart(tmp_path_factory.mktemp("whole") / "repository")
+    assert quickstart.run(), quickstart.said[-6000:]
+    return quickstart
 
 
-@pytest.mark.slow
-def test_results_stand_beside_their_baselines_on_one_page(staircase):
-    directory, _ = staircase
-    results = json.loads((directory / "runs/evaluation/results.json").read_text())["scores"]
+def test_results_stand_beside_their_baselines_on_one_page(finished):
+    results = finished.results()["scores"]
     assert {"Audio → caption", "Caption → audio → caption", "Codec", "Validation loss"} <= set(results)
     losses = results["Validation loss"]
     assert all(score["baseline"] > 0 for score in losses.values()) and len(losses) == 2
-    page = (directory / "runs/evaluation/report.html").read_text()
+    page = (finished.root / "runs/evaluation/report.html").read_text()
     assert page.count("<audio") >= 4 and "<svg" in page
     assert "http://" not in page.replace("http://www.w3.org", "") and "https://" not in page
 
 
-@pytest.mark.slow
-def test_generate_captions_and_sounds(staircase):
-    directory, job = staircase
-    clip = next((directory / "corpora/embedded/audio").glob("test-*.flac"))
-    limits = [
-        "--gin.TextSampling.max_steps=24",
-        "--gin.AudioSampling.max_steps=24",
-        "--gin.AudioSampling.min_steps=12",
-    ]
-    settings = [
-        "--gin_file=gin/runs/generate_nano.gin",
-        "--gin.GenerateConfig.checkpoint=runs/nano_pretrain",
-        *limits,
-    ]
-    assert job("generate", "--audio", str(clip), *settings).strip()
-    job("generate", "--text", "A dog barks.", "--output", "out.wav", *settings)
-    assert (directory / "out.wav").stat().st_size > 1000
+def test_the_commands_that_it_ends_with_work_as_they_are_printed(finished):
+    """Pasted one after the other, by a user who is where the script was started and has activated nothing."""
+    printed = re.findall(r"^  (\S.*)$", finished.said.partition("Done in")[2], re.M)
+    assert len(printed) == 4 and printed[0] == f"cd {finished.root}"
+    said = []
+    for command in printed[1:]:
+        pasted = subprocess.run(
+            ["bash", "-c", f"{printed[0]}\n{command}"], cwd=finished.root.parent, env=finished.environment,
+            capture_output=True, text=True,
+        )  # fmt: skip
+        assert pasted.returncode == 0, f"{command}: {pasted.stderr[-4000:]}"
+        said.append(pasted.stdout)
+    assert ["--audio" in command for command in printed[1:]] == [True, True, False]
+    assert said[0] != said[1] and "runs/sound.wav: " in said[2]
+    assert (finished.root / "runs/sound.wav").stat().st_size > 1000
 
 
-@pytest.mark.slow
-def test_inspect_and_resume_of_a_finished_run(staircase):
-    directory, job = staircase
-    before = (directory / "runs/nano_pretrain/metrics.jsonl").read_bytes()
-    job("train", "--gin_file=gin/runs/nano_pretrain.gin", f"--gin.TrainConfig.codec={CODEC}",
-        "--gin.TrainConfig.steps=6", "--gin.OptimizerConfig.warmup_steps=2", "--gin.BatchShape.rows=2")  # fmt: skip
-    assert (directory / "runs/nano_pretrain/metrics.jsonl").read_bytes() == before
-    assert "audio_to_caption" in job(
+def test_inspect_and_resume_of_a_finished_run(finished):
+    metrics = finished.root / "runs/nano_pretrain/metrics.jsonl"
+    before = metrics.read_bytes()
+    finished.job("train", "--gin_file=gin/runs/nano_pretrain.gin")
+    assert metrics.read_bytes() == before
+    assert "audio_to_caption" in finished.job(
         "inspect_data",
         "--gin.InspectConfig.lock=cache/embedded_pretraining.lock.json",
         "--gin.InspectConfig.tokenizer=corpora/embedded/tokenizer.json",
     )
+
+
+def test_killed_in_every_stage_the_same_command_gives_the_same_table(finished, tmp_path):
+    killed, rng = Quickstart(tmp_path / "repository"), np.random.default_rng(0)
+    assert len(finished.seconds) == 8
+    for number, (stage, seconds) in enumerate(finished.seconds.items()):
+        ended = killed.run(kill_in=stage, after=rng.uniform(0.2, 0.7) * seconds)
+        assert f"== {stage} (" in killed.said, killed.said[-6000:]
+        assert not ended or number == 7, "only the last stage may end before it is killed"
+    assert killed.run(), killed.said[-6000:]
+    ours, theirs = killed.results(), finished.results()
+    assert (ours["scores"], ours["codebooks"]) == (theirs["scores"], theirs["codebooks"])

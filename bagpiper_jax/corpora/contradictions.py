@@ -1,8 +1,8 @@
 """What of tuning data contradicts itself: an answer its caption, a caption its annotation, a question without audio.
 
-A caption is read by `parse_caption`, and its facts answer the questions of `corpora.questions` once more, by the code that
-asks them. Only what is certain is a fault: a question of another form, or a fact that the caption does not tell, is not
-judged.
+A caption is read by `parse_caption`, and its facts answer the questions of `corpora.questions` once more, by the code
+that asks them. Only what is certain is a fault: a question of another form, or a fact that the caption does not tell,
+is not judged.
 """
 
 import dataclasses
@@ -10,7 +10,15 @@ import functools
 import re
 from collections.abc import Iterator, Sequence
 
-from bagpiper_jax.captions import AudioAnnotation, Music, ParsedCaption, SoundEvent, Speaker, Turn, parse_caption
+from bagpiper_jax.captions import (
+    AudioAnnotation,
+    Music,
+    ParsedCaption,
+    SoundEvent,
+    Speaker,
+    Turn,
+    parse_caption,
+)
 from bagpiper_jax.captions.lexicon import NUMBER_WORDS, TEMPO_WORDS, UNNAMED_INSTRUMENT
 from bagpiper_jax.captions.parsing import ParsedEvent, facts, spoken_words
 from bagpiper_jax.captions.prose import FIRST, LAST, MIDDLE, ONLY, OVERLAPPING
@@ -122,7 +130,9 @@ def _of_answer(question: str, content: str, hears: bool) -> tuple[list[Fault], b
     """The faults of an answer, and whether it was judged."""
     leads = content.lstrip().startswith(CAPTION_LEAD.strip())
     if not hears and (leads or _folded(question) in _forms()):
-        return [Fault("question_without_audio", f"{question!r} is asked, and no audio is there to hear")], True
+        return [
+            Fault("question_without_audio", f"{question!r} is asked, and no audio is there to hear")
+        ], True
     if not leads:
         return [], False
     captioned, ends, answer = content.lstrip().removeprefix(CAPTION_LEAD.strip()).rpartition(_END_OF_THOUGHT)
@@ -172,7 +182,9 @@ def _agrees(asked: Question, answer: str, caption: str) -> bool | None:
         case "tempo":
             return _one_of([word for word in said if word in TEMPO_WORDS], wanted[-1])
         case "key":
-            return _one_of([key.casefold() for key in _KEY.findall(answer)], asked.answer.strip(".").casefold())
+            return _one_of(
+                [key.casefold() for key in _KEY.findall(answer)], asked.answer.strip(".").casefold()
+            )
         case "words":
             quotes = [word for quote in _QUOTE.findall(answer) for word in spoken_words(quote)]
             return tuple(quotes) == wanted if quotes else None
@@ -205,7 +217,10 @@ def _in_order(names: Sequence[str], events: tuple[str, ...]) -> bool | None:
 
 def _kinds(text: str, events: tuple[str, ...]) -> set[str]:
     """The kinds of event that a phrase names: those that any caption may have, and those of this one."""
-    return {*parse_caption(f"{FIRST[0]} {text}.").kinds, *(each for each in events if f" {each} " in f" {text} ")}
+    return {
+        *parse_caption(f"{FIRST[0]} {text}.").kinds,
+        *(each for each in events if f" {each} " in f" {text} "),
+    }
 
 
 def _one_of(found: Sequence[str], wanted: str | None) -> bool | None:
@@ -222,7 +237,10 @@ def _number(word: str) -> str | None:
 def _annotation_of(said: ParsedCaption) -> AudioAnnotation:
     """An annotation with the facts of a caption, an event a second."""
     events = list(enumerate(said.events))
-    named = {kind: [(i, event) for i, event in events if event.domain == kind] for kind in ("speech", "sound", "music")}
+    named = {
+        kind: [(i, event) for i, event in events if event.domain == kind]
+        for kind in ("speech", "sound", "music")
+    }
     return AudioAnnotation(
         duration=len(events) + 1.0,
         turns=tuple(Turn("S1", i, i + 1.0, " ".join(event.words)) for i, event in named["speech"]),

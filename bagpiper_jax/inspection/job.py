@@ -48,8 +48,8 @@ class InspectConfig:
         data_root: holds the corpora, where caches are compared with what they were made from.
         task_modules: the modules whose import registers the tasks, as in `CacheConfig`.
         seqio_shards: shards of each cache that `validate` compares with SeqIO, evenly spread; 0 for all.
-        dialogues: dialogues of each task, and annotated clips of each corpus, that `validate` reads for contradictions; 0
-            for all.
+        dialogues: dialogues of each task, and annotated clips of each corpus, that `validate` reads for contradictions;
+            0 for all.
         task, index: shows this example; index -1 for none.
         id: shows what became of this clip in every task.
         step, row: shows this row; step -1 for none.

@@ -112,7 +112,9 @@ def describe_validation(found: Validation) -> str:
 def describe_judged(found: Judged) -> str:
     """What was read of a task's dialogues, and how many contradict themselves, by reason."""
     of = f" of {found.total}" if found.total > found.read else ""
-    left = f", {found.not_judged} not judged (no question or fact of a known form)" if found.not_judged else ""
+    left = (
+        f", {found.not_judged} not judged (no question or fact of a known form)" if found.not_judged else ""
+    )
     faults = ", ".join(f"{count} {reason}" for reason, count in found.reasons.items()) or "no contradiction"
     return f"{found.what} of {found.place}: {found.read}{of} read, {found.judged} judged{left}: {faults}"
 

@@ -102,7 +102,8 @@ def _dialogues(record: Record, tokenizer: TextTokenizer) -> Iterator[list[tuple[
             continue
         messages = record.messages(decode_audio=False, variant=variant)
         yield [
-            (m.role, m.modality, tokenizer.decode(m.content) if m.modality == "text" else "") for m in messages
+            (m.role, m.modality, tokenizer.decode(m.content) if m.modality == "text" else "")
+            for m in messages
         ]
 
 
@@ -121,12 +122,16 @@ def _corpora(caches: Iterable[TaskCache], data_root: str) -> list[Path]:
 
 def _judge_corpus(corpus: Path, most: int) -> Judged:
     verdicts: dict[str, Verdict] = {}
-    with contextlib.suppress(ManifestError, OSError):  # it changed since it was cached: a violation of its own
+    with contextlib.suppress(
+        ManifestError, OSError
+    ):  # it changed since it was cached: a violation of its own
         clips = (clip for clip in read_manifest(corpus) if clip.annotation and clip.caption)
         for clip in itertools.islice(clips, most or None):
             with contextlib.suppress(AnnotationError):  # rejected when it was cached
                 verdicts[clip.id] = judge_caption(clip.caption, AudioAnnotation.from_json(clip.annotation))
-    judged, not_judged = (sum(getattr(v, name) for v in verdicts.values()) for name in ("judged", "not_judged"))
+    judged, not_judged = (
+        sum(getattr(v, name) for v in verdicts.values()) for name in ("judged", "not_judged")
+    )
     faults = tuple(
         (f"{corpus} clip {name}", fault) for name, verdict in verdicts.items() for fault in verdict.faults
     )

@@ -1,8 +1,8 @@
 """Huge pages for a job that computes on CPU.
 
-XLA's buffers come from malloc and go back to the system, step after step: in pages of 4 KiB that is tens of thousands of
-faults a step of the nano model. glibc asks for huge ones if a variable says so when the process starts, and only where
-the system gives them to those that ask (`madvise`); docs/performance.md, Huge pages, has what it brings.
+XLA's buffers come from malloc and go back to the system, step after step: in pages of 4 KiB that is tens of thousands
+of faults a step of the nano model. glibc asks for huge ones if a variable says so when the process starts, and only
+where the system gives them to those that ask (`madvise`); docs/performance.md, Huge pages, has what it brings.
 """
 
 import contextlib

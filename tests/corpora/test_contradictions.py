@@ -115,7 +115,9 @@ def test_every_answer_of_a_dialogue_is_judged():
 def test_what_we_author_contradicts_nothing_and_is_judged(annotation):
     for seed in range(40):
         rng = np.random.default_rng(seed)
-        clip = Clip("c", "train", "mixed", caption=describe(annotation, rng=rng), annotation=annotation.to_json())
+        clip = Clip(
+            "c", "train", "mixed", caption=describe(annotation, rng=rng), annotation=annotation.to_json()
+        )
         made = [q.understanding_dialogue(clip, rng), q.generation_dialogue(clip, rng)]
         heard, requested = (judge_dialogue([tuple(message) for message in each]) for each in made)
         assert (heard.faults, heard.judged, requested.faults) == ((), 1, ())

@@ -83,15 +83,22 @@ def test_each_fault_of_a_user_s_dialogues_is_named_and_counted(tmp_path, capsys)
         (line,) = [each for each in said.splitlines() if f"({name})" in each and f"  {reason}: " in each]
         assert "user_sft_understanding record " in line and part in line and "build_corpus" in line
     assert f"caption_contradicts_annotation: {tmp_path / 'user'} clip annotated: the caption lists" in said
-    (table,) = [each for each in said.splitlines() if each.startswith("dialogues of user_sft_understanding: ")]
+    (table,) = [
+        each for each in said.splitlines() if each.startswith("dialogues of user_sft_understanding: ")
+    ]
     assert "9 read, 8 judged, 1 not judged" in table
     assert " 1 empty_caption" in table and " 1 question_without_audio" in table
-    assert f"annotated captions of {tmp_path / 'user'}: 1 read, 1 judged: 1 caption_contradicts_annotation" in said
+    assert (
+        f"annotated captions of {tmp_path / 'user'}: 1 read, 1 judged: 1 caption_contradicts_annotation"
+        in said
+    )
 
 
 def test_sound_dialogues_are_valid_and_free_questions_are_counted(tmp_path, capsys):
     assert validated(tmp_path, SOUND) == 0
-    assert "3 read, 2 judged, 1 not judged" in (said := capsys.readouterr().out) and "no contradiction" in said
+    assert (
+        "3 read, 2 judged, 1 not judged" in (said := capsys.readouterr().out) and "no contradiction" in said
+    )
 
 
 @pytest.mark.parametrize("most, read", [(0, 30), (7, 7), (50, 30)])
@@ -103,11 +110,16 @@ def test_so_many_are_read_and_the_first_of_many_faults_are_named(tmp_path, most,
     (found,) = judge_tuning_data(caches, ByteTokenizer(), str(tmp_path), most)
     assert (found.read, found.total, found.judged, len(found.faults)) == (read, 30, read, read)
     named = [violation.place for violation in found.violations()]
-    assert named[:2] == ["task record 0 (c0)", f"task record {1 if read == 30 else 5} (c{1 if read == 30 else 5})"]
+    assert named[:2] == [
+        "task record 0 (c0)",
+        f"task record {1 if read == 30 else 5} (c{1 if read == 30 else 5})",
+    ]
     assert len(named) == min(read, 21) and (read < 21 or named[-1] == "task")
 
 
 def test_pre_training_has_no_dialogue_to_judge(tmp_path):
     heard = ("user", "audio", np.zeros(1600, np.float32))
     write_mixture_of(tmp_path, [example([heard, ("assistant", "text", CAPTION)], "c0")])
-    assert judge_tuning_data({"task": TaskCache(tmp_path / "task/train")}, ByteTokenizer(), "nowhere", 0) == ()
+    assert (
+        judge_tuning_data({"task": TaskCache(tmp_path / "task/train")}, ByteTokenizer(), "nowhere", 0) == ()
+    )
