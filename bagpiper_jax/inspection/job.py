@@ -192,6 +192,8 @@ def _validation(config: InspectConfig, mixture: ServedMixture) -> View:
 
 
 def _with_tuning_data(found: Validation, config: InspectConfig, mixture: ServedMixture) -> Validation:
+    if mixture.mismatches():
+        return found  # another tokenizer would read other words
     loader = mixture.open()
     caches = dict(zip(loader.task_names, loader.caches, strict=True))
     judged = judge_tuning_data(caches, mixture.load_tokenizer(), config.data_root, config.dialogues)

@@ -12,7 +12,8 @@ class Violation:
     """One breach.
 
     Attributes:
-        rule: a field of `MixtureLimits`, or "cache", "plan", "damaged" or "seqio" for what no limit permits.
+        rule: a field of `MixtureLimits`; or "cache", "plan", "damaged", "seqio" or one of
+            `corpora.contradictions.REASONS` for what no limit permits.
         place: the task, or the mixture.
         found: the measured value, beside the limit.
         remedy: the setting or command that helps.

@@ -13,9 +13,9 @@ from bagpiper_jax.captions import AnnotationError, AudioAnnotation
 from bagpiper_jax.corpora.contradictions import Fault, Verdict, judge_caption, judge_dialogue
 from bagpiper_jax.data.cache import TaskCache
 from bagpiper_jax.data.records import Record
+from bagpiper_jax.errors import Explained
 from bagpiper_jax.inspection.limits import Violation
 from bagpiper_jax.manifest import MANIFEST, ManifestError, read_manifest
-from bagpiper_jax.outcomes import RecordError
 from bagpiper_jax.text import TextTokenizer
 
 _MOST_NAMED = 20
@@ -84,7 +84,7 @@ def _judge_task(name: str, cache: TaskCache, tokenizer: TextTokenizer, most: int
         try:
             record = cache.read(place, audio=False)
             dialogues = [said for said in _dialogues(record, tokenizer) if _is_answered(said)]
-        except RecordError:
+        except Explained:
             continue  # what is damaged is named elsewhere
         verdicts = [judge_dialogue(dialogue) for dialogue in dialogues]
         read += bool(verdicts)
