@@ -1,4 +1,4 @@
-"""AdamW with warm-up and cosine decay (docs/reference.md, Training stages)."""
+"""AdamW or Muon with warm-up and cosine decay (docs/reference.md, Training stages and Muon)."""
 
 import dataclasses
 from typing import Literal
@@ -7,14 +7,17 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
+from bagpiper_jax.training.muon import muon_and
 from bagpiper_jax.training.partition import EMBEDDING, Parameters
 
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerConfig:
-    """AdamW. The defaults are those of pretraining.
+    """The optimizer of a run. The defaults are those of the release's pretraining.
 
     Attributes:
+        kind: "adamw", as the release; "muon" for the decoder's matrices and Adam for the rest, see `muon.muon_and`.
+        matrix_rate: under Muon, the root mean square of a matrix's update / `learning_rate`.
         peak_rate: learning rate after warm-up.
         warmup_steps: linear from 0 at step 0.
         decay_end: step at which the cosine ends; the rate is flat afterwards.
@@ -27,6 +30,8 @@ class OptimizerConfig:
         tower_ratio: rate of the audio tower, where it trains, and of its adaptor / `learning_rate`.
     """
 
+    kind: Literal["adamw", "muon"] = "adamw"
+    matrix_rate: float = 0.2
     peak_rate: float = 1e-4
     warmup_steps: int = 5_000
     decay_end: int = 600_000
@@ -54,7 +59,7 @@ def learning_rate(config: OptimizerConfig, step: Int[Array, ""] | int) -> Float[
 
 
 def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
-    """Clipping, Adam moments, decoupled decay, schedule. Its state covers exactly the tree it is given."""
+    """Clipping, direction, decoupled decay, schedule. Its state covers exactly the tree it is given."""
 
     def decays(parameters: Parameters):
         return {name: name != EMBEDDING for name in parameters}
@@ -62,9 +67,10 @@ def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
     def is_audio_input(parameters: Parameters):
         return {name: name.startswith(("tower/", "adaptor/")) for name in parameters}
 
+    adam = optax.scale_by_adam(config.beta1, config.beta2, config.epsilon, mu_dtype=config.mu_dtype)
     return optax.chain(
         optax.clip_by_global_norm(config.clip),
-        optax.scale_by_adam(config.beta1, config.beta2, config.epsilon, mu_dtype=config.mu_dtype),
+        muon_and(adam, config.matrix_rate) if config.kind == "muon" else adam,
         optax.add_decayed_weights(config.weight_decay, mask=decays),
         optax.masked(optax.scale(config.tower_ratio), is_audio_input),
         optax.scale_by_learning_rate(lambda step: learning_rate(config, step)),
