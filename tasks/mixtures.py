@@ -1,6 +1,7 @@
 """Registers the tasks of every corpus and their mixtures.
 
 <corpus>_caption_to_audio  <corpus>_audio_to_caption  <corpus>_text_only   → <corpus>_pretraining
+… and <corpus>_caption_to_answer  <corpus>_request_to_caption             → <corpus>_pretraining_with_reading
 <corpus>_sft_understanding  <corpus>_sft_generation                        → <corpus>_sft
 <corpus>_<domain>_caption_to_audio  <corpus>_<domain>_audio_to_caption  <corpus>_text_only
                                                                            → <corpus>_pretraining_by_domain
@@ -23,6 +24,10 @@ PRETRAINING = {
     "audio_to_caption": pretraining.audio_to_caption,
     "text_only": pretraining.text_only,
 }
+READING = {
+    "caption_to_answer": pretraining.caption_to_answer,
+    "request_to_caption": pretraining.request_to_caption,
+}
 SFT = {"sft_understanding": sft.understanding, "sft_generation": sft.generation}
 
 # The release balances the directions by their token budgets (docs/reference.md, Pre-training data): equal rates here,
@@ -31,6 +36,8 @@ RATES = {
     "caption_to_audio": 1.0,
     "audio_to_caption": 1.0,
     "text_only": 1.0,
+    "caption_to_answer": 1.0,
+    "request_to_caption": 1.0,
     "sft_understanding": 1.0,
     "sft_generation": 1.0,
 }
@@ -48,9 +55,12 @@ def add_corpus(corpus: str) -> None:
 
     For more corpora than `CORPORA`, call it in a module of your own and name that in `CacheConfig.task_modules`.
     """
-    for mixture, authors in (("pretraining", PRETRAINING), ("sft", SFT)):
-        for purpose, author in authors.items():
-            add_task(f"{corpus}_{purpose}", corpus, author)
+    for purpose, author in (PRETRAINING | READING | SFT).items():
+        add_task(f"{corpus}_{purpose}", corpus, author)
+    mixtures = {
+        "pretraining": PRETRAINING, "pretraining_with_reading": PRETRAINING | READING, "sft": SFT
+    }  # fmt: skip
+    for mixture, authors in mixtures.items():
         rates = [(f"{corpus}_{purpose}", RATES[purpose]) for purpose in authors]
         seqio.MixtureRegistry.add(f"{corpus}_{mixture}", rates)
     _add_by_domain(corpus)

@@ -1,8 +1,14 @@
-"""The three pre-training tasks of a corpus (docs/reference.md, Pre-training data and Message layout)."""
+"""The pre-training tasks of a corpus (docs/reference.md, Pre-training data and Message layout).
 
+The last two are text alone, and not of the release: they teach a small model to read a caption and to write one to a
+request, which a large one knows from its text model, at a fraction of the tuning dialogues' cost.
+"""
+
+from bagpiper_jax.corpora import questions
 from bagpiper_jax.manifest import Clip
 from bagpiper_jax.outcomes import RecordError
-from tasks.preprocessors import Author, NotApplicable
+from tasks.preprocessors import Author, NotApplicable, Variants
+from tasks.simulated import annotated, requests, simulated
 
 
 def caption_to_audio(clip: Clip, rng) -> list:
@@ -24,6 +30,16 @@ def text_only(clip: Clip, rng) -> list:
     if text is None:
         raise NotApplicable("no_text")
     return [["assistant", "text", text]]
+
+
+def caption_to_answer(clip: Clip, rng) -> Variants:
+    """User asks and says the caption, assistant reasons and answers; a variant for each question."""
+    return Variants(*simulated(questions.reading_dialogues, annotated(clip), rng))
+
+
+def request_to_caption(clip: Clip, rng) -> Variants:
+    """User requests, assistant reasons and says the caption; variants in several wordings."""
+    return requests(questions.planning_dialogue, clip, rng)
 
 
 def of_domain(clip: Clip, rng, author: Author, domain: str) -> list:

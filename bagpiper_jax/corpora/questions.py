@@ -55,7 +55,9 @@ def _about_events(annotation: AudioAnnotation) -> list[Question]:
         return []
     order, count = ", then ".join(kinds), number_word(len(kinds))
     return [
-        Question("count", "How many events are heard?", f"heard are {order}", f"{count.capitalize()}."),
+        Question(
+            "count", "How many events are heard?", f"{count} are heard: {order}", f"{count.capitalize()}."
+        ),
         Question("first", "What is heard first?", f"it begins with {kinds[0]}", f"First comes {kinds[0]}."),
         Question("last", "What is heard last?", f"it ends with {kinds[-1]}", f"Last comes {kinds[-1]}."),
         Question(
@@ -109,32 +111,70 @@ def _presence(annotation: AudioAnnotation) -> list[Question]:
 
 
 def understanding_dialogue(clip: Clip, rng: np.random.Generator) -> DialogueJson:
-    """[user audio, user question, assistant caption + reasoning + answer]; audio content is the clip's id.
+    """One of `understanding_dialogues`, drawn. Raises QuestionError."""
+    dialogues = understanding_dialogues(clip, rng)
+    return dialogues[rng.integers(len(dialogues))]
+
+
+def understanding_dialogues(clip: Clip, rng: np.random.Generator) -> list[DialogueJson]:
+    """For each question [user audio, user question, assistant caption + reasoning + answer].
+
+    Audio content is the clip's id.
 
     Raises:
         QuestionError: the clip has no annotation, or one that answers no question.
     """
-    annotation = _annotation(clip)
-    asked = questions(annotation)
+    described = CAPTION_LEAD + _caption(clip, rng)
+    return [
+        [
+            ["user", "audio", clip.id],
+            ["user", "text", asked.question],
+            ["assistant", "text", f"{described}\n\n{_reasoned_answer(asked)}"],
+        ]
+        for asked in _asked(clip)
+    ]
+
+
+def reading_dialogues(clip: Clip, rng: np.random.Generator) -> list[DialogueJson]:
+    """For each question [user question, user caption, assistant reasoning + answer]: the reading without the hearing.
+
+    The messages stand in the order of `understanding_dialogues`, so that what is learned of one holds in the other.
+
+    Raises:
+        QuestionError: the clip has no annotation, or one that answers no question.
+    """
+    described = CAPTION_LEAD + _caption(clip, rng)
+    return [
+        [
+            ["user", "text", asked.question],
+            ["user", "text", described],
+            ["assistant", "text", _reasoned_answer(asked)],
+        ]
+        for asked in _asked(clip)
+    ]
+
+
+def _asked(clip: Clip) -> list[Question]:
+    asked = questions(_annotation(clip))
     if not asked:
         raise QuestionError(f"clip {clip.id}: its annotation lists nothing to ask about")
-    question = asked[rng.integers(len(asked))]
-    caption = clip.caption or describe(annotation, "flowing", rng)
-    answer = (
-        f"{CAPTION_LEAD}{caption}\n\n{describe(annotation, 'attributes')}\n\n"
-        f"{_think(UNDERSTANDING_HEADS, _understanding_thoughts(question, annotation), '-')}\n\n{question.answer}"
-    )
-    return [["user", "audio", clip.id], ["user", "text", question.question], ["assistant", "text", answer]]
+    return asked
 
 
-def _understanding_thoughts(question: Question, annotation: AudioAnnotation) -> tuple[str, ...]:
-    return (
-        f"the user asks about the {question.topic}.",
+def _caption(clip: Clip, rng: np.random.Generator) -> str:
+    return clip.caption or describe(_annotation(clip), "flowing", rng)
+
+
+def _reasoned_answer(question: Question) -> str:
+    """What follows the caption in a reply: the reasoning, then the answer."""
+    thoughts = (
+        f"{question.topic}.",
         f"{question.evidence}.",
-        f"the clip lasts {annotation.duration:.1f} s; nothing else is assumed.",
-        f"read the {question.topic} from the caption and state it.",
-        "the answer agrees with the caption.",
+        "none.",
+        f"read the {question.topic} from the caption.",
+        "the caption says so.",
     )
+    return f"{_think(UNDERSTANDING_HEADS, thoughts, '-')}\n\n{question.answer}"
 
 
 def generation_dialogue(
@@ -149,17 +189,29 @@ def generation_dialogue(
     Raises:
         QuestionError: the clip has no annotation, or one without events.
     """
+    system = [["system", "text", system_prompt]] if system_prompt else []
+    return [*system, *planning_dialogue(clip, rng, style), ["assistant", "audio", clip.id]]
+
+
+def planning_dialogue(clip: Clip, rng: np.random.Generator, style: str | None = None) -> DialogueJson:
+    """[user request, assistant reasoning + caption]: what comes before the audio of `generation_dialogue`.
+
+    Args:
+        style: one of `REQUEST_STYLES`; None draws one.
+
+    Raises:
+        QuestionError: the clip has no annotation, or one without events.
+    """
     annotation = _annotation(clip)
     if not annotation.events():
         raise QuestionError(f"clip {clip.id}: its annotation lists no event to request")
     style = style or REQUEST_STYLES[rng.integers(len(REQUEST_STYLES))]
     if style not in REQUEST_STYLES:
         raise ValueError(f"request style {style!r} is none of {', '.join(REQUEST_STYLES)}")
-    caption = clip.caption or describe(annotation, "flowing", rng)
-    text = f"{_think(GENERATION_HEADS, _generation_thoughts(annotation, style), None)}\n\n{caption}"
-    system = [["system", "text", system_prompt]] if system_prompt else []
-    request = ["user", "text", _request(annotation, style, rng)]
-    return [*system, request, ["assistant", "text", text], ["assistant", "audio", clip.id]]
+    reasoning = _think(GENERATION_HEADS, _generation_thoughts(annotation, style), None)
+    caption = _caption(clip, rng)
+    request = _request(annotation, style, rng)
+    return [["user", "text", request], ["assistant", "text", f"{reasoning}\n\n{caption}"]]
 
 
 _REALISTIC = (
@@ -199,8 +251,7 @@ def _generation_thoughts(annotation: AudioAnnotation, style: str) -> tuple[str, 
     quality = ", ".join(filter(None, (acoustics.quality, acoustics.noise, acoustics.room))) or "as recorded"
     details = "; ".join(noun_phrase(event, annotation) for event in events)
     return (
-        f"a{'n' if style == 'imaginary' else ''} {style} request for {number_word(len(events))} "
-        f"event{'s' * (len(events) > 1)}.",
+        f"a{'n' if style == 'imaginary' else ''} {style} request.",
         f"{details}.",
         f"{quality}.",
         f"{', then '.join(kind(event) for event in events)}.",

@@ -16,7 +16,7 @@ from bagpiper_jax.manifest import read_manifest, write_manifest
 from tasks.mixtures import AUDIO_DOMAINS, CORPORA
 
 SIZES = dict(train_scenes=12, validation_scenes=3, test_scenes=1, text_documents=10, workers=1)
-MIXTURES = ("embedded_pretraining", "embedded_pretraining_by_domain", "embedded_sft")
+MIXTURES = ("embedded_pretraining_with_reading", "embedded_pretraining_by_domain", "embedded_sft")
 SHAPE = BatchShape(rows=2, slots=4096, chunks=24)
 
 

@@ -54,12 +54,27 @@ def test_understanding_dialogue_has_the_published_shape():
             caption.startswith("Caption of the audio: ")
             and parse_caption(caption).kinds == facts(SCENE).kinds
         )
-        assert 'Transcript: A "seven".' in caption
         heads = [line[2:].split(":")[0] for line in thoughts.split("\n")]
         assert heads == list(q.UNDERSTANDING_HEADS)
         assert final in answers(SCENE).values()
         asked.add(question[2])
     assert len(asked) == len(q.questions(SCENE))
+
+
+def test_every_question_has_its_dialogue_with_audio_and_without():
+    heard = q.understanding_dialogues(CLIP, np.random.default_rng(0))
+    read = q.reading_dialogues(CLIP, np.random.default_rng(0))
+    assert [d[1][2] for d in heard] == [d[0][2] for d in read] == [a.question for a in q.questions(SCENE)]
+    for (_, _, whole), (_, caption, reasoned) in zip(heard, read, strict=True):
+        assert caption[:2] == ["user", "text"] and reasoned[0] == "assistant"
+        # The caption and what follows it are the reply to the audio, word for word.
+        assert whole[2] == f"{caption[2]}\n\n{reasoned[2]}"
+
+
+@pytest.mark.parametrize("style", q.REQUEST_STYLES)
+def test_a_plan_is_a_generation_dialogue_without_its_audio(style):
+    planned = q.planning_dialogue(CLIP, np.random.default_rng(3), style)
+    assert planned == q.generation_dialogue(CLIP, np.random.default_rng(3), style=style)[:-1]
 
 
 @pytest.mark.parametrize("style", q.REQUEST_STYLES)
