@@ -31,6 +31,7 @@ class EmbeddedCorpusConfig:
         directory: receives `manifest.jsonl`, `corpus.json` and `audio/`; an earlier build there is replaced.
         seed: same seed, same versions of numpy, soxr and hibari-tts, same machine: same bytes.
         train_scenes, validation_scenes, test_scenes: how many; the last two are new combinations of events.
+        train_words: further training scenes, each of one spoken word: speech takes longest to learn.
         text_documents: text-only records, a tenth of them for validation.
         workers: processes that render.
         event_counts: shares of scenes with 1, 2, 3 and 4 events; they sum to 1.
@@ -41,6 +42,7 @@ class EmbeddedCorpusConfig:
     train_scenes: int = 2000
     validation_scenes: int = 64
     test_scenes: int = 128
+    train_words: int = 0
     text_documents: int = 400
     workers: int = 2
     event_counts: tuple[float, ...] = (0.4, 0.3, 0.2, 0.1)
@@ -89,8 +91,9 @@ def draw_plans(config: EmbeddedCorpusConfig) -> list[tuple[str, int, scenes.Plan
     counts = config.event_counts
     held_out = scenes.held_out_plans(rng, config.validation_scenes + config.test_scenes, counts)
     train = scenes.training_plans(rng, config.train_scenes, counts, held_out)
+    words = scenes.word_plans(rng, config.train_words, held_out)
     splits = {
-        "train": train,
+        "train": itertools.chain(train, words),
         "validation": held_out[: config.validation_scenes],
         "test": held_out[config.validation_scenes :],
     }

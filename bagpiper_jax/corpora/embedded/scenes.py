@@ -97,6 +97,15 @@ def training_plans(
             yield plan
 
 
+def word_plans(rng: np.random.Generator, count: int, held_out: list[Plan]) -> Iterator[Plan]:
+    """Plans of one spoken word each, in a voice in which it is not held out."""
+    taken = {combination(plan) for plan in held_out}
+    words = [Event("speech", word, voice=of) for word in voice.WORDS for of in voice.VOICES]
+    words = [event for event in words if combination((event,)) not in taken]
+    for _ in range(count):
+        yield (_pick(rng, words),)
+
+
 def domain(plan: Plan) -> str:
     """The domain all events share, or "mixed"."""
     domains = {event.domain for event in plan}
