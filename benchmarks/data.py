@@ -1,7 +1,7 @@
 """The data path: serving, planning and exporting, beside SeqIO's and Grain's own packing, in one run.
 
     python benchmarks/data.py --directory=/tmp/bench_data [--seconds=20] [--threads=2] [--only=NAME …]
-        [--lock=cache/debian_pretraining.lock.json …] [--whole_run=WORKERS]
+        [--lock=cache/debian_pretraining_with_reading.lock.json …] [--whole_run=WORKERS]
 
 Makes caches in the directory on the first run. Prints one JSON object per measurement:
 

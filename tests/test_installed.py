@@ -153,7 +153,7 @@ def test_the_quickstart_runs(environment, place):
     job("cache_tasks", "--gin_file=mixtures/embedded.gin")
     job(
         "inspect_data",
-        "--lock=cache/embedded_pretraining.lock.json",
+        "--lock=cache/embedded_pretraining_with_reading.lock.json",
         "--tokenizer=corpora/embedded/tokenizer.json",
     )
     job("import_checkpoint", "--gin_file=runs/nano_start.gin")

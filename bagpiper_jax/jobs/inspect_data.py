@@ -1,6 +1,6 @@
 """Shows what a cache holds and what any step of a run will see, and checks a mixture before launch.
 
-inspect_data --lock=cache/embedded_pretraining.lock.json      the mixture, per task
+inspect_data --lock=cache/embedded_pretraining_with_reading.lock.json      the mixture, per task
     --validate                                               every violated limit; exit code 4 if there is one
     --step=1200 --row=3                                      one row of a step, past or future
     --task=NAME --index=7                                    one example of a task
