@@ -98,6 +98,21 @@ class Quickstart:
     def environment(self) -> dict[str, str]:
         return os.environ | {"PYTHON": sys.executable, "PYTHONPATH": str(REPOSITORY), "XLA_FLAGS": ""}
 
+    def numbers(self) -> dict[str, float]:
+        """What must not drift, by name: losses of both runs step by step, baselines and counts of the evaluation."""
+        found = {}
+        for run in ("nano_pretrain", "nano_sft"):
+            for line in (self.root / f"runs/{run}/metrics.jsonl").read_text().splitlines():
+                values = json.loads(line)
+                named = f"{run}, step {values['step']}, {values.get('kind', 'train')}"
+                found |= {f"{named}, {name}": x for name, x in values.items() if name.startswith("loss")}
+        for section, scores in self.results()["scores"].items():
+            for name, score in scores.items():
+                found[f"{section}, {name}, n"] = score["n"]
+                if score["is_share"] and score["baseline"] is not None:
+                    found[f"{section}, {name}, baseline"] = score["baseline"]
+        return found
+
     def results(self) -> dict:
         """What the evaluation wrote."""
         return json.loads((self.root / "runs/evaluation/results.json").read_text())
