@@ -126,7 +126,7 @@ def test_a_dialogue_is_asked_up_to_the_first_message_of_the_assistant(monkeypatc
     """Questions that follow an answer were asked about that answer, which the model has not given yet."""
     asked = []
     monkeypatch.setattr(
-        replies, "generate", lambda model, prompts, *_: asked.extend(prompts) or [()] * len(prompts)
+        replies, "generate", lambda model, prompts, *_, **__: asked.extend(prompts) or [()] * len(prompts)
     )
     generator = Generator(types.SimpleNamespace(config=BagpiperConfig()), ByteTokenizer())
     before = [Message("system", "text", "Listen."), Message("user", "text", "what is it?")]
