@@ -55,11 +55,13 @@ def add_corpus(corpus: str) -> None:
 
     For more corpora than `CORPORA`, call it in a module of your own and name that in `CacheConfig.task_modules`.
     """
-    for purpose, author in (PRETRAINING | READING | SFT).items():
+    for purpose, author in {**PRETRAINING, **READING, **SFT}.items():
         add_task(f"{corpus}_{purpose}", corpus, author)
-    mixtures = {
-        "pretraining": PRETRAINING, "pretraining_with_reading": PRETRAINING | READING, "sft": SFT
-    }  # fmt: skip
+    mixtures: dict[str, dict[str, Author]] = {
+        "pretraining": {**PRETRAINING},
+        "pretraining_with_reading": {**PRETRAINING, **READING},
+        "sft": {**SFT},
+    }
     for mixture, authors in mixtures.items():
         rates = [(f"{corpus}_{purpose}", RATES[purpose]) for purpose in authors]
         seqio.MixtureRegistry.add(f"{corpus}_{mixture}", rates)

@@ -7,13 +7,13 @@ from tasks.preprocessors import NotApplicable, Variants
 from tasks.simulated import annotated, requests, simulated
 
 
-def understanding(clip: Clip, rng) -> list:
+def understanding(clip: Clip, rng) -> list | Variants:
     """User plays audio and asks; assistant captions, reasons, answers. A variant for each question."""
     own = _own_dialogue(clip, generates=False)
     return own or Variants(*simulated(questions.understanding_dialogues, annotated(clip), rng))
 
 
-def generation(clip: Clip, rng) -> list:
+def generation(clip: Clip, rng) -> list | Variants:
     """User requests; assistant reasons, captions and sounds. Variants in several wordings."""
     own = _own_dialogue(clip, generates=True)
     prompt = settings.current().system_prompt
