@@ -86,7 +86,8 @@ def test_each_fault_of_a_user_s_dialogues_is_named_and_counted(tmp_path, capsys)
     (table,) = [
         each for each in said.splitlines() if each.startswith("dialogues of user_sft_understanding: ")
     ]
-    assert "9 read, 8 judged, 1 not judged" in table
+    # The annotated clip is one dialogue with five variants: an answer each.
+    assert "9 read, 12 judged, 1 not judged" in table
     assert " 1 empty_caption" in table and " 1 question_without_audio" in table
     assert (
         f"annotated captions of {tmp_path / 'user'}: 1 read, 1 judged: 1 caption_contradicts_annotation"
