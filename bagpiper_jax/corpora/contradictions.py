@@ -22,13 +22,12 @@ from bagpiper_jax.captions import (
 from bagpiper_jax.captions.lexicon import NUMBER_WORDS, TEMPO_WORDS, UNNAMED_INSTRUMENT
 from bagpiper_jax.captions.parsing import ParsedEvent, facts, spoken_words
 from bagpiper_jax.captions.prose import FIRST, LAST, MIDDLE, ONLY, OVERLAPPING
-from bagpiper_jax.corpora.questions import CAPTION_LEAD, Question, questions
+from bagpiper_jax.corpora.questions import CAPTION_LEAD, Question, before_thought, questions, split_reply
 
 REASONS = (
     "contradicts_caption", "empty_caption", "question_without_audio", "caption_contradicts_annotation",
 )  # fmt: skip
 
-_END_OF_THOUGHT = "</think>"
 _LEADS = tuple((*FIRST, *MIDDLE, *LAST, *ONLY, OVERLAPPING))
 _BEATS = dict(zip(TEMPO_WORDS, (60.0, 110.0, 160.0), strict=True))  # of each word, any number that it names
 _LONGEST_NAME = 3  # words; what is longer than any instrument's name may say anything
@@ -121,8 +120,7 @@ def _sounds(behind: Sequence[tuple[str, str, str]]) -> bool:
 
 def _of_plan(content: str) -> list[Fault]:
     """Of reasoning and caption, before audio."""
-    _, ends, caption = content.rpartition(_END_OF_THOUGHT)
-    empty = bool(ends) and not caption.strip()
+    empty = split_reply(content)[1] == ""
     return [Fault("empty_caption", "no caption stands between the reasoning and the audio")] if empty else []
 
 
@@ -135,15 +133,15 @@ def _of_answer(question: str, content: str, hears: bool) -> tuple[list[Fault], b
         ], True
     if not leads:
         return [], False
-    captioned, ends, answer = content.lstrip().removeprefix(CAPTION_LEAD.strip()).rpartition(_END_OF_THOUGHT)
-    caption = (captioned if ends else answer).partition("<think>")[0].strip()
+    captioned, answer = split_reply(content.lstrip().removeprefix(CAPTION_LEAD.strip()))
+    caption = before_thought(captioned).strip()
     if not caption:
         return [Fault("empty_caption", f"nothing stands behind {CAPTION_LEAD!r}")], True
-    asked = _asked(question, caption) if ends else None
+    asked = None if answer is None else _asked(question, caption)
     agrees = _agrees(asked, answer, caption) if asked else None
     if asked is None or agrees is None:
         return [], False
-    said = f"{asked.question!r} is answered {answer.strip()!r}; by the caption it is {asked.answer!r}"
+    said = f"{asked.question!r} is answered {answer!r}; by the caption it is {asked.answer!r}"
     return ([] if agrees else [Fault("contradicts_caption", said)]), True
 
 

@@ -14,6 +14,7 @@ from bagpiper_jax.captions.lexicon import TEMPO_WORDS, listing, number_word, quo
 from bagpiper_jax.captions.prose import kind, noun_phrase
 from bagpiper_jax.errors import Explained
 from bagpiper_jax.manifest import Clip
+from bagpiper_jax.text import THINK_TOKENS
 
 CAPTION_LEAD = "Caption of the audio: "
 UNDERSTANDING_HEADS = (
@@ -262,7 +263,29 @@ def _think(heads: tuple[str, ...], thoughts: tuple[str, ...], bullet: str | None
     """The reasoning block: bulleted heads, or numbered ones where `bullet` is None."""
     marks = [bullet or f"{place}." for place in range(1, len(heads) + 1)]
     rows = [f"{mark} {head}: {thought}" for mark, head, thought in zip(marks, heads, thoughts, strict=True)]
-    return "\n".join(["<think>", *rows, "</think>"])
+    return thought("\n".join(rows))
+
+
+def thought(reasoning: str) -> str:
+    """The reasoning of a reply, between its marks."""
+    begin, end = THINK_TOKENS
+    return f"{begin}\n{reasoning}\n{end}"
+
+
+def split_reply(reply: str) -> tuple[str, str | None]:
+    """What stands before the end of a reply's reasoning, and what follows it; None if the reasoning never ended."""
+    before, end, behind = reply.rpartition(THINK_TOKENS[1])
+    return (before, behind.strip()) if end else (behind, None)
+
+
+def final_answer(reply: str) -> str:
+    """What follows a reply's reasoning; "" if the reasoning never ended."""
+    return split_reply(reply)[1] or ""
+
+
+def before_thought(reply: str) -> str:
+    """What stands before a reply's reasoning."""
+    return reply.partition(THINK_TOKENS[0])[0]
 
 
 def _annotation(clip: Clip) -> AudioAnnotation:

@@ -247,11 +247,6 @@ def right_answer(answer: str, true: str) -> bool:
     return _plain(answer) == _plain(true)
 
 
-def final_answer(text: str) -> str:
-    """What follows the reasoning of an understanding reply; "" if the reasoning never ended."""
-    return text.rpartition("</think>")[2].strip() if "</think>" in text else ""
-
-
 def _plain(text: str) -> str:
     return " ".join(text.lower().split()).rstrip(".")
 

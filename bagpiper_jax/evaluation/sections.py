@@ -19,7 +19,6 @@ from bagpiper_jax.evaluation.scores import (
     answer_score,
     answers_by_topic,
     caption_scores,
-    final_answer,
     right_answer,
     rotated,
 )
@@ -152,12 +151,11 @@ def _three_ways(
 
 
 def _captions_in(replies: Iterable[str]) -> list[str]:
-    """What stands before the reasoning."""
-    return [reply.partition("<think>")[0] for reply in replies]
+    return [questions.before_thought(reply) for reply in replies]
 
 
 def _answers(replies: Iterable[str]) -> list[str]:
-    return [final_answer(reply) for reply in replies]
+    return [questions.final_answer(reply) for reply in replies]
 
 
 def _questions(clip: Clip) -> list[questions.Question]:

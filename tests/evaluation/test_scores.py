@@ -6,6 +6,7 @@ from event_annotations import annotation
 
 from bagpiper_jax.captions import describe, parse_caption
 from bagpiper_jax.captions.parsing import facts
+from bagpiper_jax.corpora import questions
 from bagpiper_jax.evaluation import acoustics, scores
 
 
@@ -104,8 +105,8 @@ def test_a_goal_is_reached_only_ahead_of_its_controls(score, reached):
 
 
 def test_final_answer_needs_the_reasoning_to_end():
-    assert scores.final_answer("caption\n<think>x</think>\n\nTwo.") == "Two."
-    assert scores.final_answer("caption\n<think>never ends Two.") == ""
+    assert questions.final_answer("caption\n<think>x</think>\n\nTwo.") == "Two."
+    assert questions.final_answer("caption\n<think>never ends Two.") == ""
 
 
 def test_mel_distance_ignores_level_and_sees_noise():

@@ -7,7 +7,7 @@ by aspect and by form, both drawn from lists.
 import dataclasses
 
 from bagpiper_jax.captions import describe
-from bagpiper_jax.corpora.questions import CAPTION_LEAD, UNDERSTANDING_HEADS
+from bagpiper_jax.corpora.questions import CAPTION_LEAD, UNDERSTANDING_HEADS, thought
 from bagpiper_jax.curation.derived import Dropped
 from bagpiper_jax.curation.dialogues import judging
 from bagpiper_jax.curation.dialogues.stages import SimulateConfig, Stages, annotation_of, require_captioned
@@ -49,7 +49,7 @@ class Answering(Stages):
             [
                 "assistant",
                 "text",
-                f"{_described(clip)}\n\n<think>\n{reasoning}\n</think>\n\n{parts['answer']}",
+                f"{_described(clip)}\n\n{thought(reasoning)}\n\n{parts['answer']}",
             ],
         ]
         metrics = {**(clip.metrics or {}), **marks, "aspect": str(aspect)}

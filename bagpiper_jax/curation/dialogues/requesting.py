@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 
 from bagpiper_jax.captions.parsing import spoken_words
-from bagpiper_jax.corpora.questions import GENERATION_HEADS, REQUEST_STYLES
+from bagpiper_jax.corpora.questions import GENERATION_HEADS, REQUEST_STYLES, thought
 from bagpiper_jax.curation.derived import Dropped
 from bagpiper_jax.curation.dialogues import judging
 from bagpiper_jax.curation.dialogues.stages import SimulateConfig, Stages, annotation_of, require_captioned
@@ -72,7 +72,7 @@ class Requesting(Stages):
         dialogue = [
             *([["system", "text", system]] if system else []),
             ["user", "text", request],
-            ["assistant", "text", f"<think>\n{reasoning}\n</think>\n\n{clip.caption}"],
+            ["assistant", "text", f"{thought(reasoning)}\n\n{clip.caption}"],
             ["assistant", "audio", id],
         ]
         metrics = {**(clip.metrics or {}), **marks, "persona": requests["persona"]}
