@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import itertools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,8 +17,7 @@ from bagpiper_jax.inspection.examples import Shown, show_record, show_row
 from bagpiper_jax.inspection.seqio_check import check_seqio
 from bagpiper_jax.inspection.served import ServedMixture, cache_of
 from bagpiper_jax.inspection.survey import sample_rows, survey
-from bagpiper_jax.inspection.tuning_data import judge_tuning_data
-from bagpiper_jax.inspection.validation import Validation, validate
+from bagpiper_jax.inspection.validation import validate
 from bagpiper_jax.text import TextTokenizer
 from bagpiper_jax.training.config import TrainConfig
 
@@ -178,9 +176,8 @@ def _view(config: InspectConfig, mixture: ServedMixture) -> View:
 
 
 def _validation(config: InspectConfig, mixture: ServedMixture) -> View:
-    found = validate(mixture, config.held_to(), config.data_root)
+    found = validate(mixture, config.held_to(), config.data_root, config.dialogues)
     if found.survey:
-        found = _with_tuning_data(found, config, mixture)
         settings = (config.data_root, config.task_modules, config.seqio_shards)
         different, notes = check_seqio(mixture, *settings)
         violations = (*found.violations, *different)
@@ -189,16 +186,6 @@ def _validation(config: InspectConfig, mixture: ServedMixture) -> View:
     title = f"Validation of {found.survey.mixture if found.survey else mixture.lock}"
     shown = functools.partial(page.validation_page, found, vocabulary)
     return View(title, text.describe_validation(found), lambda _: shown(), violated=bool(found.violations))
-
-
-def _with_tuning_data(found: Validation, config: InspectConfig, mixture: ServedMixture) -> Validation:
-    if mixture.mismatches():
-        return found  # another tokenizer would read other words
-    loader = mixture.open()
-    caches = dict(zip(loader.task_names, loader.caches, strict=True))
-    judged = judge_tuning_data(caches, mixture.load_tokenizer(), config.data_root, config.dialogues)
-    faults = itertools.chain.from_iterable(each.violations() for each in judged)
-    return dataclasses.replace(found, judged=judged, violations=(*found.violations, *faults))
 
 
 def _difference(config: InspectConfig, mixture: ServedMixture) -> View:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from bagpiper_jax.inspection.limits import Violation
 from bagpiper_jax.inspection.served import ServedMixture
 from bagpiper_jax.inspection.staleness import Staleness, staleness
 from bagpiper_jax.inspection.survey import SampledRow, Survey, sample_rows, survey
-from bagpiper_jax.inspection.tuning_data import Judged
+from bagpiper_jax.inspection.tuning_data import Judged, judge_tuning_data
 from bagpiper_jax.text import TokenizerError
 
 DECODED_ROWS = 8
@@ -44,12 +45,16 @@ class Validation:
 
 
 def validate(
-    mixture: ServedMixture, limits: MixtureLimits = MixtureLimits(), data_root: str = "corpora"
+    mixture: ServedMixture,
+    limits: MixtureLimits = MixtureLimits(),
+    data_root: str = "corpora",
+    dialogues: int | None = None,
 ) -> Validation:
     """Checks a mixture in the run that will read it. Loads neither TensorFlow, SeqIO nor gin; takes seconds.
 
     Args:
         data_root: the directory of the corpora, to find caches that their corpora have outgrown.
+        dialogues: dialogues of each task to judge, see `judge_tuning_data`; None judges none.
     """
     try:
         lock = mixture.read_lock()
@@ -76,8 +81,13 @@ def validate(
     sampled = sample_rows(loader, mixture.steps)
     found = survey(loader, mixture.steps, mixture.split, sampled)
     rows = tuple(_decode(loader, row, tokenizer) for row in _spread(sampled, DECODED_ROWS))
-    violations = (*known, *_limits.breaches(found, limits), *_damage(rows))
-    return Validation(violations, found, rows, notes=notes)
+    judged: tuple[Judged, ...] = ()
+    if dialogues is not None and not mismatch:  # another tokenizer would read other words
+        served = dict(zip(loader.task_names, loader.caches, strict=True))
+        judged = judge_tuning_data(served, tokenizer, data_root, dialogues)
+    faults = itertools.chain.from_iterable(each.violations() for each in judged)
+    violations = (*known, *_limits.breaches(found, limits), *_damage(rows), *faults)
+    return Validation(violations, found, rows, judged, notes)
 
 
 def _open_caches(
