@@ -5,6 +5,8 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+from bagpiper_jax.evaluation.scores import Score
+
 ANSWERS, TOPICS = "Question → caption, reasoning, answer", "Answers by topic"
 REQUESTS, CYCLE = "Request → reasoning, caption, audio", "Caption → audio → caption"
 ROWS = (
@@ -42,9 +44,7 @@ def _listed(scores: dict) -> Iterator[tuple[str, dict]]:
 
 
 def _row(label: str, score: dict) -> str:
-    value, baseline = score["value"], score["baseline"]
-    sign = 1 if score["higher_is_better"] else -1
-    low = value is not None and baseline is not None and sign * value <= sign * baseline
+    low = score["value"] is not None and not Score(**score).beats(score["baseline"])
     numbers = [_number(score, score[name]) for name in ("value", "baseline", "deaf", "ceiling", "target")]
     numbers[0] += " ▼" * low
     return f"| {' | '.join([label, str(score['n'] or '–'), *numbers])} |"

@@ -19,16 +19,16 @@ from tasks.sources import ManifestSource
 AUDIO_DOMAINS = ("speech", "sound", "music", "mixed")
 CORPORA = ("embedded", "debian", "user", "espnet")
 
-PRETRAINING = {
+PRETRAINING: dict[str, Author] = {
     "caption_to_audio": pretraining.caption_to_audio,
     "audio_to_caption": pretraining.audio_to_caption,
     "text_only": pretraining.text_only,
 }
-READING = {
+READING: dict[str, Author] = {
     "caption_to_answer": pretraining.caption_to_answer,
     "request_to_caption": pretraining.request_to_caption,
 }
-SFT = {"sft_understanding": sft.understanding, "sft_generation": sft.generation}
+SFT: dict[str, Author] = {"sft_understanding": sft.understanding, "sft_generation": sft.generation}
 
 # The release balances the directions by their token budgets (docs/reference.md, Pre-training data): equal rates here,
 # and `rate_unit = "tokens"` in the cache job. Rates are relative; the cache job can override them by name.
@@ -55,12 +55,12 @@ def add_corpus(corpus: str) -> None:
 
     For more corpora than `CORPORA`, call it in a module of your own and name that in `CacheConfig.task_modules`.
     """
-    for purpose, author in {**PRETRAINING, **READING, **SFT}.items():
+    for purpose, author in (PRETRAINING | READING | SFT).items():
         add_task(f"{corpus}_{purpose}", corpus, author)
-    mixtures: dict[str, dict[str, Author]] = {
-        "pretraining": {**PRETRAINING},
-        "pretraining_with_reading": {**PRETRAINING, **READING},
-        "sft": {**SFT},
+    mixtures = {
+        "pretraining": PRETRAINING,
+        "pretraining_with_reading": PRETRAINING | READING,
+        "sft": SFT,
     }
     for mixture, authors in mixtures.items():
         rates = [(f"{corpus}_{purpose}", RATES[purpose]) for purpose in authors]

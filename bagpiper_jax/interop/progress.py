@@ -3,10 +3,9 @@
 import logging
 import time
 
-from bagpiper_jax.runs.progress import terminal_bar
+from bagpiper_jax.runs.progress import SECONDS_BETWEEN_LINES, terminal_bar
 
 _log = logging.getLogger(__name__)
-_SECONDS_BETWEEN_LINES = 5
 
 
 class ByteProgress:
@@ -29,7 +28,7 @@ class ByteProgress:
         self._done += count
         if self._bar is not None:
             self._bar.update(count)
-        elif time.monotonic() - self._shown >= _SECONDS_BETWEEN_LINES:
+        elif time.monotonic() - self._shown >= SECONDS_BETWEEN_LINES:
             self._shown = time.monotonic()
             self._line()
 

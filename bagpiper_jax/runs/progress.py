@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 
-_SECONDS_BETWEEN_LINES = 5
+SECONDS_BETWEEN_LINES = 5
 _log = logging.getLogger(__name__)
 
 
@@ -94,7 +94,7 @@ class Underway:
             self._bar.close()
 
     def _tell(self) -> None:
-        while not self._ended.wait(_SECONDS_BETWEEN_LINES):
+        while not self._ended.wait(SECONDS_BETWEEN_LINES):
             far = f"{self._done} of {self._total}, " if self._total else ""
             _log.info("%s: %s%.0f s", self._what, far, time.monotonic() - self._began)
 

@@ -44,7 +44,7 @@ def test_a_line_of_validation_begins_with_its_name(lines):
 
 
 def test_what_lasts_says_again_and_again_how_far_it_is(lines, monkeypatch):
-    monkeypatch.setattr(progress, "_SECONDS_BETWEEN_LINES", 0.001)
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.001)
     with Underway("encoding clips", total=9, done=2) as underway:
         underway.add(3)
         assert lines.arrived.wait(60)
@@ -56,14 +56,14 @@ def test_what_lasts_says_again_and_again_how_far_it_is(lines, monkeypatch):
 
 @pytest.mark.parametrize("seconds, active", [(60, True), (0.001, False)])
 def test_what_ends_soon_and_what_another_process_tells_says_nothing(lines, monkeypatch, seconds, active):
-    monkeypatch.setattr(progress, "_SECONDS_BETWEEN_LINES", seconds)
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", seconds)
     with Underway("compiling", active=active):
         assert not lines.arrived.wait(0.05)
     assert lines.said == []
 
 
 def test_a_fault_inside_ends_the_lines_and_goes_on(lines, monkeypatch):
-    monkeypatch.setattr(progress, "_SECONDS_BETWEEN_LINES", 0.001)
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.001)
     with pytest.raises(KeyError), Underway("compiling") as underway:
         raise KeyError
     assert not underway._thread.is_alive()
