@@ -33,15 +33,15 @@ class Validation:
         violations: all of them; a mixture without any may be launched.
         survey: the survey of what the run will see, or None where its rows cannot be planned.
         rows: decoded ones, spread over the run.
-        judged: what of its tuning data was read for contradictions, by `tuning_data`.
         notes: remarks on what could not be compared, and on libraries of another version.
+        judged: what of its tuning data was read for contradictions, by `tuning_data`.
     """
 
     violations: tuple[Violation, ...]
     survey: Survey | None = None
     rows: tuple[ShownRow, ...] = ()
-    judged: tuple[Judged, ...] = ()
     notes: tuple[str, ...] = ()
+    judged: tuple[Judged, ...] = ()
 
 
 def validate(
@@ -87,7 +87,7 @@ def validate(
         judged = judge_tuning_data(served, tokenizer, data_root, dialogues)
     faults = itertools.chain.from_iterable(each.violations() for each in judged)
     violations = (*known, *_limits.breaches(found, limits), *_damage(rows), *faults)
-    return Validation(violations, found, rows, judged, notes)
+    return Validation(violations, found, rows, notes, judged)
 
 
 def _open_caches(

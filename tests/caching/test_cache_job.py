@@ -35,10 +35,17 @@ def arguments(root: Path, cache: Path, **fields) -> list[str]:
     return [f"--gin.CacheConfig.{name}={value}" for name, value in settings.items()]
 
 
-@pytest.mark.parametrize("corpus", ["embedded", "debian", "user"])
-def test_gin_files_build(corpus):
+@pytest.mark.parametrize(
+    "corpus, pretraining",
+    [
+        ("embedded", "embedded_pretraining_with_reading"),
+        ("debian", "debian_pretraining_with_reading"),
+        ("user", "user_pretraining"),
+    ],
+)
+def test_gin_files_build(corpus, pretraining):
     built = configuration.build(CacheConfig, [f"gin/mixtures/{corpus}.gin"])
-    assert built.mixtures == (f"{corpus}_pretraining", f"{corpus}_sft")
+    assert built.mixtures == (pretraining, f"{corpus}_sft")
     assert built.rate_unit == "tokens" and set(built.splits) == {"train", "validation", "test"}
 
 

@@ -8,6 +8,7 @@ Keys are fields of TrainConfig and WatchConfig with JSON values, or a fault of o
 import dataclasses
 import json
 import logging
+import os
 import resource
 import sys
 import time
@@ -59,7 +60,8 @@ def main(output: str, *bindings: str) -> int:
 
         def iterate(self, start_step):
             for step, batch in enumerate(super().iterate(start_step), start_step):
-                print(f"BATCH {step} {zlib.crc32(batch.tokens.tobytes())}", flush=True)
+                # In one call: `print` writes the line's end in another, and a log line may come between.
+                os.write(1, f"BATCH {step} {zlib.crc32(batch.tokens.tobytes())}\n".encode())
                 for kind, (process, first) in fault.items():
                     if process == jax.process_index() and step >= first:
                         strike(kind)

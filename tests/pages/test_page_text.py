@@ -10,6 +10,7 @@ from synthetic_cache import CODES, STREAMS
 
 from bagpiper_jax import audio
 from bagpiper_jax.batch import BatchShape, empty_batch
+from bagpiper_jax.corpora.contradictions import Fault
 from bagpiper_jax.evaluation.report import Exhibit, write_report
 from bagpiper_jax.evaluation.scores import Score
 from bagpiper_jax.evaluation.training_run import Run
@@ -19,6 +20,7 @@ from bagpiper_jax.inspection.comparison import Changed, Difference, TaskDifferen
 from bagpiper_jax.inspection.examples import Said, Shown, ShownRow
 from bagpiper_jax.inspection.limits import Violation
 from bagpiper_jax.inspection.survey import Survey, TaskSurvey
+from bagpiper_jax.inspection.tuning_data import Judged
 from bagpiper_jax.inspection.validation import Validation
 from bagpiper_jax.manifest import Clip
 from bagpiper_jax.vocabulary import Vocabulary
@@ -136,7 +138,14 @@ def inspections(text: str, corpus: Path) -> dict[str, page.Page]:
         "rejects": page.reject_page([text], [Cache(text)], 3),
         "survey": page.survey_page(survey(text)),
         "validation": page.validation_page(
-            Validation((Violation(text, text, text, text),), survey(text), (row(text),), (text,)), VOCABULARY
+            Validation(
+                (Violation(text, text, text, text),),
+                survey(text),
+                (row(text),),
+                (text,),
+                (Judged(text, text, 2, 3, 1, 1, ((text, Fault(text, text)),)),),
+            ),
+            VOCABULARY,
         ),
         "difference": page.difference_page(Difference(text, text, (text,), (difference,))),
     }

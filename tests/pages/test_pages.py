@@ -76,13 +76,14 @@ def test_a_player_holds_the_clip_itself():
 
 
 def test_a_template_that_names_something_missing_is_an_error(tmp_path):
-    with pytest.raises(jinja2.UndefinedError, match="promised"):
+    with pytest.raises(jinja2.UndefinedError, match="exhibits"):
         rendering.write_page(tmp_path / "page.html", "report.html.j2", title="x", runs=[])
     assert not list(tmp_path.iterdir())
 
 
 def test_what_html_cannot_hold_is_shown_as_what_it_is(tmp_path):
-    content = {"runs": [], "promised": [], "tables": {}, "codebooks": [], "dialogues": [], "exhibits": []}
+    names = ("exhibits", "questions", "requests", "runs", "codebooks")
+    content = {name: [] for name in names} | {"summary": "", "tables": {}}
     name = b"caf\xe9".decode("utf-8", "surrogateescape")
     path = rendering.write_page(
         tmp_path / "p.html", "report.html.j2", title=f"\0\x1b[31m\x7f\t{name}", **content
