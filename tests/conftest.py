@@ -1,5 +1,7 @@
 """Every test sees eight CPU devices and one compilation cache that outlives the run."""
 
+import contextlib
+import importlib
 import os
 import sys
 import tempfile
@@ -20,6 +22,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
 os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "true")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+# Where PyTorch is a CUDA build: Triton's library ends the process if TensorFlow's was loaded before it.
+with contextlib.suppress(ImportError):
+    importlib.import_module("triton")
 
 task_modules.load_task_modules()  # whatever `tasks` the path has, tests mean ours
 
