@@ -66,6 +66,8 @@ INTEROP = ["torch>=2.6,<3", "transformers>=5.0,<6"]
 TEST = ["pytest>=8", "pytest-timeout>=2.3", "pytest-xdist>=3.6", "hypothesis>=6.100", RUFF, "mypy>=1.18,<3"]
 # Judges whether pages are valid HTML.
 TEST += ["html5lib>=1.1,<2"]
+# Sets how many threads BLAS has.
+TEST += ["threadpoolctl>=3.5,<4"]
 # To run the notebook.
 TEST += ["nbclient>=0.10,<1", "ipykernel>=6.29,<8"]
 # Builds the wheel that the tests install.

@@ -70,7 +70,8 @@ def environment(distributions, tmp_path_factory) -> Path:
         "--no-deps",
         "--no-index",
     ]
-    subprocess.run([*command, str(distributions[0])], check=True)
+    # pip would find the checkout on the path of the tests, and take the wheel for installed.
+    subprocess.run([*command, str(distributions[0])], check=True, env=outside())
     (packages / "dependencies.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
     return root / "bin"
 
@@ -84,12 +85,16 @@ def place(tmp_path_factory) -> Path:
     return path
 
 
+def outside() -> dict[str, str]:
+    """The environment of somebody who has no checkout."""
+    return {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "XLA_FLAGS")}
+
+
 def run(environment: Path, cwd: Path | str, *command: str) -> subprocess.CompletedProcess:
-    kept = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "XLA_FLAGS")}
     return subprocess.run(
         [str(environment / command[0]), *command[1:]],
         cwd=cwd,
-        env={**kept, "JAX_PLATFORMS": "cpu"},
+        env={**outside(), "JAX_PLATFORMS": "cpu"},
         capture_output=True,
         text=True,
         stdin=subprocess.DEVNULL,

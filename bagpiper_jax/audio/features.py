@@ -7,7 +7,9 @@ from jaxtyping import Float32
 
 from bagpiper_jax.audio.lengths import FFT_SIZE, HOP, MEL_BINS, SAMPLE_RATE, mel_frames
 
-_FFT_BLOCK = 256  # frames whose spectra stay in the cache of a core
+_FFT_BLOCK = 96
+"""Frames whose spectra stay in the cache of a core, and whose products are too small for BLAS to divide among threads:
+the last bit would depend on their number."""
 
 
 def log_mel(samples: Float32[np.ndarray, "samples"], normalize: bool = True) -> Float32[np.ndarray, "F 128"]:
@@ -24,7 +26,8 @@ def log_mel(samples: Float32[np.ndarray, "samples"], normalize: bool = True) -> 
         )
     if normalize:
         samples = samples - samples.mean()
-        samples *= 1 / np.sqrt(np.dot(samples, samples) / len(samples) + 1e-7)
+        # Not np.dot: its last bit depends on the number of BLAS threads, and so would a run's rows.
+        samples *= 1 / np.sqrt(np.square(samples).mean() + 1e-7)
     padded = np.pad(samples, FFT_SIZE // 2, mode="reflect")
     frames = np.lib.stride_tricks.sliding_window_view(padded, FFT_SIZE)[::HOP][: mel_frames(len(samples))]
     mel = np.empty((len(frames), MEL_BINS), np.float32)
