@@ -11,7 +11,7 @@ _log = logging.getLogger(__name__)
 
 
 class Progress:
-    """Progress over steps `start` to `total`.
+    """Progress over steps `start` to `total`: never silent for much more than five seconds while steps are done.
 
     Args:
         start: steps done before this process began.
@@ -21,12 +21,17 @@ class Progress:
 
     def __init__(self, start: int, total: int, active: bool = True):
         self._start, self._total, self._active = start, total, active
-        self._began = time.monotonic()
+        self._step, self._began = start, time.monotonic()
+        self._told = self._began
         self._bar = terminal_bar(initial=start, total=total, unit="step") if active else None
 
     def step(self) -> None:
+        """One more step is done."""
+        self._step += 1
         if self._bar is not None:
             self._bar.update()
+        elif time.monotonic() - self._told >= SECONDS_BETWEEN_LINES:
+            self._tell(self._step)
 
     def report(self, step: int, scalars: dict[str, float], kind: str = "train") -> None:
         """Shows the main numbers of a step; those of another kind than training's begin with its name."""
@@ -39,8 +44,8 @@ class Progress:
                 _log.info("%s at step %d: %s", kind, step, text)
         elif self._bar is not None:
             self._bar.set_postfix_str(text)
-        elif self._active:
-            _log.info("step %d/%d, %s, %s left", step, self._total, text, self._remaining(step))
+        else:
+            self._tell(step, text)
 
     def __enter__(self) -> "Progress":
         return self
@@ -48,6 +53,12 @@ class Progress:
     def __exit__(self, *_) -> None:
         if self._bar is not None:
             self._bar.close()
+
+    def _tell(self, step: int, text: str = "") -> None:
+        self._told = time.monotonic()
+        if self._active:
+            text = f"{text}, " if text else ""
+            _log.info("step %d/%d, %s%s left", step, self._total, text, self._remaining(step))
 
     def _remaining(self, step: int) -> str:
         done = step - self._start

@@ -69,3 +69,13 @@ def test_a_fault_inside_ends_the_lines_and_goes_on(lines, monkeypatch):
     with pytest.raises(KeyError), Underway("compiling") as underway:
         raise KeyError
     assert not underway._thread.is_alive()
+
+
+def test_steps_are_told_when_their_numbers_are_long_in_coming(lines, monkeypatch):
+    with Progress(10, 800) as shown:
+        shown.step()
+        assert not lines.said, "the first line may take five seconds"
+        monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
+        shown.step()
+    assert len(lines.said) == 1 and lines.said[0].startswith("step 12/800, 0:"), lines.said
+    assert lines.said[0].endswith(" left")
