@@ -18,8 +18,8 @@ from bagpiper_jax.evaluation.held_out import Corpus, EvaluationError, read_corpu
 from bagpiper_jax.evaluation.report import Exhibit, write_report
 from bagpiper_jax.evaluation.scores import Score
 from bagpiper_jax.evaluation.training_run import Run, is_number, part_of, read_run
-from bagpiper_jax.generation.loop import LoopConfig
 from bagpiper_jax.generation.replies import Generator, load_generator
+from bagpiper_jax.generation.segments import LoopConfig
 from bagpiper_jax.runs.progress import Underway
 
 _log = logging.getLogger(__name__)

@@ -22,8 +22,8 @@ from bagpiper_jax.evaluation.scores import (
     right_answer,
     rotated,
 )
-from bagpiper_jax.generation.loop import LoopConfig
 from bagpiper_jax.generation.replies import Generator, Reply
+from bagpiper_jax.generation.segments import LoopConfig
 from bagpiper_jax.manifest import Clip
 
 Scores = dict[str, Score]

@@ -10,9 +10,12 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Float32
 
-from bagpiper_jax.dialogue import Message, render_prompt
+from bagpiper_jax.dialogue import Message, Rendered, render_prompt
 from bagpiper_jax.errors import Explained
-from bagpiper_jax.generation.loop import LoopConfig, Segment, generate
+from bagpiper_jax.generation.batch import answer, longest
+from bagpiper_jax.generation.config import EngineConfig
+from bagpiper_jax.generation.engine import EngineCore
+from bagpiper_jax.generation.segments import LoopConfig, Segment
 from bagpiper_jax.models.bagpiper import Bagpiper
 from bagpiper_jax.models.codecs.opening import open_codec
 from bagpiper_jax.models.codecs.protocol import Codec
@@ -23,6 +26,12 @@ from bagpiper_jax.text import TextTokenizer, load_tokenizer
 from bagpiper_jax.training import companions
 from bagpiper_jax.training.checkpoints import restore_parameters
 from bagpiper_jax.training.state import initial_parameters, model_definition
+
+_MOST_ROWS = 64
+"""Dialogues decoded at once where nobody says how many."""
+
+_STEPS = 16
+"""In a call of the device: nobody reads before the end."""
 
 
 class GeneratorError(Explained, ValueError):
@@ -57,6 +66,7 @@ class Generator:
     tokenizer: TextTokenizer
     codec: Codec | None = None
     extras: dict = dataclasses.field(default_factory=dict)
+    _cores: dict = dataclasses.field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def system_prompt(self) -> str:
@@ -77,26 +87,45 @@ class Generator:
         Args:
             dialogues: messages as written; audio is a 16 kHz waveform.
             config: the settings of sampling.
-            rows: dialogues decoded at once.
+            rows: dialogues decoded at once; None decodes up to 64.
             begun: for each dialogue the text that its reply begins with, "" where the model begins; it is a part of the
-                reply's text, and needs text as the first of `config.modalities`.
+                reply's text, and needs text as the first of `config.modalities`, without guidance.
 
         Raises:
             GeneratorError: replies are begun with text where no text comes first, or audio is asked of a model
                 without codec.
             DialogueError: a message is empty or doesn't fit the vocabulary.
         """
-        if "audio" in config.modalities and self.codec is None:
-            raise GeneratorError("audio needs a codec; name one with --gin.GenerateConfig.codec=PATH")
         if begun is not None and config.modalities[:1] != ("text",):
             raise GeneratorError(
                 "a reply that is begun with text needs text first; name it with --gin.LoopConfig.modalities=('text',)"
             )
-        prompts = [
-            render_prompt(self._encode(dialogue), self.model.config.vocabulary) for dialogue in dialogues
-        ]
+        if not dialogues:
+            return []
+        prompts = [self.prompt(dialogue, config) for dialogue in dialogues]
+        needed = EngineConfig(
+            rows or min(len(prompts), _MOST_ROWS), context=longest(prompts, config), steps=_STEPS
+        )
         ids = None if begun is None else [self.tokenizer.encode(text) for text in begun]
-        return self._decode(generate(self.model, prompts, config, rows, begun=ids))
+        return self.decode(answer(self._core(needed), prompts, config, begun=ids))
+
+    def _core(self, needed: EngineConfig) -> EngineCore:
+        """An engine that is kept from one call to the next, for what it has compiled."""
+        for config, core in self._cores.items():
+            if config.rows >= needed.rows and config.context >= needed.context:
+                return core
+        self._cores.clear()  # the memory of one cache is free before that of the next is taken
+        return self._cores.setdefault(needed, EngineCore(self.model, needed))
+
+    def prompt(self, dialogue: Sequence[Message], config: LoopConfig) -> Rendered:
+        """What the model is asked: the dialogue up to the first message of the assistant, rendered.
+
+        Raises:
+            GeneratorError, DialogueError: as `reply`.
+        """
+        if "audio" in config.modalities and self.codec is None:
+            raise GeneratorError("audio needs a codec; name one with --gin.GenerateConfig.codec=PATH")
+        return render_prompt(self._encode(dialogue), self.model.config.vocabulary)
 
     def _encode(self, dialogue: Sequence[Message]) -> list[Message]:
         return [
@@ -106,7 +135,8 @@ class Generator:
             for message in itertools.takewhile(lambda message: message.role != "assistant", dialogue)
         ]
 
-    def _decode(self, answers: Sequence[Sequence[Segment]]) -> list[Reply]:
+    def decode(self, answers: Sequence[Sequence[Segment]]) -> list[Reply]:
+        """Text and waveforms of dialogues' segments."""
         vocabulary = self.model.config.vocabulary
         codes = {
             row: [s.codes(vocabulary) for s in segments if s.modality == "audio"][-1]

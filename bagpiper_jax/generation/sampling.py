@@ -2,19 +2,26 @@
 
 A text segment emits text ids on stream 0 and zeros elsewhere. An audio segment emits, on every stream, that
 stream's own codes or pad. On stream 0 both may emit a terminator. Because everything else is masked, only the
-permitted rows of the head are multiplied: the masked rows could never be drawn.
+permitted rows of the head are multiplied: the masked rows could never be drawn. Every row of a batch has settings and a
+key of its own, so that rows of any requests are drawn together and none depends on its mates.
 """
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int32, Key
 
 from bagpiper_jax import vocabulary as v
+from bagpiper_jax.models.bagpiper import Bagpiper
 from bagpiper_jax.vocabulary import Vocabulary
 
 TERMINATORS = (v.EOS, v.EOT)
+MODALITIES = ("text", "audio")
+MARKERS = (v.TEXT, v.AUDIO)
+FEW = 32
+"""Ids that are sorted; a row that keeps more is drawn without sorting."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,14 +68,41 @@ class AudioSampling(SamplingConfig):
     max_steps: int = 2048
 
 
-def text_head(head: Float[Array, "V D"], vocabulary: Vocabulary) -> Float[Array, "K D"]:
-    """The head's rows of eos, eot and every text id, in that order."""
-    return jnp.concatenate([head[jnp.array(TERMINATORS)], head[v.NUM_SPECIALS : vocabulary.codec_start]])
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Heads:
+    """The permitted rows of the head per kind of step, gathered once, in the compute dtype.
+
+    Attributes:
+        marker: [2, D]; of `<text>` and `<audio>`.
+        text: [K, D]; of eos, eot and every text id, in that order.
+        audio: [S, K, D]; per stream of eos, eot, and that stream's own pad and codes, in that order.
+        offset: [S, D]; what a stream adds to the hidden state, zero for stream 0.
+    """
+
+    marker: Any
+    text: Any
+    audio: Any
+    offset: Any
+
+
+def heads(model: Bagpiper) -> Heads:
+    """Gathers the rows of a model's head."""
+    vocabulary, dtype = model.config.vocabulary, model.config.decoder.dtype
+    head, start, streams = model.lm_head[...].astype(dtype), vocabulary.codec_start, vocabulary.num_streams
+    ends = head[jnp.array(TERMINATORS)]
+    own = head[start : start + vocabulary.codec_size].reshape(streams, vocabulary.stream_size, -1)
+    return Heads(
+        marker=head[jnp.array(MARKERS)],
+        text=jnp.concatenate([ends, head[v.NUM_SPECIALS : start]]),
+        audio=jnp.concatenate([jnp.broadcast_to(ends, (streams, *ends.shape)), own], axis=1),
+        offset=model.stream_emb[...].at[0].set(0).astype(dtype),
+    )
 
 
 def text_logits(hidden: Float[Array, "B D"], rows: Float[Array, "K D"]) -> Float[Array, "B K"]:
-    """Float32 logits of stream 0, whose stream embedding is zero, over `text_head`."""
-    return _product(hidden, rows)
+    """Float32 logits of stream 0, whose stream embedding is zero, over rows of the head."""
+    return jnp.einsum("bd,kd->bk", hidden, rows, preferred_element_type=jnp.float32)
 
 
 def text_ids(choice: Int32[Array, " B"], vocabulary: Vocabulary) -> Int32[Array, "B S"]:
@@ -78,23 +112,12 @@ def text_ids(choice: Int32[Array, " B"], vocabulary: Vocabulary) -> Int32[Array,
     return jnp.zeros((len(choice), vocabulary.num_streams), jnp.int32).at[:, 0].set(first)
 
 
-def audio_head(head: Float[Array, "V D"], vocabulary: Vocabulary) -> Float[Array, "S K D"]:
-    """Per stream the head's rows of eos, eot, and that stream's own pad and codes, in that order."""
-    start, streams = vocabulary.codec_start, vocabulary.num_streams
-    own = head[start : start + vocabulary.codec_size].reshape(streams, vocabulary.stream_size, -1)
-    ends = jnp.broadcast_to(head[jnp.array(TERMINATORS)], (streams, len(TERMINATORS), own.shape[-1]))
-    return jnp.concatenate([ends, own], axis=1)
-
-
-def audio_logits(
-    hidden: Float[Array, "B D"], rows: Float[Array, "S K D"], stream_embedding: Float[Array, "S D"]
-) -> Float[Array, "B S K"]:
-    """Float32 logits over `audio_head`; terminators are barred on streams above 0.
+def audio_logits(hidden: Float[Array, "B D"], heads: Heads) -> Float[Array, "B S K"]:
+    """Float32 logits over `Heads.audio`; terminators are barred on streams above 0.
 
     Stream s sees h + e_s, where e_0 = 0 (docs/reference.md, Embedding and head).
     """
-    offset = stream_embedding.at[0].set(0).astype(hidden.dtype)
-    logits = jax.vmap(_product, (1, 0), 1)(hidden[:, None] + offset, rows)
+    logits = jax.vmap(text_logits, (1, 0), 1)(hidden[:, None] + heads.offset, heads.audio)
     return logits.at[:, 1:, : len(TERMINATORS)].set(-jnp.inf)
 
 
@@ -107,43 +130,88 @@ def audio_ids(choice: Int32[Array, "B S"], vocabulary: Vocabulary) -> Int32[Arra
     return rows.at[:, 0].set(jnp.where(ended, terminator, rows[:, 0])).astype(jnp.int32)
 
 
-def _product(hidden: Float[Array, "B D"], rows: Float[Array, "K D"]) -> Float[Array, "B K"]:
-    return jnp.einsum("bd,kd->bk", hidden, rows.astype(hidden.dtype), preferred_element_type=jnp.float32)
-
-
-def bar_terminators(
-    logits: Float[Array, "B ... K"], barred: Bool[Array, ""] | bool
-) -> Float[Array, "B ... K"]:
-    """Masks the two leading terminator logits while `barred`."""
+def bar_terminators(logits: Float[Array, "B N K"], barred: Bool[Array, " B"]) -> Float[Array, "B N K"]:
+    """Masks the two leading terminator logits of the rows that are barred."""
     ends = jnp.arange(logits.shape[-1]) < len(TERMINATORS)
-    return jnp.where(ends & barred, -jnp.inf, logits)
+    return jnp.where(ends & barred[:, None, None], -jnp.inf, logits)
 
 
 def guide(
-    conditional: Float[Array, "B D"], unconditional: Float[Array, "B D"], guidance: float
+    conditional: Float[Array, "B D"], unconditional: Float[Array, "B D"], guidance: Float[Array, " B"]
 ) -> Float[Array, "B D"]:
     """c·conditional + (1-c)·unconditional (docs/reference.md, Guidance).
 
     Applied to hidden states: logits are affine in them and the coefficients sum to 1, so this equals combining
     the logits of every stream, at one head product.
     """
-    wide = conditional.astype(jnp.float32), unconditional.astype(jnp.float32)
-    return (guidance * wide[0] + (1 - guidance) * wide[1]).astype(conditional.dtype)
+    wide, c = (conditional.astype(jnp.float32), unconditional.astype(jnp.float32)), guidance[:, None]
+    return (c * wide[0] + (1 - c) * wide[1]).astype(conditional.dtype)
 
 
 def sample(
-    keys: Key[Array, " B"], logits: Float[Array, "B ... K"], config: SamplingConfig
-) -> Int32[Array, "B ..."]:
-    """Draws one id per leading position: top-k first, then softmax(v / T); T = 0 is argmax.
+    keys: Key[Array, " B"],
+    logits: Float[Array, "B N K"],
+    temperature: Float[Array, " B"],
+    top_k: Int32[Array, " B"],
+) -> Int32[Array, "B N"]:
+    """Draws an id for each of a row's N streams: top-k first, then softmax(v / T); T = 0 is argmax.
 
     See docs/reference.md, Segment loop.
 
-    Every row has its own key, so a row's draw doesn't depend on its batch mates.
+    Args:
+        keys: a key for each row; stream n draws with `fold_in(key, n)`.
+        temperature: of each row.
+        top_k: ids kept; 0 keeps all.
     """
-    if config.temperature == 0:
+    size = logits.shape[-1]
+    few = min(FEW, size)
+    wide = (top_k == 0) | (top_k > few)
+
+    def likeliest():
         return jnp.argmax(logits, axis=-1).astype(jnp.int32)
-    kept = min(config.top_k or logits.shape[-1], logits.shape[-1])
-    values, ids = jax.lax.top_k(logits, kept)
-    noise = jax.vmap(lambda key: jax.random.gumbel(key, values.shape[1:], values.dtype))(keys)
-    winner = jnp.argmax(values / config.temperature + noise, axis=-1, keepdims=True)
-    return jnp.take_along_axis(ids, winner, axis=-1)[..., 0].astype(jnp.int32)
+
+    def of_few():
+        values, ids = jax.lax.top_k(logits, few)
+        kept = jnp.arange(few) < top_k[:, None, None]
+        choice = _gumbel_max(keys, jnp.where(kept, values, -jnp.inf), temperature)
+        choice = jnp.where(temperature[:, None] > 0, choice, 0)
+        return jnp.take_along_axis(ids, choice[..., None], axis=-1)[..., 0].astype(jnp.int32)
+
+    def of_all():
+        kept = logits >= _largest(logits, jnp.where(top_k == 0, size, top_k)[:, None])[..., None]
+        drawn = _gumbel_max(keys, jnp.where(kept, logits, -jnp.inf), temperature)
+        return jnp.where((wide & (temperature > 0))[:, None], drawn, of_few())
+
+    # What a row draws is the same on whatever level its mates put the step.
+    level = jnp.where(jnp.any(wide & (temperature > 0)), 2, jnp.any(temperature > 0))
+    return jax.lax.switch(level, [likeliest, of_few, of_all])
+
+
+def _gumbel_max(keys: Key[Array, " B"], values: Float[Array, "B N K"], temperature: Float[Array, " B"]):
+    """Draws from softmax(v / T) as the largest of v / T + Gumbel noise."""
+
+    def noise(key):
+        streams = jax.vmap(lambda n: jax.random.fold_in(key, n))(jnp.arange(values.shape[1]))
+        return jax.vmap(lambda key: jax.random.gumbel(key, values.shape[2:]))(streams)
+
+    divisor = jnp.where(temperature > 0, temperature, 1)[:, None, None]
+    return jnp.argmax(values / divisor + jax.vmap(noise)(keys), axis=-1).astype(jnp.int32)
+
+
+def _largest(values: Float[Array, "B N K"], rank: Int32[Array, "B 1"]) -> Float[Array, "B N"]:
+    """The value of a rank, 1 the largest, by bisection over the order of floats: a sort of all ids costs more."""
+    bits = jax.lax.bitcast_convert_type(values, jnp.int32)
+    ordered = jnp.where(bits < 0, bits ^ jnp.int32(0x7FFFFFFF), bits)
+
+    def narrow(_, bounds):
+        low, high = bounds  # at least `rank` values are not below `low`, fewer are not below `high`
+        middle = (low >> 1) + (high >> 1) + (low & high & 1)
+        enough = jnp.sum(ordered >= middle[..., None], axis=-1) >= rank
+        return jnp.where(enough, middle, low), jnp.where(enough, high, middle)
+
+    ends = jnp.iinfo(jnp.int32)
+    low = jnp.full(values.shape[:-1], ends.min, jnp.int32), jnp.full(values.shape[:-1], ends.max, jnp.int32)
+    found = jax.lax.fori_loop(0, 32, narrow, low)[0]
+    return jax.lax.bitcast_convert_type(
+        jnp.where(found < 0, found ^ jnp.int32(0x7FFFFFFF), found), jnp.float32
+    )

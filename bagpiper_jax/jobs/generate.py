@@ -14,8 +14,8 @@ from jaxtyping import Float32
 
 from bagpiper_jax import audio, configuration, parallel
 from bagpiper_jax.dialogue import Message
-from bagpiper_jax.generation.loop import LoopConfig
 from bagpiper_jax.generation.replies import Generator, GeneratorError, load_generator
+from bagpiper_jax.generation.segments import LoopConfig
 from bagpiper_jax.runs.progress import Underway
 
 _PROG = "bagpiper generate"

@@ -1,6 +1,5 @@
-"""The Qwen3 decoder (docs/reference.md, Decoder) over packed rows, with a cache for generation."""
+"""The Qwen3 decoder (docs/reference.md, Decoder) over packed rows, with paged keys and values for generation."""
 
-import dataclasses
 from typing import Any
 
 import jax
@@ -10,30 +9,9 @@ from jaxtyping import Array, Float, Int
 
 from bagpiper_jax import parallel
 from bagpiper_jax.models import layers
-from bagpiper_jax.models.attention import kernels, xla
+from bagpiper_jax.models.attention import kernels
+from bagpiper_jax.models.attention.paged import PagedCache
 from bagpiper_jax.models.configs import DecoderConfig
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class KVCache:
-    """Keys and values already computed, left-aligned: row b holds `length[b]` of U slots.
-
-    Attributes:
-        k, v: [L, B, U, KV, K] in the compute dtype, keys already rotated.
-        length: int32 [B]; what lies at or beyond it is never seen.
-    """
-
-    k: Any
-    v: Any
-    length: Any
-
-
-def init_cache(config: DecoderConfig, batch: int, length: int) -> KVCache:
-    """An empty cache of `length` slots for `batch` rows."""
-    shape = (config.layers, batch, length, config.kv_heads, config.head_width)
-    empty = jnp.zeros(shape, config.dtype)
-    return KVCache(empty, empty, jnp.zeros(batch, jnp.int32))
 
 
 class Attention(nnx.Module):
@@ -108,13 +86,13 @@ class Decoder(nnx.Module):
         x: Float[Array, "B T D"],
         positions: Int[Array, "B T"],
         segment_ids: Int[Array, "B T"],
-        cache: KVCache | None = None,
-    ) -> tuple[Float[Array, "B T D"], KVCache | None]:
+        cache: PagedCache | None = None,
+    ) -> tuple[Float[Array, "B T D"], PagedCache | None]:
         """Final-normed hidden states, and the cache after them.
 
         Without a cache, a slot sees the earlier slots of its own segment. With one, a row is one document: its
-        slots of non-zero segment id must come first, they are appended at `cache.length`, and each sees all of
-        the row before it. The caller gives positions in both cases, and keeps rows within the cache's length.
+        tokens are stored from slot `cache.start` on, and each sees all of the row up to itself. The caller gives
+        positions in both cases, and keeps rows within their pages.
         """
         config = self.config
         x = parallel.constrain(x.astype(config.dtype), "batch", "slots", "activation")
@@ -127,27 +105,17 @@ class Decoder(nnx.Module):
 
             x = layers.scan(self.layers, layer, x, config.remat)
         else:
-            x, cache = self._append(x, angles, segment_ids, cache)
+            x, cache = self._append(x, angles, cache)
         return layers.rms_norm(x, self.norm[...], config.norm_eps), cache
 
-    def _append(self, x, angles, segment_ids, cache: KVCache) -> tuple[Any, KVCache]:
-        slots = cache.length[:, None] + jnp.arange(x.shape[1])
-        mask = slots[:, :, None] >= jnp.arange(cache.k.shape[2])
-        rows = jnp.arange(x.shape[0])[:, None]
-
-        # The whole cache is carried, not scanned over, so that XLA updates it in place.
+    def _append(self, x, angles, cache: PagedCache) -> tuple[Any, PagedCache]:
+        # The whole pool is carried, not scanned over, so that XLA updates it in place.
         def layer(module, carry):
-            x, keys, values, index = carry
+            x, cache, index = carry
+            x, cache = module(
+                x, angles, lambda *projected: cache.attend(index, self.config.layers, *projected)
+            )
+            return x, cache, index + 1
 
-            def attend(query, key, value):
-                new_keys = keys.at[index, rows, slots].set(key, mode="drop")
-                new_values = values.at[index, rows, slots].set(value, mode="drop")
-                heads = xla.masked_attention(query, new_keys[index], new_values[index], mask)
-                return heads, (new_keys, new_values)
-
-            x, (keys, values) = module(x, angles, attend)
-            return x, keys, values, index + 1
-
-        x, keys, values, _ = layers.scan(self.layers, layer, (x, cache.k, cache.v, jnp.int32(0)), "none")
-        added = jnp.sum(segment_ids != 0, axis=1, dtype=jnp.int32)
-        return x, KVCache(keys, values, cache.length + added)
+        x, cache, _ = layers.scan(self.layers, layer, (x, cache, jnp.int32(0)), "none")
+        return x, cache

@@ -17,9 +17,9 @@ from bagpiper_jax.errors import Explained
 from bagpiper_jax.evaluation import job, sections
 from bagpiper_jax.evaluation.held_out import EvaluationError, read_corpus
 from bagpiper_jax.evaluation.job import EvaluateConfig, evaluate
-from bagpiper_jax.generation.loop import LoopConfig
 from bagpiper_jax.generation.replies import Generator, GeneratorError, Reply
 from bagpiper_jax.generation.sampling import AudioSampling, TextSampling
+from bagpiper_jax.generation.segments import LoopConfig
 from bagpiper_jax.manifest import Clip, read_manifest, write_manifest
 from bagpiper_jax.models.bagpiper import Bagpiper
 from bagpiper_jax.models.codecs.xcodec import functional

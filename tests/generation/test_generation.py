@@ -1,107 +1,29 @@
 """Cached, batched, guided decoding against the plain forward pass of the same model."""
 
 import dataclasses
-import functools
 
 import jax
 import numpy as np
 import pytest
 from flax import nnx
+from plain_decoding import CONFIG, GREEDY_AUDIO, GREEDY_TEXT, plain_decode, prompts, random_model
 from synthetic_cache import VOCABULARY, example, write_mixture_of
 
 from bagpiper_jax import vocabulary as v
 from bagpiper_jax.batch import BatchShape
 from bagpiper_jax.data.loader import Loader, LoaderConfig
 from bagpiper_jax.data.prompts import collate
-from bagpiper_jax.dialogue import Message, render_prompt
+from bagpiper_jax.dialogue import render_prompt
 from bagpiper_jax.generation import sampling
-from bagpiper_jax.generation.loop import LoopConfig, generate
+from bagpiper_jax.generation.batch import generate
 from bagpiper_jax.generation.sampling import SamplingConfig
+from bagpiper_jax.generation.segments import LoopConfig
 from bagpiper_jax.models.bagpiper import Bagpiper
-from bagpiper_jax.models.configs import AudioTowerConfig, BagpiperConfig, DecoderConfig
-from bagpiper_jax.vocabulary import Vocabulary
-
-CONFIG = BagpiperConfig(
-    DecoderConfig(2, 32, 64, 4, 2, 8, dtype="float32", init_std=0.3, remat="none"),
-    AudioTowerConfig(128, 1, 16, 2, 32, 4, 24, dtype="float32", remat="none"),
-    Vocabulary(text_size=20, codebook_size=6, num_streams=4),
-)
-GREEDY_TEXT = SamplingConfig(0, 0, 1, 1, 7)
-GREEDY_AUDIO = SamplingConfig(0, 0, 1, 5, 9)
 
 
 @pytest.fixture(scope="module")
 def model():
-    model = Bagpiper(CONFIG, rngs=nnx.Rngs(0))
-    model.stream_emb.set_value(jax.random.normal(jax.random.key(1), model.stream_emb.shape))
-    return model
-
-
-def prompts():
-    rng = np.random.default_rng(0)
-    texts = [rng.integers(0, 20, n) for n in (3, 11, 1)]
-    found = [render_prompt([Message("user", "text", text)], CONFIG.vocabulary) for text in texts]
-    for seconds in (0.4, 1.3):
-        wave = rng.normal(size=int(16000 * seconds)).astype(np.float32)
-        spoken = [Message("user", "audio", wave), Message("user", "text", texts[0])]
-        found.append(render_prompt(spoken, CONFIG.vocabulary))
-    return found
-
-
-@functools.cache
-def forward(model):
-    graph, parameters = nnx.split(model)
-    return jax.jit(lambda batch: nnx.merge(graph, parameters).hidden(batch))
-
-
-def hidden_of(model, prompt, emitted, null=False):
-    """Last hidden state of the whole sequence in one uncached forward pass."""
-    tokens = np.concatenate([prompt.tokens, np.asarray(emitted, np.int32).reshape(-1, 4)])
-    extended = dataclasses.replace(prompt, tokens=tokens, audio=() if null else prompt.audio)
-    return np.asarray(forward(model)(collate([extended], BatchShape(1, 80, 2), CONFIG)))[0, len(tokens) - 1]
-
-
-def plain_decode(model, prompt, modalities, guidance, begun=()):
-    """docs/reference.md, Segment loop by the letter: no cache, no batch, full logits and explicit masks."""
-    vocabulary, emitted, segments = CONFIG.vocabulary, [], []
-    for modality in modalities:
-        limits = GREEDY_TEXT if modality == "text" else GREEDY_AUDIO
-        emitted.append([v.ASSISTANT, 0, 0, 0])
-        fixed = len(emitted)
-        emitted.append([v.TEXT if modality == "text" else v.AUDIO, 0, 0, 0])
-        rows = []
-        for i in range(limits.max_steps):
-            hidden = hidden_of(model, prompt, emitted)
-            null = hidden
-            if guidance > 1 and modality == "audio":
-                zeros = dataclasses.replace(prompt, tokens=np.zeros_like(prompt.tokens))
-                null = hidden_of(model, zeros, [[0] * 4] * fixed + emitted[fixed:], null=True)
-            row = [0] * 4
-            for stream in range(4 if modality == "audio" else 1):
-                offset = np.asarray(model.stream_emb[...])[stream] * (stream > 0)
-                head = np.asarray(model.lm_head[...])
-                logits = guidance * (head @ (hidden + offset)) + (1 - guidance) * (head @ (null + offset))
-                permitted = np.zeros(vocabulary.size, bool)
-                if modality == "text":
-                    permitted[vocabulary.text_start : vocabulary.codec_start] = True
-                else:
-                    start = vocabulary.stream_pads()[stream]
-                    permitted[start : start + vocabulary.stream_size] = True
-                if stream == 0 and i >= limits.min_steps:
-                    permitted[[v.EOS, v.EOT]] = True
-                row[stream] = int(np.argmax(np.where(permitted, logits, -np.inf)))
-            if modality == "text" and not segments and i < len(begun):
-                row[0] = begun[i] + vocabulary.text_start
-            ended = row[0] in (v.EOS, v.EOT)
-            row = [row[0], 0, 0, 0] if ended else row
-            emitted.append(row)
-            rows += [] if ended else [row]
-            if ended:
-                break
-        else:
-            emitted[-1] = [emitted[-1][0], 0, 0, 0]
-        segments.append(np.array(rows, np.int32).reshape(-1, 4))
-    return segments
+    return random_model()
 
 
 @pytest.mark.parametrize(
@@ -125,7 +47,7 @@ def test_a_begun_reply_goes_on_as_the_uncached_forward_does(model):
     config = LoopConfig(GREEDY_TEXT, GREEDY_AUDIO, ("text", "text"), 2)
     found = generate(model, prompts(), config, begun=begun)
     for prompt, ids, segments in zip(prompts(), begun, found, strict=True):
-        expected = plain_decode(model, prompt, ("text", "text"), 1.0, ids)
+        expected = plain_decode(model, prompt, ("text", "text"), 1.0, begun=ids)
         assert segments[0].text_ids(CONFIG.vocabulary)[: len(ids)].tolist() == list(ids[:7])
         for segment, rows in zip(segments, expected, strict=True):
             np.testing.assert_array_equal(segment.rows, rows)
@@ -183,11 +105,12 @@ def test_the_model_chooses_modalities_and_eot_opens_another_message(marker, moda
 
 
 def test_top_k_bars_the_rest_and_temperature_sharpens():
-    logits = np.tile(np.array([0.0, 1.0, 2.0, 3.0], np.float32), (4000, 1))
+    logits = np.tile(np.array([0.0, 1.0, 2.0, 3.0], np.float32), (4000, 1, 1))
     keys = jax.vmap(jax.random.key)(np.arange(4000))
 
     def shares(config):
-        return np.bincount(sampling.sample(keys, logits, config), minlength=4) / 4000
+        settings = np.full(4000, config.temperature, np.float32), np.full(4000, config.top_k)
+        return np.bincount(sampling.sample(keys, logits, *settings)[:, 0], minlength=4) / 4000
 
     expected = np.exp([2 / 0.5, 3 / 0.5]) / np.exp([2 / 0.5, 3 / 0.5]).sum()
     np.testing.assert_allclose(shares(SamplingConfig(0.5, 2)), [0, 0, *expected], atol=0.02)
@@ -197,9 +120,21 @@ def test_top_k_bars_the_rest_and_temperature_sharpens():
     assert shares(SamplingConfig(0.0, 2))[3] == 1
 
 
+@pytest.mark.parametrize("top_k", [1, 33, 50, 0])
+def test_a_draw_keeps_the_top_k_whatever_the_mates_keep(top_k):
+    logits = jax.random.normal(jax.random.key(0), (40, 2, 60))
+    keys, warm = jax.vmap(jax.random.key)(np.arange(40)), np.full(40, 3.0, np.float32)
+    alone = sampling.sample(keys, logits, warm, np.full(40, top_k))
+    ranks = np.argsort(np.argsort(-logits, axis=-1), axis=-1)
+    drawn = np.take_along_axis(ranks, np.asarray(alone)[..., None], -1)
+    assert drawn.max() < (top_k or 60) and (top_k == 1 or drawn.max() > 20)
+    mixed = np.where(np.arange(40) % 3 == 0, top_k, 0)
+    np.testing.assert_array_equal(sampling.sample(keys, logits, warm, mixed)[::3], alone[::3])
+
+
 def test_guided_hidden_states_give_guided_logits(model):
     hidden = np.random.default_rng(0).normal(size=(2, 3, 32)).astype(np.float32)
-    guided = sampling.guide(*hidden, 3.0)
+    guided = sampling.guide(*hidden, np.full(3, 3.0, np.float32))
     for stream in range(4):
         conditional, null = (np.asarray(model.logits(h, stream)) for h in hidden)
         np.testing.assert_allclose(model.logits(guided, stream), 3 * conditional - 2 * null, atol=1e-4)

@@ -12,8 +12,8 @@ from bagpiper_jax.dialogue import Message
 from bagpiper_jax.errors import Explained
 from bagpiper_jax.evaluation.job import EvaluateConfig
 from bagpiper_jax.generation import replies
-from bagpiper_jax.generation.loop import LoopConfig
 from bagpiper_jax.generation.replies import Generator, Reply
+from bagpiper_jax.generation.segments import LoopConfig
 from bagpiper_jax.jobs import generate
 from bagpiper_jax.models.configs import BagpiperConfig
 from bagpiper_jax.text import ByteTokenizer
@@ -125,8 +125,9 @@ def test_a_directory_that_is_no_run_is_named(tmp_path):
 def test_a_dialogue_is_asked_up_to_the_first_message_of_the_assistant(monkeypatch, behind):
     """Questions that follow an answer were asked about that answer, which the model has not given yet."""
     asked = []
+    monkeypatch.setattr(Generator, "_core", lambda *_: None)
     monkeypatch.setattr(
-        replies, "generate", lambda model, prompts, *_, **__: asked.extend(prompts) or [()] * len(prompts)
+        replies, "answer", lambda core, prompts, *_, **__: asked.extend(prompts) or [()] * len(prompts)
     )
     generator = Generator(types.SimpleNamespace(config=BagpiperConfig()), ByteTokenizer())
     before = [Message("system", "text", "Listen."), Message("user", "text", "what is it?")]

@@ -12,8 +12,9 @@ import tiny_models
 
 from bagpiper_jax import vocabulary as v
 from bagpiper_jax.dialogue import Message, render_prompt
-from bagpiper_jax.generation.loop import LoopConfig, generate
-from bagpiper_jax.generation.sampling import SamplingConfig
+from bagpiper_jax.generation.batch import generate
+from bagpiper_jax.generation.sampling import FEW, SamplingConfig
+from bagpiper_jax.generation.segments import LoopConfig
 from bagpiper_jax.models.configs import AudioTowerConfig, BagpiperConfig
 from bagpiper_jax.vocabulary import Vocabulary
 
@@ -106,8 +107,8 @@ def draw(logits, modality: str, limits: SamplingConfig, key) -> list[int]:
         return logits.argmax(-1).tolist()
     streams = 1 if modality == "text" else STREAMS
     values, ids = logits[:streams].topk(limits.top_k, dim=-1)
-    shape = (limits.top_k,) if modality == "text" else (STREAMS, limits.top_k)
-    noise = torch.tensor(np.asarray(jax.random.gumbel(key, shape))).reshape(streams, -1)
+    keys = [jax.random.fold_in(key, stream) for stream in range(streams)]
+    noise = torch.tensor(np.stack([jax.random.gumbel(key, (FEW,))[: limits.top_k] for key in keys]))
     winner = (values / limits.temperature + noise).argmax(-1, keepdim=True)
     drawn = ids.gather(-1, winner)[:, 0].tolist()
     return drawn + [0] * (STREAMS - streams)
@@ -136,7 +137,7 @@ CASES = {
         SamplingConfig(0.6, 20, 1, 1, 10), SamplingConfig(0.8, 10, 3, 4, 14), ("text", "audio")
     ),
     "sampled, the model chooses": LoopConfig(
-        SamplingConfig(1.0, 20, 1, 1, 8), SamplingConfig(1.0, 10, 1, 1, 8), max_segments=3, seed=7
+        SamplingConfig(1.0, 20, 1, 2, 8), SamplingConfig(1.0, 10, 1, 2, 8), max_segments=3, seed=7
     ),
 }
 

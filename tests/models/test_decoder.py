@@ -12,8 +12,8 @@ from flax import nnx
 from bagpiper_jax.interop.tables import qwen3
 from bagpiper_jax.models import layers
 from bagpiper_jax.models.attention import kernels, xla
+from bagpiper_jax.models.attention.paged import PagedCache, empty_pages
 from bagpiper_jax.models.configs import BagpiperConfig, DecoderConfig
-from bagpiper_jax.models.decoder import init_cache
 
 SHAPES = (
     tiny_models.DECODER,
@@ -102,18 +102,19 @@ def test_cache_equals_the_whole_pass_with_ragged_rows():
     model = tiny_models.random_model()
     x = jax.random.normal(jax.random.key(3), (2, 9, 32))
     whole = run(model, x)
-    lengths = np.array([6, 4])
-    valid = jnp.asarray(np.arange(6) < lengths[:, None], jnp.int32)
+    lengths = jnp.array([6, 4])
+    tables = jnp.array([[3, 1, 5], [2, 6, 4]])
+    cache = PagedCache(empty_pages(tiny_models.DECODER, 7, 4), tables, jnp.zeros(2, jnp.int32), lengths)
     positions = jnp.arange(6)[None].repeat(2, 0)
-    hidden, cache = model.decoder(x[:, :6], positions, valid, init_cache(tiny_models.DECODER, 2, 9))
+    hidden, cache = model.decoder(x[:, :6], positions, jnp.ones((2, 6), jnp.int32), cache)
     np.testing.assert_allclose(hidden[1, :4], whole[1, :4], atol=2e-5)
-    for _ in range(3):
-        slots = cache.length[:, None]
+    for fed in range(3):
+        slots = (lengths + fed)[:, None]
         step = jnp.take_along_axis(x, slots[..., None], axis=1)
+        cache = dataclasses.replace(cache, start=slots[:, 0], count=jnp.ones(2, jnp.int32))
         hidden, cache = model.decoder(step, slots, jnp.ones((2, 1), jnp.int32), cache)
         expected = jnp.take_along_axis(whole, slots[..., None], axis=1)
         np.testing.assert_allclose(hidden, expected, atol=2e-5)
-    assert cache.length.tolist() == [9, 7]
 
 
 def test_blocks_of_queries_equal_one_block(monkeypatch):

@@ -1,0 +1,32 @@
+"""How large an engine is."""
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class EngineConfig:
+    """Sizes of an engine.
+
+    Attributes:
+        rows: dialogues answered at once; the others wait.
+        memory: GiB of keys and values; dialogues wait while they are used up. None takes nine tenths of what the
+            device has left, or where it does not say 1 GiB, and more if the longest dialogue needs it. Never more than
+            `rows` of the longest dialogues need.
+        context: slots of the longest dialogue, prompt and replies together.
+        page: slots of a page.
+        chunk: slots of prompts that are fed in one call, so the longest that others wait for a prompt.
+        steps: steps in one call of the device.
+    """
+
+    rows: int = 64
+    memory: float | None = None
+    context: int = 16_384
+    page: int = 128
+    chunk: int = 512
+    steps: int = 8
+
+    def __post_init__(self):
+        if min(self.rows, self.context, self.page, self.chunk, self.steps) < 1:
+            raise ValueError(f"rows, context, page, chunk and steps must be at least 1: {self}")
+        if self.memory is not None and self.memory <= 0:
+            raise ValueError(f"memory must be more than 0 GiB: {self}")

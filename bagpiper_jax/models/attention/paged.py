@@ -1,0 +1,149 @@
+"""Keys and values of many dialogues in pages of one pool, and attention through a table of pages.
+
+A row's slots lie in pages that need not be neighbours, so rows of any length share the memory, several rows may read
+one page, and a step costs what is used, not what is allocated. The pages of all layers are one array, so that a kernel
+is given the whole pool and a number, never a copied layer.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from bagpiper_jax import parallel
+from bagpiper_jax.models.configs import DecoderConfig
+
+_HIDDEN = -1e30  # finite, as in `xla.masked_attention`
+_LANES = 128
+"""Width of a head from which TPUs' kernel takes it."""
+
+Heads = Float[Array, "B T H K"]
+KeyValues = Float[Array, "B T KV K"]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class PagedCache:
+    """The pool, and where the rows of one call lie in it. Page 0 of every layer takes what nobody wants to keep.
+
+    Attributes:
+        pages: [L·N, P, 2·KV, K] in the compute dtype: N pages of P slots for every layer; each key head, already
+            rotated, before its value head.
+        tables: int32 [B, W]; the pages of a row's slots in order, 0 where it has none.
+        start: int32 [B]; the slot of the first token that is fed in this call.
+        count: int32 [B]; tokens that are fed, the others are padding.
+    """
+
+    pages: Any
+    tables: Any
+    start: Any
+    count: Any
+
+    def attend(
+        self, layer: Int[Array, ""], layers: int, query: Heads, key: KeyValues, value: KeyValues
+    ) -> tuple[Heads, "PagedCache"]:
+        """Stores the tokens' keys and values; then each token sees its row up to itself."""
+        first = layer * (self.pages.shape[0] // layers)
+        pages = _stored(self, first, key, value)
+        ragged = parallel.platform() == "tpu" and query.shape[-1] % _LANES == 0
+        attention = ragged_attention if ragged else paged_attention
+        heads = attention(query, pages, self.tables + first, self.start, self.count)
+        return heads, dataclasses.replace(self, pages=pages)
+
+
+def page_shape(config: DecoderConfig, page: int) -> tuple[int, int, int, int]:
+    """[L, P, 2·KV, K]: one page of all layers."""
+    return config.layers, page, 2 * config.kv_heads, config.head_width
+
+
+def empty_pages(config: DecoderConfig, pages: int, page: int) -> Float[Array, "LN P 2KV K"]:
+    """A pool of `pages` pages of `page` slots, the one that nobody keeps among them."""
+    layers, *rest = page_shape(config, page)
+    return jnp.zeros((layers * pages, *rest), config.dtype)
+
+
+def _stored(cache: PagedCache, first, key: KeyValues, value: KeyValues):
+    size = cache.pages.shape[1]
+    offset = jnp.arange(key.shape[1])
+    slots = cache.start[:, None] + offset
+    page = jnp.take_along_axis(cache.tables, slots // size, axis=1, mode="fill", fill_value=0)
+    both = jnp.stack([key, value], axis=3).reshape(*key.shape[:2], -1, key.shape[-1])
+    # Padding is stored as zeros, so that the page of waste never holds what isn't a number.
+    kept = (offset < cache.count[:, None])[..., None, None]
+    return cache.pages.at[page + first, slots % size].set(jnp.where(kept, both, 0))
+
+
+def paged_attention(
+    query: Heads,
+    pages: Float[Array, "N P 2KV K"],
+    tables: Int[Array, "B W"],
+    start: Int[Array, " B"],
+    count: Int[Array, " B"],
+) -> Heads:
+    """Grouped-query attention over pages in plain XLA, page by page up to that of the longest row.
+
+    Scores and softmax in float32. What a padding token gets is to be ignored.
+    """
+    rows, length, heads, width = query.shape
+    size, groups = pages.shape[1], pages.shape[2] // 2
+    grouped = query.reshape(rows, length, groups, -1, width).transpose(0, 2, 3, 1, 4) * width**-0.5
+    grouped = grouped.reshape(rows, groups, -1, width)
+    position = start[:, None] + jnp.arange(length)
+    known = (start + count)[:, None]
+    repeats = heads // groups
+
+    def add_page(number, state):
+        highest, total, found = state
+        block = pages[tables[:, number]].reshape(rows, size, groups, 2, width)
+        slots = number * size + jnp.arange(size)
+        # A page may have belonged to a row of what isn't a number, and nothing times that isn't nothing.
+        value = jnp.where((slots < known)[..., None, None], block[:, :, :, 1], 0)
+        scores = jnp.einsum("bnqk,bunk->bnqu", grouped, block[:, :, :, 0], preferred_element_type=jnp.float32)
+        seen = (slots <= position[..., None]) & (slots < known[..., None])
+        scores = jnp.where(jnp.tile(seen, (1, repeats, 1))[:, None], scores, _HIDDEN)
+        higher = jnp.maximum(highest, jnp.max(scores, axis=-1, keepdims=True))
+        weights, shrunk = jnp.exp(scores - higher), jnp.exp(highest - higher)
+        added = jnp.einsum(
+            "bnqu,bunk->bnqk", weights.astype(value.dtype), value, preferred_element_type=jnp.float32
+        )
+        return higher, total * shrunk + jnp.sum(weights, axis=-1, keepdims=True), found * shrunk + added
+
+    state = (
+        jnp.full((*grouped.shape[:3], 1), _HIDDEN),
+        jnp.zeros((*grouped.shape[:3], 1)),
+        jnp.zeros(grouped.shape, jnp.float32),
+    )
+    used = jnp.minimum((jnp.max(known) - 1) // size + 1, tables.shape[1])
+    _, total, found = jax.lax.fori_loop(0, used, add_page, state)
+    output = (found / total).astype(query.dtype).reshape(rows, groups, repeats, length, width)
+    return output.transpose(0, 3, 1, 2, 4).reshape(query.shape)
+
+
+def ragged_attention(query: Heads, pages, tables, start, count) -> Heads:
+    """The same by the kernel that JAX ships for TPUs, on each device's own heads."""
+    mesh = parallel.mesh_in_use()
+    if mesh is None:
+        return _ragged(query, pages, tables, start)
+    heads = parallel.partition(mesh, (None, None, "kv_heads", None), query.shape)
+    kept = parallel.partition(mesh, (None, None, "kv_heads", None), pages.shape)
+    none = jax.sharding.PartitionSpec()
+    return parallel.per_shard(_ragged, (query, pages, tables, start), (heads, kept, none, none), heads)
+
+
+def _ragged(query: Heads, pages, tables, start) -> Heads:
+    # Loaded here: few processes have a TPU.
+    from jax.experimental.pallas.ops.tpu.ragged_paged_attention import ragged_paged_attention
+
+    rows, length, heads, width = query.shape
+    flat = ragged_paged_attention(
+        query.reshape(rows * length, heads, width),
+        pages,
+        start + length,
+        tables,
+        jnp.arange(rows + 1, dtype=jnp.int32) * length,
+        jnp.full(1, rows, jnp.int32),
+        sm_scale=width**-0.5,
+    )
+    return flat.reshape(query.shape)

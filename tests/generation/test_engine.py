@@ -1,0 +1,225 @@
+"""Continuous batching against decoding by the letter: any order, any mates, any memory, and nothing left behind."""
+
+import dataclasses
+import random
+
+import jax
+import numpy as np
+import pytest
+from plain_decoding import CONFIG, GREEDY_AUDIO, GREEDY_TEXT, plain_decode, random_model
+
+from bagpiper_jax.data.prompts import collate, fitting_shape
+from bagpiper_jax.dialogue import Message, render_prompt
+from bagpiper_jax.generation import hearing
+from bagpiper_jax.generation.config import EngineConfig
+from bagpiper_jax.generation.engine import EngineCore
+from bagpiper_jax.generation.pool import PagePool, page_bytes
+from bagpiper_jax.generation.requests import EngineError, PoisonedError
+from bagpiper_jax.generation.sampling import SamplingConfig
+from bagpiper_jax.generation.segments import LoopConfig
+
+ORDERS = (("text",), ("audio",), ("text", "audio"), ("audio", "text"))
+SMALL = EngineConfig(rows=4, context=96, page=8, chunk=16, steps=3)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return random_model()
+
+
+def memory_of(pages: int) -> float:
+    """GiB of so many pages of the small engine."""
+    return pages * page_bytes(CONFIG.decoder, SMALL.page) / 2**30
+
+
+def dialogue(rng: random.Random) -> list[Message]:
+    numbers = np.random.default_rng(rng.randrange(2**32))
+    text = Message("user", "text", numbers.integers(0, 20, rng.randrange(1, 30)))
+    if rng.random() < 0.6:
+        return [text]
+    wave = numbers.normal(size=int(16_000 * rng.uniform(0.1, 1.6))).astype(np.float32)
+    return [Message("user", "audio", wave), text]
+
+
+def drive(core: EngineCore, rng: random.Random, pending: list, doomed=()) -> list:
+    """Submits what `EngineCore.add` takes at random times between random moves; cancels those of the doomed places."""
+    requests, pending = {}, list(enumerate(pending))
+    rng.shuffle(pending)
+    while pending or not core.is_idle:
+        while pending and rng.random() < 0.4:
+            place, asked = pending.pop()
+            requests[place] = core.add(*asked)
+        for place in doomed:
+            if place in requests and rng.random() < 0.1:
+                core.cancel(requests[place])
+        for _ in range(rng.randrange(3)):
+            core.feed()
+        core.decode()
+    return [requests[place] for place in sorted(requests)]
+
+
+def asked_for(rng: random.Random):
+    modalities, guidance = rng.choice(ORDERS), rng.choice((1.0, 3.0))
+    audio = dataclasses.replace(GREEDY_AUDIO, guidance=guidance, max_steps=rng.randrange(5, 10))
+    prompt = render_prompt(dialogue(rng), CONFIG.vocabulary)
+    begun = rng.choices(range(20), k=rng.randrange(9)) if modalities[0] == "text" else ()
+    return prompt, LoopConfig(GREEDY_TEXT, audio, modalities, len(modalities)), None, begun
+
+
+@pytest.mark.parametrize("rows, pages", [(4, 200), (8, 32)])
+@pytest.mark.parametrize("count", [12, pytest.param(64, marks=pytest.mark.slow)])
+def test_dialogues_at_random_times_equal_each_decoded_alone_without_a_cache(model, count, rows, pages):
+    """With pages for all, and with so few that dialogues make room for older ones."""
+    rng = random.Random(count)
+    core = EngineCore(model, dataclasses.replace(SMALL, rows=rows, memory=memory_of(pages)))
+    moved = []
+    keep = core.memory.set_aside
+    core.memory.set_aside = lambda request: moved.append(request) or keep(request)
+    pending = [asked_for(rng) for _ in range(count)]
+    doomed = rng.sample(range(count), count // 6)
+    for place, request in enumerate(drive(core, rng, pending, doomed)):
+        prompt, config, _, begun = pending[place]
+        guidance = config.audio.guidance
+        expected = plain_decode(model, prompt, config.modalities, guidance, config.text, config.audio, begun)
+        if place not in doomed:
+            assert [s.modality for s in request.segments] == list(config.modalities)
+        for segment, rows in zip(request.segments, expected, strict=place not in doomed):
+            np.testing.assert_array_equal(segment.rows, rows)
+    assert bool(moved) == (pages == 32)
+
+
+def test_a_draw_depends_on_the_request_s_seed_alone(model):
+    rng = random.Random(1)
+    config = LoopConfig(
+        SamplingConfig(0.9, 8, 1, 1, 7), SamplingConfig(0.9, 5, 2.0, 1, 9), ("text", "audio"), 2, seed=3
+    )
+    prompts = [render_prompt(dialogue(rng), CONFIG.vocabulary) for _ in range(6)]
+    core = EngineCore(model, SMALL)
+    mixed = [(prompt, config, seed) for seed, prompt in enumerate(prompts)]
+    mates = [asked_for(rng) for _ in range(4)]
+    mates += [(prompts[0], dataclasses.replace(config, text=SamplingConfig(2.0, 0, 1, 7, 7)))]
+    together = drive(core, rng, mixed + mates)
+    for (prompt, _, seed), request in zip(mixed, together, strict=False):
+        alone = core.add(prompt, config, seed)
+        while not core.is_idle:
+            core.feed()
+            core.decode()
+        for ours, theirs in zip(request.segments, alone.segments, strict=True):
+            np.testing.assert_array_equal(ours.rows, theirs.rows)
+
+
+def test_nothing_is_compiled_after_the_warm_up(model):
+    core = EngineCore(model, dataclasses.replace(SMALL, memory=memory_of(32)))
+    core.warm_up()
+    compiled = []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda event, *_, **__: compiled.append(event) if "backend_compile" in event else None
+    )
+    try:
+        rng = random.Random(2)
+        hot = LoopConfig(SamplingConfig(1.0, 0, 2.0, 1, 5), SamplingConfig(1.0, 5, 1.0, 1, 9), max_segments=3)
+        asked = [asked_for(rng) for _ in range(8)]
+        drive(core, rng, asked + [(prompt, hot) for prompt, *_ in asked[:3]])
+        assert not compiled
+        jax.jit(lambda x: x + 41)(np.arange(97))
+        assert compiled  # or the listener heard nothing
+    finally:
+        jax.monitoring.clear_event_listeners()
+
+
+@pytest.mark.parametrize("count", [300, pytest.param(5000, marks=pytest.mark.slow)])
+def test_no_row_and_no_page_is_lost(model, count):
+    rng = random.Random(count)
+    core = EngineCore(model, dataclasses.replace(SMALL, memory=memory_of(40), steps=4))
+    prompts = [render_prompt(dialogue(rng), CONFIG.vocabulary) for _ in range(20)]
+
+    def any_order():
+        steps = rng.randrange(1, 6)
+        text = SamplingConfig(1.0, 5, 1, 1, steps)
+        audio = SamplingConfig(1.0, 5, rng.choice((1.0, 2.0)), 1, steps)
+        return rng.choice(prompts), LoopConfig(
+            text, audio, max_segments=rng.randrange(1, 4), seed=rng.randrange(99)
+        )
+
+    doomed = set(rng.sample(range(count), count // 5))
+    for first in range(0, count, 20):
+        here = [place - first for place in doomed if first <= place < first + 20]
+        requests = drive(core, rng, [any_order() for _ in range(20)], here)
+        assert len(requests) == 20 and all(request.ended and not request.error for request in requests)
+        assert not any(request.pages or request.branch or request.aside for request in requests)
+        assert core.memory.pool.free + len(core.memory._shared) == core.memory.pool.size
+
+
+def test_a_poisoned_dialogue_ends_alone(model):
+    """Its keys and values are no numbers, and its pages go to others afterwards."""
+    table = np.asarray(model.decoder.embed_tokens[...]).copy()
+    table[CONFIG.vocabulary.text_start + 7] = np.nan
+    ill = random_model()
+    ill.decoder.embed_tokens.set_value(jax.numpy.asarray(table))
+    rng = random.Random(3)
+    # No page is left unused, so that those of the poisoned serve others.
+    core = EngineCore(ill, dataclasses.replace(SMALL, memory=memory_of(24)))
+    config = LoopConfig(GREEDY_TEXT, dataclasses.replace(GREEDY_AUDIO, guidance=2.0), ("audio",), 1)
+    healthy = [
+        render_prompt(
+            [Message("user", "text", np.random.default_rng(n).integers(8, 20, 20))], CONFIG.vocabulary
+        )
+        for n in range(6)
+    ]
+    poison = render_prompt([Message("user", "text", np.array([3, 7, 4] * 8))], CONFIG.vocabulary)
+    asked = [(prompt, config) for prompt in healthy]
+    found = drive(core, rng, [asked[0], (poison, config), *asked[1:3], (poison, config), *asked[3:]])
+    for place in (1, 4):
+        assert isinstance(found[place].error, PoisonedError) and found[place].ended
+    rest = [request for place, request in enumerate(found) if place not in (1, 4)]
+    for prompt, request in zip(healthy, rest, strict=True):
+        (expected,) = plain_decode(model, prompt, ("audio",), 2.0)
+        assert request.error is None
+        np.testing.assert_array_equal(request.segments[0].rows, expected)
+
+
+def test_what_can_never_be_answered_is_refused_at_once(model):
+    core = EngineCore(model, dataclasses.replace(SMALL, memory=memory_of(10)))
+    prompt = render_prompt([Message("user", "text", np.arange(20))], CONFIG.vocabulary)
+    with pytest.raises(EngineError, match="shorten max_steps or the prompt"):
+        core.add(prompt, LoopConfig())
+    with pytest.raises(EngineError, match="give it more memory"):
+        core.add(prompt, LoopConfig(GREEDY_TEXT, GREEDY_AUDIO, max_segments=5))
+    assert core.is_idle
+
+
+@pytest.mark.parametrize("modalities, guidance", [(("audio",), 1.0), ((), 1.0), (("text",), 2.0)])
+def test_only_unguided_text_that_comes_first_can_be_begun(model, modalities, guidance):
+    core = EngineCore(model, SMALL)
+    text = dataclasses.replace(GREEDY_TEXT, guidance=guidance)
+    prompt = render_prompt([Message("user", "text", np.arange(20))], CONFIG.vocabulary)
+    with pytest.raises(EngineError, match="needs text first, and unguided"):
+        core.add(prompt, LoopConfig(text, GREEDY_AUDIO, modalities, 1), begun=[3])
+    assert core.is_idle
+
+
+def test_a_page_is_never_given_back_twice():
+    pool = PagePool(4)
+    pages = pool.take(3)
+    assert sorted(pages) == [1, 2, 3] and pool.take(1) is None
+    pool.give([2])
+    with pytest.raises(KeyError):
+        pool.give([2])
+
+
+@pytest.mark.parametrize("seconds", [0.05, 0.7, 1.0, 3.9, 4.1, 9.3])
+def test_windows_of_a_clip_equal_the_tower_over_the_whole(seconds):
+    """A tower that attends to two chunks at a time; the last window of the longer clips has one."""
+    tower = dataclasses.replace(CONFIG.tower, window_chunks=2)
+    config = dataclasses.replace(CONFIG, tower=tower)
+    model = random_model(config)
+    wave = np.random.default_rng(0).normal(size=int(16_000 * seconds)).astype(np.float32)
+    prompt = render_prompt([Message("user", "audio", wave)], CONFIG.vocabulary)
+    batch = collate([prompt], fitting_shape([prompt], 1), config)
+    whole = model.audio_features(batch.mel, batch.chunk_frames, batch.chunk_clip, batch.chunk_window)
+    windows = [
+        model.audio_features(*(x[None] for x in w)) for w in hearing.single(hearing.windows_of(wave, tower))
+    ]
+    found = hearing.features_of([np.asarray(w)[0] for w in windows], len(wave), tower)
+    expected = np.asarray(whole)[0, batch.audio_slot[0][batch.audio_slot[0] >= 0]]
+    np.testing.assert_allclose(found, expected, atol=1e-5)
