@@ -17,6 +17,7 @@ class Codec(Protocol):
         sample_rate: of waveforms, in Hz.
         hop: samples per frame.
         codebooks: how many codes each of the S codebooks has.
+        context: frames to either side of a frame on which its samples depend, and on no others.
         fingerprint: a name of what the codec computes; equal codecs have equal ones, whatever file they lie in.
     """
 
@@ -28,6 +29,9 @@ class Codec(Protocol):
 
     @property
     def codebooks(self) -> tuple[int, ...]: ...
+
+    @property
+    def context(self) -> int: ...
 
     @property
     def fingerprint(self) -> str: ...

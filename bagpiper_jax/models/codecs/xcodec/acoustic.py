@@ -3,6 +3,8 @@
 See docs/reference.md, Codec encoder and Codec decoder.
 """
 
+import math
+
 from flax import nnx
 from jaxtyping import Array, Float
 
@@ -28,13 +30,16 @@ class ResidualUnit(nnx.Module):
         return x + self.conv2(self.snake2(self.conv1(self.snake1(x), lengths)))
 
 
+_DILATIONS = 1, 3, 9
+
+
 class ResidualUnits(nnx.Module):
     """Three units of growing dilation."""
 
     def __init__(self, channels: int, *, rngs: nnx.Rngs):
-        self.res_unit1 = ResidualUnit(channels, 1, rngs=rngs)
-        self.res_unit2 = ResidualUnit(channels, 3, rngs=rngs)
-        self.res_unit3 = ResidualUnit(channels, 9, rngs=rngs)
+        self.res_unit1 = ResidualUnit(channels, _DILATIONS[0], rngs=rngs)
+        self.res_unit2 = ResidualUnit(channels, _DILATIONS[1], rngs=rngs)
+        self.res_unit3 = ResidualUnit(channels, _DILATIONS[2], rngs=rngs)
 
     def residual(self, x: Float[Array, "B T C"], lengths: Lengths) -> Float[Array, "B T C"]:
         return self.res_unit3(self.res_unit2(self.res_unit1(x, lengths), lengths), lengths)
@@ -109,3 +114,13 @@ class AcousticDecoder(nnx.Module):
             x = block(x, lengths)
             lengths = scale_lengths(lengths, up=stride)
         return self.conv2(self.snake1(x), lengths)
+
+
+def context_frames(strides: tuple[int, ...]) -> int:
+    """Frames to either side of a frame that reach its samples through the decoder, counted back from the samples."""
+    reach = sum(3 * dilation for dilation in _DILATIONS)
+    low, high = -3, math.prod(strides) - 1 + 3  # what the last convolution reads for the samples of frame 0
+    for stride in reversed(strides):
+        start = -(-stride // 2)
+        low, high = (low - reach + start) // stride - 1, (high + reach + start) // stride
+    return max(3 - low, high + 3)

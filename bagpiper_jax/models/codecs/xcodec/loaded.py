@@ -7,6 +7,7 @@ import numpy as np
 
 from bagpiper_jax.models.codecs.protocol import Codes, Waveform
 from bagpiper_jax.models.codecs.xcodec import functional, storage
+from bagpiper_jax.models.codecs.xcodec.acoustic import context_frames
 from bagpiper_jax.models.codecs.xcodec.batches import BatchEncoder
 from bagpiper_jax.models.configs import CodecConfig
 from bagpiper_jax.models.parameters import Parameters
@@ -32,6 +33,10 @@ class LoadedXCodec:
     @property
     def codebooks(self) -> tuple[int, ...]:
         return (self._config.codebook_size,) * self._config.num_codebooks
+
+    @property
+    def context(self) -> int:
+        return context_frames(self._config.strides)
 
     @functools.cached_property
     def fingerprint(self) -> str:
