@@ -17,7 +17,10 @@ from bagpiper_jax.models.configs import DecoderConfig
 
 _HIDDEN = -1e30  # finite, as in `xla.masked_attention`
 _LANES = 128
-"""Width of a head from which TPUs' kernel takes it."""
+"""A multiple of it is the width of the heads that TPUs' kernel takes."""
+_QUERIES, _SLOTS = 32, 512
+"""Queries, and slots of keys, that the kernel holds at a time. Its own table of sizes asks the attached device, which
+may not be the one that is compiled for."""
 
 Heads = Float[Array, "B T H K"]
 KeyValues = Float[Array, "B T KV K"]
@@ -145,5 +148,7 @@ def _ragged(query: Heads, pages, tables, start) -> Heads:
         jnp.arange(rows + 1, dtype=jnp.int32) * length,
         jnp.full(1, rows, jnp.int32),
         sm_scale=width**-0.5,
+        num_queries_per_block=min(_QUERIES, rows * length),
+        num_kv_pages_per_block=min(max(1, _SLOTS // pages.shape[1]), tables.shape[1]),
     )
     return flat.reshape(query.shape)
