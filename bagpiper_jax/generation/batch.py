@@ -9,6 +9,8 @@ from bagpiper_jax.generation.engine import EngineCore
 from bagpiper_jax.generation.segments import LoopConfig, Segment
 from bagpiper_jax.models.bagpiper import Bagpiper
 
+_CONTEXT = 1024
+"""Slots that a dialogue may have at least, for the same reason."""
 _log = logging.getLogger(__name__)
 
 
@@ -28,8 +30,8 @@ def generate(
         config: sampling and enforced modalities.
         rows: prompts decoded at once; None decodes all together.
         seeds: a seed for each prompt instead of `config.seed`.
-        begun: for each prompt the tokenizer ids that its first segment begins with, where that is unguided text; none
-            may be given. They count among the segment's steps.
+        begun: for each prompt the tokenizer ids that its first segment begins with, where that is text; none may
+            be given. They count among the segment's steps.
 
     Returns:
         per prompt its segments in order.
@@ -42,8 +44,8 @@ def generate(
 
 
 def longest(prompts: Sequence[Rendered], config: LoopConfig) -> int:
-    """Slots of the longest dialogue, or the usual number, which most fit, so that few programs are compiled."""
-    needed, context = max(map(len, prompts)) + config.cache_slots, EngineConfig.context
+    """Slots of the longest dialogue, rounded up to a power of two, so that few programs are compiled."""
+    needed, context = max(map(len, prompts)) + config.cache_slots, _CONTEXT
     while context < needed:
         context *= 2
     return context

@@ -9,9 +9,10 @@ class EngineConfig:
 
     Attributes:
         rows: dialogues answered at once; the others wait.
-        memory: GiB of keys and values; dialogues wait while they are used up. None takes nine tenths of what the
-            device has left, or where it does not say 1 GiB, and more if the longest dialogue needs it. Never more than
-            `rows` of the longest dialogues need.
+        memory: GiB of keys and values; dialogues wait while they are used up. None takes what `rows` of
+            `context` slots need, guided ones, but no more than half of what the device has left, so that a second
+            engine, or a model that trains, finds room beside it; where the device does not say, 1 GiB, and more if the
+            longest dialogue needs it.
         context: slots of the longest dialogue, prompt and replies together.
         page: slots of a page.
         chunk: slots of prompts that are fed in one call, so the longest that others wait for a prompt.

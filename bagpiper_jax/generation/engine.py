@@ -18,15 +18,13 @@ from bagpiper_jax.generation import hearing, step
 from bagpiper_jax.generation.config import EngineConfig
 from bagpiper_jax.generation.feeding import Feeder
 from bagpiper_jax.generation.memory import Memory
-from bagpiper_jax.generation.pool import memory_left, page_bytes, pages_of
+from bagpiper_jax.generation.pool import BRANCHES, pages_for, pages_of
+from bagpiper_jax.generation.prefixes import digests
 from bagpiper_jax.generation.programs import programs
 from bagpiper_jax.generation.requests import EngineError, Request
 from bagpiper_jax.generation.rows import as_orders, as_rows, fitting
 from bagpiper_jax.generation.segments import LoopConfig
 from bagpiper_jax.models.bagpiper import Bagpiper
-
-_BRANCHES = 3
-"""Of a guided dialogue: its own, the unconditional one, and what the unconditional ones of all share."""
 
 
 class EngineCore:
@@ -42,22 +40,14 @@ class EngineCore:
         self.model_config, self.config = model.config, config
         self._programs = programs(graph, tree, model.config.decoder.layers)
         self._heads = self._programs.heads(self._parameters)
-        self.memory = Memory(self._programs, model.config.decoder, self._pages(), config)
+        pages = pages_for(config, model.config.decoder)
+        self.memory = Memory(self._programs, model.config.decoder, pages, config)
         self._feeder = Feeder(self._programs, self._parameters, model.config, self.memory, config.chunk)
         self.waiting: deque[Request] = deque()
         self.active: list[Request] = []
         self._sizes: set[tuple[int, int]] = set()
         self._numbers = itertools.count()
         self._streams = model.config.vocabulary.num_streams
-
-    def _pages(self) -> int:
-        """Pages of the pool: what the budget holds, and not more than can be used."""
-        config, longest = self.config, pages_of(self.config.context + self.config.steps, self.config.page)
-        budget = config.memory or memory_left()
-        held = int((budget or 1.0) * 2**30) // page_bytes(self.model_config.decoder, config.page)
-        if budget is None:
-            held = max(held, _BRANCHES * longest)
-        return min(held, (2 * config.rows + 1) * longest) + 1
 
     def add(
         self, prompt: Rendered, config: LoopConfig, seed: int | None = None, begun: Sequence[int] = ()
@@ -84,6 +74,7 @@ class EngineCore:
         self._check(request)
         if len(begun):
             request.begin(self.model_config.vocabulary.text_to_ids(np.asarray(begun, np.int32)))
+        request.digests = digests(request.tokens, prompt.audio, self.config.page)
         tower = self.model_config.tower
         for span in prompt.audio:
             request.windows += hearing.single(hearing.windows_of(span.samples, tower))
@@ -102,7 +93,7 @@ class EngineCore:
                 f"a prompt of {len(request.prompt)} slots and replies of up to {request.config.cache_slots} do not fit "
                 f"the {self.config.context} slots of a dialogue: shorten max_steps or the prompt, or raise context"
             )
-        branches = _BRANCHES if request.guides else 1
+        branches = BRANCHES if request.guides else 1
         needed = branches * pages_of(request.longest + self.config.steps, self.config.page)
         if needed > self.memory.pool.size:
             raise EngineError(
@@ -130,7 +121,12 @@ class EngineCore:
             whether there was anything to do.
         """
         self._admit()
-        return self._feeder.hear(self.active) or self._feeder.prefill(self.active) or self._prepare_guidance()
+        return (
+            self._feeder.hear(self.active)
+            or self._feeder.prefill(self.active)
+            or self._prepare_guidance()
+            or self._catch_up()
+        )
 
     def _admit(self) -> None:
         while self.waiting and len(self.active) < self.config.rows:
@@ -146,6 +142,19 @@ class EngineCore:
             room = self.memory.grow_shared(request, self.active, self._set_aside)
             if room is not None:
                 self._feeder.feed_zeros(*room)
+                return True
+        return False
+
+    def _catch_up(self) -> bool:
+        """Feeds the beginning of a reply to its unconditional branch, if one lacks it and has pages for it."""
+        room = self.active, self._set_aside
+        for request in sorted(self.active, key=_age):
+            if not request.behind or not request.is_fed or request not in self.active:
+                continue
+            if request.waits_for_branch and not self.memory.branch_off(request, *room):
+                continue
+            if self.memory.shared_slots >= request.shared_needed and self.memory.grow(request, *room):
+                self._feeder.catch_up(request, self.memory.branch_table(request))
                 return True
         return False
 
@@ -197,8 +206,8 @@ class EngineCore:
         """Dialogues that can take steps, with pages for them, the guided ones first."""
         ready = []
         for request in sorted(self.active, key=_age):
-            if request not in self.active or not request.is_fed:
-                continue  # it had to make room for an older one
+            if request not in self.active or not request.is_fed or request.behind:
+                continue  # it had to make room for an older one, or lacks something yet
             room = self.active, self._set_aside
             if request.waits_for_branch and not self.memory.branch_off(request, *room):
                 continue

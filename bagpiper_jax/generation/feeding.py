@@ -48,12 +48,24 @@ class Feeder:
 
     def prefill(self, requests: Sequence[Request]) -> bool:
         """A chunk of the prompts of those whose clips are heard; False if all are fed."""
-        queue = [request for request in requests if not request.is_fed and not request.windows][:WIDE]
+        for request in requests:
+            self._memory.adopt(request)
+            if request.windows and request.fed >= _heard_until(request.prompt):
+                request.windows.clear()
+        queue = self._distinct([r for r in requests if not r.is_fed and not r.windows])[:WIDE]
         if not queue:
             return False
         rows, slots = self._shapes()[len(queue) > 1]
         self._feed([(r, min(slots, len(r.tokens) - r.fed)) for r in queue[:rows]], rows, slots)
         return True
+
+    def _distinct(self, requests: Sequence[Request]) -> list[Request]:
+        """The first of those that would be fed the same page: the others wait for it, and read it then."""
+        found: dict[Any, Request] = {}
+        for request in requests:
+            place = request.fed // self._memory.page
+            found.setdefault(request.digests[place] if place < len(request.digests) else request, request)
+        return list(found.values())
 
     def _shapes(self) -> tuple[tuple[int, int], tuple[int, int]]:
         """(rows, slots) of a chunk for one prompt, and for several."""
@@ -76,11 +88,22 @@ class Feeder:
                 features[row, places[inside] - here.start] = request.features[inside]
             request.fed += fed
         self._run(tokens, features, heard, start, count, tables)
+        for request, fed in parts:
+            self._memory.keep(request, request.fed - fed)
 
     def feed_zeros(self, start: int, table: np.ndarray) -> None:
         """A chunk of zero tokens from a slot on, into pages of a table [1, W]."""
         begin, count = np.array([start], np.int32), np.array([self._chunk], np.int32)
         self._run(*self._empty(1, self._chunk), begin, count, table)
+
+    def catch_up(self, request: Request, table: np.ndarray) -> None:
+        """A chunk of the segment's beginning to the unconditional branch, into pages of a table [1, W]."""
+        count, first = min(request.behind, self._chunk), len(request.tokens) - request.behind
+        tokens, features, heard = self._empty(1, self._chunk)
+        tokens[0, :count] = request.tokens[first : first + count]
+        begin, fed = np.array([first], np.int32), np.array([count], np.int32)
+        self._run(tokens, features, heard, begin, fed, table)
+        request.behind -= count
 
     def _empty(self, rows: int, slots: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         decoder, streams = self._model.decoder, self._model.vocabulary.num_streams
@@ -95,6 +118,11 @@ class Feeder:
         self._programs.hear(self._parameters, *hearing.batch_of([], self._model.tower))
         for rows, slots in set(self._shapes()):
             self._feed([], rows, slots)
+
+
+def _heard_until(prompt: Rendered) -> int:
+    """The slot behind the last audio feature of a prompt."""
+    return max((span.start + span.num_tokens for span in prompt.audio), default=0)
 
 
 def _audio_slots(prompt: Rendered) -> np.ndarray:

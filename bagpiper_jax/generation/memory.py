@@ -15,6 +15,7 @@ import numpy as np
 from bagpiper_jax.generation import step
 from bagpiper_jax.generation.config import EngineConfig
 from bagpiper_jax.generation.pool import PagePool, pages_of
+from bagpiper_jax.generation.prefixes import Prefixes
 from bagpiper_jax.generation.programs import Programs
 from bagpiper_jax.generation.requests import Request
 from bagpiper_jax.models.attention.paged import empty_pages
@@ -28,6 +29,8 @@ class Memory:
 
     Attributes:
         pages: the pool, see `models.attention.paged`.
+        prefixes: pages of equal beginnings of prompts.
+        page: slots of a page.
         width: pages of the longest dialogue.
         shared_slots: slots of zero tokens that the shared branch holds.
     """
@@ -36,6 +39,8 @@ class Memory:
         self._programs, self._config = programs, config
         self.pages = empty_pages(decoder, pages, config.page)
         self.pool = PagePool(pages)
+        self.prefixes = Prefixes(self.pool)
+        self.page = config.page
         self.width = pages_of(config.context + config.steps, config.page)
         self.shared_slots = 0
         self._shared: list[int] = []
@@ -43,9 +48,10 @@ class Memory:
     def admit(self, request: Request, active: Sequence[Request]) -> bool:
         """Gives a waiting dialogue the pages that it starts with, or had before; False if they are not free."""
         kept, branch = request.aside or ([], [])
-        count = len(kept) or pages_of(len(request.tokens) + self._config.steps, self._config.page)
+        count = len(kept) or pages_of(len(request.tokens) + self._config.steps, self.page)
         # A page for each that is running, so that who comes does not at once have to make room again.
         needed = count + len(branch) + len(active)
+        self.prefixes.forget(needed)
         if needed > self.pool.free and not (not active and self._shorten_shared(request, active)):
             return False
         pages = self.pool.take(count + len(branch))
@@ -63,6 +69,29 @@ class Memory:
         self.pool.give(request.pages)
         self.pool.give(request.branch)
 
+    def adopt(self, request: Request) -> None:
+        """Gives a dialogue the kept pages that hold what it would be fed next, instead of its own."""
+        page = self.page
+        while request.fed % page == 0 and request.fed // page < len(request.digests):
+            place = request.fed // page
+            known = self.prefixes.find(request.digests[place])
+            if known is None:
+                return
+            self.pool.give([request.pages[place]])
+            request.pages[place] = known
+            request.fed += page
+
+    def keep(self, request: Request, before: int) -> None:
+        """Keeps the whole pages of a prompt that were fed since it had `before` slots, for others that begin so."""
+        page = self.page
+        for place in range(before // page, min(request.fed // page, len(request.digests))):
+            self.prefixes.keep(request.digests[place], request.pages[place])
+
+    @property
+    def kept(self) -> int:
+        """Pages that outlive the dialogues which needed them."""
+        return len(self._shared) + len(self.prefixes)
+
     def _contents(self, pages: Sequence[int]) -> list[np.ndarray]:
         return [np.asarray(self._programs.take(self.pages, np.int32(page))) for page in pages]
 
@@ -79,7 +108,7 @@ class Memory:
 
     def grow(self, request: Request, active: Sequence[Request], set_aside: SetAside) -> bool:
         """Sees to it that the next steps of a dialogue have pages; False if older ones hold all."""
-        needed = pages_of(request.position + self._config.steps, self._config.page)
+        needed = pages_of(request.position + self._config.steps, self.page)
         pages = self._room(request, needed - len(request.pages), active, set_aside)
         if pages is None:
             return False
@@ -92,14 +121,15 @@ class Memory:
 
     def branch_off(self, request: Request, active: Sequence[Request], set_aside: SetAside) -> bool:
         """Begins the unconditional branch of a segment, once as many zero tokens are there as the dialogue is long."""
-        if self.shared_slots < request.position:
+        begins = request.position - request.behind
+        if self.shared_slots < begins:
             return False
         branch = self._room(request, 1, active, set_aside)
         if branch is None:
             return False
-        whole, rest = divmod(request.position, self._config.page)
+        whole, rest = divmod(begins, self.page)
         request.branch, request.shared = branch, whole
-        request.shared_needed = whole * self._config.page
+        request.shared_needed = whole * self.page
         request.phase -= step.UNGUIDED_TEXT - step.TEXT
         if rest:
             self._copy(branch[0], self._shared[whole])
@@ -114,10 +144,8 @@ class Memory:
         """Room for another chunk of zero tokens in the shared branch: its first slot and table [1, W], or None."""
         start = self.shared_slots
         # What a chunk writes beyond the slots that are wanted goes to the page of waste.
-        end = min(
-            start + self._config.chunk, pages_of(request.shared_needed, self._config.page) * self._config.page
-        )
-        pages = self._room(request, pages_of(end, self._config.page) - len(self._shared), active, set_aside)
+        end = min(start + self._config.chunk, pages_of(request.shared_needed, self.page) * self.page)
+        pages = self._room(request, pages_of(end, self.page) - len(self._shared), active, set_aside)
         if pages is None:
             return None
         self._shared += pages
@@ -130,17 +158,19 @@ class Memory:
         """Pages for a dialogue, if need be those of younger ones; None if only older ones could give any."""
         if count <= 0:
             return []
+        self.prefixes.forget(count)
         while self.pool.free < count:
             younger = [other for other in active if other.number > request.number and other.pages]
             if younger:
                 set_aside(max(younger, key=lambda other: other.number))
+                self.prefixes.forget(count)
             elif not self._shorten_shared(request, active):
                 return None
         return self.pool.take(count)
 
     def _shorten_shared(self, request: Request, active: Sequence[Request]) -> bool:
         """Gives up shared pages beyond those that any dialogue reads or is about to."""
-        page = self._config.page
+        page = self.page
         kept = max(pages_of(other.shared_needed, page) for other in [request, *active])
         beyond = self._shared[kept:]
         if not beyond:
@@ -153,8 +183,15 @@ class Memory:
         """Pages of the rows, then those of the unconditional branches of the first rows: int32 [R + N, W]."""
         own = [request.pages for request in requests]
         own += [[]] * (rows - len(own))
-        guided = [self._shared[: r.shared] + r.branch for r in requests if r.is_guided]
+        guided = [self._branch(request) for request in requests if request.is_guided]
         return self._table(own + guided + [[]] * (branches - len(guided)))
+
+    def branch_table(self, request: Request) -> np.ndarray:
+        """Pages of its unconditional branch: int32 [1, W]."""
+        return self._table([self._branch(request)])
+
+    def _branch(self, request: Request) -> list[int]:
+        return self._shared[: request.shared] + request.branch
 
     def _table(self, rows: Sequence[Sequence[int]]) -> np.ndarray:
         table = np.zeros((len(rows), self.width), np.int32)

@@ -4,16 +4,22 @@ import math
 
 import jax
 
+from bagpiper_jax.generation.config import EngineConfig
 from bagpiper_jax.models.attention.paged import page_shape
 from bagpiper_jax.models.configs import DecoderConfig
 
 _GIB = 2**30
-_SHARE = 0.9
-"""Of the memory that a device has left; the rest is for what a step computes."""
+_UNKNOWN = 1.0
+"""GiB of a cache where nobody says how much there is."""
+_SHARE = 0.5
+"""Of the memory that a device has left; the rest is for what a step computes, and for a second engine."""
+
+BRANCHES = 3
+"""Of a guided dialogue: its own, the unconditional one, and what the unconditional ones of all share."""
 
 
 class PagePool:
-    """Numbers of free pages. Page 0 is no one's: it takes what nobody wants to keep.
+    """Who holds pages, by number. Page 0 is no one's: it takes what nobody wants to keep.
 
     Args:
         pages: pages of the pool, page 0 among them.
@@ -22,7 +28,7 @@ class PagePool:
     def __init__(self, pages: int):
         self.size = pages - 1
         self._free = list(range(pages - 1, 0, -1))
-        self._taken: set[int] = set()
+        self._holders: dict[int, int] = {}
 
     @property
     def free(self) -> int:
@@ -33,14 +39,23 @@ class PagePool:
         if count > len(self._free):
             return None
         taken = [self._free.pop() for _ in range(count)]
-        self._taken.update(taken)
+        self._holders.update(dict.fromkeys(taken, 1))
         return taken
 
+    def share(self, page: int) -> None:
+        """Counts one more holder of a page. Raises KeyError: it is free."""
+        self._holders[page] += 1
+
+    def holders(self, page: int) -> int:
+        return self._holders.get(page, 0)
+
     def give(self, pages: list[int]) -> None:
-        """Takes pages back, and empties the list. Raises KeyError: one was free already."""
+        """Takes pages back from one of their holders, and empties the list. Raises KeyError: one was free already."""
         for page in pages:
-            self._taken.remove(page)
-        self._free += pages
+            self._holders[page] -= 1
+            if not self._holders[page]:
+                del self._holders[page]
+                self._free.append(page)
         pages.clear()
 
 
@@ -54,8 +69,18 @@ def page_bytes(config: DecoderConfig, page: int) -> int:
     return math.prod(page_shape(config, page)) * jax.numpy.dtype(config.dtype).itemsize
 
 
+def pages_for(config: EngineConfig, decoder: DecoderConfig) -> int:
+    """Pages of an engine's pool, page 0 among them: what its memory holds, and not more than it can use."""
+    longest = pages_of(config.context + config.steps, config.page)
+    memory = config.memory or memory_left()
+    held = int((memory or _UNKNOWN) * _GIB) // page_bytes(decoder, config.page)
+    if memory is None:
+        held = max(held, BRANCHES * longest)
+    return min(held, (2 * config.rows + 1) * longest) + 1
+
+
 def memory_left() -> float | None:
-    """GiB that the first device has left for a cache, or None where it does not say."""
+    """GiB of the first device that a cache takes unasked, or None where the device does not say what it has."""
     known = jax.local_devices()[0].memory_stats() or {}
     if "bytes_limit" not in known:
         return None

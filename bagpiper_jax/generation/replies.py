@@ -89,24 +89,20 @@ class Generator:
             config: the settings of sampling.
             rows: dialogues decoded at once; None decodes up to 64.
             begun: for each dialogue the text that its reply begins with, "" where the model begins; it is a part of the
-                reply's text, and needs text as the first of `config.modalities`, without guidance.
+                reply's text, and needs text as the first of `config.modalities`.
 
         Raises:
             GeneratorError: replies are begun with text where no text comes first, or audio is asked of a model
                 without codec.
             DialogueError: a message is empty or doesn't fit the vocabulary.
         """
-        if begun is not None and config.modalities[:1] != ("text",):
-            raise GeneratorError(
-                "a reply that is begun with text needs text first; name it with --gin.LoopConfig.modalities=('text',)"
-            )
+        ids = None if begun is None else [self.begin(text, config) for text in begun]
         if not dialogues:
             return []
         prompts = [self.prompt(dialogue, config) for dialogue in dialogues]
         needed = EngineConfig(
             rows or min(len(prompts), _MOST_ROWS), context=longest(prompts, config), steps=_STEPS
         )
-        ids = None if begun is None else [self.tokenizer.encode(text) for text in begun]
         return self.decode(answer(self._core(needed), prompts, config, begun=ids))
 
     def _core(self, needed: EngineConfig) -> EngineCore:
@@ -126,6 +122,14 @@ class Generator:
         if "audio" in config.modalities and self.codec is None:
             raise GeneratorError("audio needs a codec; name one with --gin.GenerateConfig.codec=PATH")
         return render_prompt(self._encode(dialogue), self.model.config.vocabulary)
+
+    def begin(self, text: str, config: LoopConfig) -> list[int]:
+        """The ids of text that a reply begins with. Raises GeneratorError: its settings have no text first."""
+        if config.modalities[:1] != ("text",):
+            raise GeneratorError(
+                "a reply that is begun with text needs text first; name it with --gin.LoopConfig.modalities=('text',)"
+            )
+        return self.tokenizer.encode(text)
 
     def _encode(self, dialogue: Sequence[Message]) -> list[Message]:
         return [

@@ -35,12 +35,14 @@ class Request:
         modality: of that segment, None between segments.
         error: what ended the request before its time.
         ended: whether nothing more will come.
+        digests: of the whole pages of `tokens`, see `prefixes.digests`.
         fed: how many of `tokens` the cache holds.
         windows: windows of its clips that the tower has yet to hear, and `heard` the features of those before.
         features: [A, D] of all its audio slots in order, once everything is heard.
         token, position, phase, step: as in `step.Rows`.
         pages: its pages; `branch` those of its unconditional branch beyond `shared`, the first pages of what all share.
         shared_needed: slots of what all share that it reads, or is about to copy from.
+        behind: the last of `tokens` that its unconditional branch still lacks.
         aside: contents of its pages while it had to make room for others.
     """
 
@@ -54,6 +56,7 @@ class Request:
     error: Exception | None = None
     ended: bool = False
     tokens: np.ndarray = dataclasses.field(init=False)
+    digests: list[bytes] = dataclasses.field(default_factory=list)
     fed: int = 0
     windows: list[Windows] = dataclasses.field(default_factory=list)
     heard: list[np.ndarray] = dataclasses.field(default_factory=list)
@@ -66,6 +69,7 @@ class Request:
     branch: list[int] = dataclasses.field(default_factory=list)
     shared: int = 0
     shared_needed: int = 0
+    behind: int = 0
     aside: tuple[list[Any], list[Any]] | None = None
 
     def __post_init__(self):
@@ -80,12 +84,11 @@ class Request:
         its longest are left out.
 
         Raises:
-            EngineError: no text comes first, or it is guided, for which the unconditional branch would lack the ids.
+            EngineError: no text comes first.
         """
-        if self.config.wanted(0) != MODALITIES.index("text") or self.config.text.guidance > 1:
+        if self.config.wanted(0) != MODALITIES.index("text"):
             raise EngineError(
-                "a reply that is begun with text needs text first, and unguided: set modalities=('text',) and "
-                "guidance=1 of the text"
+                "a reply that is begun with text needs text first: name it first in LoopConfig.modalities"
             )
         ids = ids[: self.config.text.max_steps]
         opened = np.zeros((2 + len(ids), len(self.token)), np.int32)
@@ -96,6 +99,9 @@ class Request:
         self.phase, self.step = step.TEXT, len(ids)
         if self.step == self.config.text.max_steps:
             self._close()
+        elif self.config.text.guidance > 1:
+            self.phase, self.shared_needed = step.UNGUIDED_TEXT, len(self.prompt) + 1
+            self.behind = len(self.tokens) - self.shared_needed
 
     @property
     def longest(self) -> int:

@@ -165,7 +165,8 @@ def sample(
     """
     size = logits.shape[-1]
     few = min(FEW, size)
-    wide = (top_k == 0) | (top_k > few)
+    warm = temperature > 0
+    wide = warm & ((top_k == 0) | (top_k > few))
 
     def likeliest():
         return jnp.argmax(logits, axis=-1).astype(jnp.int32)
@@ -174,17 +175,17 @@ def sample(
         values, ids = jax.lax.top_k(logits, few)
         kept = jnp.arange(few) < top_k[:, None, None]
         choice = _gumbel_max(keys, jnp.where(kept, values, -jnp.inf), temperature)
-        choice = jnp.where(temperature[:, None] > 0, choice, 0)
+        choice = jnp.where(warm[:, None], choice, 0)
         return jnp.take_along_axis(ids, choice[..., None], axis=-1)[..., 0].astype(jnp.int32)
 
-    def of_all():
+    def of_all(choice):
         kept = logits >= _largest(logits, jnp.where(top_k == 0, size, top_k)[:, None])[..., None]
         drawn = _gumbel_max(keys, jnp.where(kept, logits, -jnp.inf), temperature)
-        return jnp.where((wide & (temperature > 0))[:, None], drawn, of_few())
+        return jnp.where(wide[:, None], drawn, choice)
 
-    # What a row draws is the same on whatever level its mates put the step.
-    level = jnp.where(jnp.any(wide & (temperature > 0)), 2, jnp.any(temperature > 0))
-    return jax.lax.switch(level, [likeliest, of_few, of_all])
+    # What a row draws is the same whatever its mates make a step do.
+    choice = jax.lax.cond(jnp.any(warm), of_few, likeliest)
+    return jax.lax.cond(jnp.any(wide), of_all, lambda choice: choice, choice)
 
 
 def _gumbel_max(keys: Key[Array, " B"], values: Float[Array, "B N K"], temperature: Float[Array, " B"]):

@@ -43,22 +43,26 @@ class Engine:
         self._thread = threading.Thread(target=self._run, name="bagpiper-engine", daemon=True)
         self._thread.start()
 
-    def submit(self, dialogue: Sequence[Message], config: LoopConfig, seed: int | None = None) -> "Stream":
+    def submit(
+        self, dialogue: Sequence[Message], config: LoopConfig, seed: int | None = None, begun: str = ""
+    ) -> "Stream":
         """Asks for an answer; call it where an event loop runs.
 
         Args:
             dialogue: as `Generator.reply` takes it.
             config: the settings of sampling.
             seed: the seed of sampling instead of `config.seed`; the answer depends on it alone.
+            begun: text that the answer begins with, as `Generator.reply` takes it; the events begin with it.
 
         Raises:
             GeneratorError, DialogueError: as `Generator.reply`.
             EngineError: the dialogue does not fit the engine, or the engine is closed.
         """
         prompt = self._generator.prompt(dialogue, config)
-        request = self._core.request(prompt, config, seed)
+        ids = self._generator.begin(begun, config) if begun else ()
+        request = self._core.request(prompt, config, seed, ids)
         outlet = _Outlet(request, self._generator)
-        self._post(lambda: self._core.enqueue(request), opens=(request, outlet))
+        self._post(lambda: self._open(request), opens=(request, outlet))
         return Stream(outlet, lambda: self._post(lambda: self._close(request)))
 
     @property
@@ -99,6 +103,11 @@ class Engine:
             self._inbox.append(command)
             self._changed.notify()
 
+    def _open(self, request: Request) -> None:
+        self._core.enqueue(request)
+        if request.rows or request.segments:  # what it begins with needs no step
+            self._tell(request)
+
     def _close(self, request: Request) -> None:
         self._core.cancel(request)
         self._outlets.pop(request, None)
@@ -127,7 +136,9 @@ class Engine:
         return not (self._closing and self._core.is_idle)
 
     def _tell(self, request: Request) -> None:
-        outlet = self._outlets[request]  # a dialogue that was left takes part no more
+        outlet = self._outlets.get(request)
+        if outlet is None:  # it was left before it came
+            return
         for more in outlet.news():
             # The order of a dialogue's events is that of the codec's thread, once it has any.
             if outlet.sounds:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import random
+import types
 
 import jax
 import numpy as np
@@ -13,7 +14,7 @@ from bagpiper_jax.dialogue import Message, render_prompt
 from bagpiper_jax.generation import hearing
 from bagpiper_jax.generation.config import EngineConfig
 from bagpiper_jax.generation.engine import EngineCore
-from bagpiper_jax.generation.pool import PagePool, page_bytes
+from bagpiper_jax.generation.pool import PagePool, page_bytes, pages_for
 from bagpiper_jax.generation.requests import EngineError, PoisonedError
 from bagpiper_jax.generation.sampling import SamplingConfig
 from bagpiper_jax.generation.segments import LoopConfig
@@ -61,9 +62,10 @@ def drive(core: EngineCore, rng: random.Random, pending: list, doomed=()) -> lis
 def asked_for(rng: random.Random):
     modalities, guidance = rng.choice(ORDERS), rng.choice((1.0, 3.0))
     audio = dataclasses.replace(GREEDY_AUDIO, guidance=guidance, max_steps=rng.randrange(5, 10))
+    text = dataclasses.replace(GREEDY_TEXT, guidance=rng.choice((1.0, 1.0, 2.0)))
     prompt = render_prompt(dialogue(rng), CONFIG.vocabulary)
     begun = rng.choices(range(20), k=rng.randrange(9)) if modalities[0] == "text" else ()
-    return prompt, LoopConfig(GREEDY_TEXT, audio, modalities, len(modalities)), None, begun
+    return prompt, LoopConfig(text, audio, modalities, len(modalities)), None, begun
 
 
 @pytest.mark.parametrize("rows, pages", [(4, 200), (8, 32)])
@@ -127,29 +129,6 @@ def test_nothing_is_compiled_after_the_warm_up(model):
         jax.monitoring.clear_event_listeners()
 
 
-@pytest.mark.parametrize("count", [300, pytest.param(5000, marks=pytest.mark.slow)])
-def test_no_row_and_no_page_is_lost(model, count):
-    rng = random.Random(count)
-    core = EngineCore(model, dataclasses.replace(SMALL, memory=memory_of(40), steps=4))
-    prompts = [render_prompt(dialogue(rng), CONFIG.vocabulary) for _ in range(20)]
-
-    def any_order():
-        steps = rng.randrange(1, 6)
-        text = SamplingConfig(1.0, 5, 1, 1, steps)
-        audio = SamplingConfig(1.0, 5, rng.choice((1.0, 2.0)), 1, steps)
-        return rng.choice(prompts), LoopConfig(
-            text, audio, max_segments=rng.randrange(1, 4), seed=rng.randrange(99)
-        )
-
-    doomed = set(rng.sample(range(count), count // 5))
-    for first in range(0, count, 20):
-        here = [place - first for place in doomed if first <= place < first + 20]
-        requests = drive(core, rng, [any_order() for _ in range(20)], here)
-        assert len(requests) == 20 and all(request.ended and not request.error for request in requests)
-        assert not any(request.pages or request.branch or request.aside for request in requests)
-        assert core.memory.pool.free + len(core.memory._shared) == core.memory.pool.size
-
-
 def test_a_poisoned_dialogue_ends_alone(model):
     """Its keys and values are no numbers, and its pages go to others afterwards."""
     table = np.asarray(model.decoder.embed_tokens[...]).copy()
@@ -188,14 +167,34 @@ def test_what_can_never_be_answered_is_refused_at_once(model):
     assert core.is_idle
 
 
-@pytest.mark.parametrize("modalities, guidance", [(("audio",), 1.0), ((), 1.0), (("text",), 2.0)])
-def test_only_unguided_text_that_comes_first_can_be_begun(model, modalities, guidance):
+@pytest.mark.parametrize("modalities", [("audio",), ()])
+def test_only_text_that_comes_first_can_be_begun(model, modalities):
     core = EngineCore(model, SMALL)
-    text = dataclasses.replace(GREEDY_TEXT, guidance=guidance)
     prompt = render_prompt([Message("user", "text", np.arange(20))], CONFIG.vocabulary)
-    with pytest.raises(EngineError, match="needs text first, and unguided"):
-        core.add(prompt, LoopConfig(text, GREEDY_AUDIO, modalities, 1), begun=[3])
+    with pytest.raises(EngineError, match="needs text first"):
+        core.add(prompt, LoopConfig(GREEDY_TEXT, GREEDY_AUDIO, modalities, 1), begun=[3])
     assert core.is_idle
+
+
+LEFT = {"bytes_limit": 3 * 2**30, "bytes_in_use": 2 * 2**30}
+
+
+@pytest.mark.parametrize(
+    "known, context, expected",
+    [
+        (LEFT, 10**7, 2**18),
+        (LEFT, 125, 5 * 16),
+        (None, 10**6, 2**19),
+        (None, 10**7, 3 * 1_250_001),
+    ],
+)
+def test_a_cache_takes_what_its_rows_need_and_half_of_what_is_left(monkeypatch, known, context, expected):
+    """Pages of 2 KiB, 8 slots each. The device says that 1 of its 3 GiB is left, or nothing."""
+    device = types.SimpleNamespace(memory_stats=lambda: known)
+    monkeypatch.setattr(jax, "local_devices", lambda: [device])
+    assert page_bytes(CONFIG.decoder, SMALL.page) == 2048
+    config = dataclasses.replace(SMALL, context=context, rows=2)
+    assert pages_for(config, CONFIG.decoder) == expected + 1
 
 
 def test_a_page_is_never_given_back_twice():

@@ -11,7 +11,7 @@ from plain_decoding import random_model
 
 from bagpiper_jax.dialogue import Message, delay
 from bagpiper_jax.generation.config import EngineConfig
-from bagpiper_jax.generation.replies import Generator
+from bagpiper_jax.generation.replies import Generator, GeneratorError
 from bagpiper_jax.generation.requests import EngineError, PoisonedError
 from bagpiper_jax.generation.sampling import SamplingConfig
 from bagpiper_jax.generation.segments import LoopConfig
@@ -164,6 +164,30 @@ def test_streams_of_many_at_once_are_the_replies(generator):
         ]  # fmt: skip
 
 
+@pytest.mark.parametrize("guidance", [1.0, 2.0])
+@pytest.mark.parametrize("length", [5, 29, 30, 40])
+def test_a_stream_begins_with_what_it_is_given(generator, guidance, length):
+    """Some of it, all but a token, and all that a segment holds, which needs no step."""
+    begun = "It is raining, then a dog barks."[:length].ljust(length, ".")
+    config = LoopConfig(dataclasses.replace(TEXT, guidance=guidance), AUDIO, ("text",), 1)
+    with Engine(generator, ENGINE) as engine:
+        (events,) = run(engine, [lambda: read(engine.submit(asked("rain"), config, begun=begun))])
+    (reply,) = generator.reply([asked("rain")], config, begun=[begun])
+    said = "".join(event.text for event in events if isinstance(event, TextDelta))
+    assert said == reply.text and said.startswith(begun[:30])
+    assert events[-1] == SegmentEnd(0, "text", False)
+
+
+def test_a_stream_begins_with_text_alone(generator):
+    with Engine(generator, ENGINE) as engine:
+
+        async def ask():
+            engine.submit(asked("rain"), dataclasses.replace(BOTH, modalities=("audio",)), begun="A dog")
+
+        (fault,) = run(engine, [ask])
+    assert isinstance(fault, GeneratorError) and "needs text first" in str(fault)
+
+
 LONG = LoopConfig(SamplingConfig(0.9, 0, 1, 200, 200), AUDIO, ("text",), 1)
 
 
@@ -193,7 +217,7 @@ def test_who_leaves_frees_a_row(generator, how):
         *_, events = run(engine, [leave, leave, stay])
         assert events[-1] == SegmentEnd(1, "audio", False)
         core = engine._core
-    assert core.is_idle and core.memory.pool.free + len(core.memory._shared) == core.memory.pool.size
+    assert core.is_idle and core.memory.pool.free + core.memory.kept == core.memory.pool.size
 
 
 def test_a_fault_of_one_dialogue_is_its_own(generator):

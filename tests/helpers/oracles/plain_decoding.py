@@ -56,10 +56,13 @@ def hidden_of(model, prompt, emitted, null=False):
 
 
 def plain_decode(model, prompt, modalities, guidance, text=GREEDY_TEXT, audio=GREEDY_AUDIO, begun=()):
-    """The rows of each segment, greedily, the first text from the ids of `begun` on: full logits and explicit masks."""
+    """The rows of each segment, greedily, the first text from the ids of `begun` on: full logits and explicit masks.
+
+    `guidance` is that of audio; that of text is `text.guidance`.
+    """
     vocabulary, emitted, segments = CONFIG.vocabulary, [], []
     for modality in modalities:
-        limits = text if modality == "text" else audio
+        limits, scale = (text, text.guidance) if modality == "text" else (audio, guidance)
         emitted.append([v.ASSISTANT, 0, 0, 0])
         fixed = len(emitted)
         emitted.append([v.TEXT if modality == "text" else v.AUDIO, 0, 0, 0])
@@ -67,14 +70,14 @@ def plain_decode(model, prompt, modalities, guidance, text=GREEDY_TEXT, audio=GR
         for i in range(limits.max_steps):
             hidden = hidden_of(model, prompt, emitted)
             null = hidden
-            if guidance > 1 and modality == "audio":
+            if scale > 1:
                 zeros = dataclasses.replace(prompt, tokens=np.zeros_like(prompt.tokens))
                 null = hidden_of(model, zeros, [[0] * 4] * fixed + emitted[fixed:], null=True)
             row = [0] * 4
             for stream in range(4 if modality == "audio" else 1):
                 offset = np.asarray(model.stream_emb[...])[stream] * (stream > 0)
                 head = np.asarray(model.lm_head[...])
-                logits = guidance * (head @ (hidden + offset)) + (1 - guidance) * (head @ (null + offset))
+                logits = scale * (head @ (hidden + offset)) + (1 - scale) * (head @ (null + offset))
                 permitted = np.zeros(vocabulary.size, bool)
                 if modality == "text":
                     permitted[vocabulary.text_start : vocabulary.codec_start] = True
