@@ -18,6 +18,7 @@ from bagpiper_jax.evaluation.held_out import Corpus, EvaluationError, read_corpu
 from bagpiper_jax.evaluation.report import Exhibit, write_report
 from bagpiper_jax.evaluation.scores import Score
 from bagpiper_jax.evaluation.training_run import Run, is_number, part_of, read_run
+from bagpiper_jax.generation.config import WeightsConfig
 from bagpiper_jax.generation.replies import Generator, load_generator
 from bagpiper_jax.generation.segments import LoopConfig
 from bagpiper_jax.runs.progress import Underway
@@ -35,6 +36,7 @@ class EvaluateConfig:
         checkpoint: pretraining run, or one of its steps.
         sft_checkpoint: run tuned to caption first; "" leaves the dialogues out.
         codec, tokenizer: instead of those the runs were trained with.
+        weights: where the models lie, and in which precision.
         title: the title of the report.
         split: clips of this split are scored; training clips give the baselines.
         captions: clips to caption, and to ask a question about.
@@ -55,6 +57,7 @@ class EvaluateConfig:
     sft_checkpoint: str = ""
     codec: str = ""
     tokenizer: str = ""
+    weights: WeightsConfig = WeightsConfig()
     title: str = "Bagpiper on held-out clips"
     split: str = "test"
     captions: int = 96
@@ -114,7 +117,9 @@ def _make(output: Path) -> None:
 
 
 def _load(config: EvaluateConfig, checkpoint: str) -> Generator | None:
-    return load_generator(checkpoint, config.codec, config.tokenizer) if checkpoint else None
+    if not checkpoint:
+        return None
+    return load_generator(checkpoint, config.codec, config.tokenizer, config.weights)
 
 
 class _Evaluation:

@@ -1,6 +1,25 @@
-"""How large an engine is."""
+"""How large an engine is, and where its model lies."""
 
 import dataclasses
+from typing import Literal
+
+from bagpiper_jax.parallel import MeshConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class WeightsConfig:
+    """Where a model that generates lies, and in which precision.
+
+    Attributes:
+        mesh: devices for each axis, all devices together; None takes the first one. `tensor` divides the work of a step
+            with its keys and values, `fsdp` and `replica` the rows; `fsdp` divides the weights as well, and every step
+            gathers them.
+        dtype: of the matrices. bfloat16 takes half the memory, and gives the same replies wherever the model computes
+            in bfloat16, for which a step rounds them in any case.
+    """
+
+    mesh: MeshConfig | None = None
+    dtype: Literal["float32", "bfloat16"] = "float32"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -9,7 +28,7 @@ class EngineConfig:
 
     Attributes:
         rows: dialogues answered at once; the others wait.
-        memory: GiB of keys and values; dialogues wait while they are used up. None takes what `rows` of
+        memory: GiB of keys and values on each device; dialogues wait while they are used up. None takes what `rows` of
             `context` slots need, guided ones, but no more than half of what the device has left, so that a second
             engine, or a model that trains, finds room beside it; where the device does not say, 1 GiB, and more if the
             longest dialogue needs it.

@@ -13,12 +13,13 @@ import jax
 import numpy as np
 from flax import nnx
 
+from bagpiper_jax import parallel
 from bagpiper_jax.dialogue import Rendered
 from bagpiper_jax.generation import hearing, step
 from bagpiper_jax.generation.config import EngineConfig
 from bagpiper_jax.generation.feeding import Feeder
 from bagpiper_jax.generation.memory import Memory
-from bagpiper_jax.generation.pool import BRANCHES, pages_for, pages_of
+from bagpiper_jax.generation.pool import BRANCHES, pages_of
 from bagpiper_jax.generation.prefixes import digests
 from bagpiper_jax.generation.programs import programs
 from bagpiper_jax.generation.requests import EngineError, Request
@@ -38,10 +39,10 @@ class EngineCore:
         graph, state = nnx.split(model)
         self._parameters, tree = jax.tree.flatten(state)
         self.model_config, self.config = model.config, config
-        self._programs = programs(graph, tree, model.config.decoder.layers)
+        mesh = parallel.mesh_of(self._parameters)
+        self._programs = programs(graph, tree, model.config.decoder.layers, mesh)
         self._heads = self._programs.heads(self._parameters)
-        pages = pages_for(config, model.config.decoder)
-        self.memory = Memory(self._programs, model.config.decoder, pages, config)
+        self.memory = Memory(self._programs, model.config.decoder, config, mesh)
         self._feeder = Feeder(self._programs, self._parameters, model.config, self.memory, config.chunk)
         self.waiting: deque[Request] = deque()
         self.active: list[Request] = []

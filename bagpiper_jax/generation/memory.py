@@ -11,10 +11,11 @@ memory and come back as they were, so nothing is computed twice, and the oldest 
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from jax.sharding import Mesh
 
 from bagpiper_jax.generation import step
 from bagpiper_jax.generation.config import EngineConfig
-from bagpiper_jax.generation.pool import PagePool, pages_of
+from bagpiper_jax.generation.pool import PagePool, pages_for, pages_of
 from bagpiper_jax.generation.prefixes import Prefixes
 from bagpiper_jax.generation.programs import Programs
 from bagpiper_jax.generation.requests import Request
@@ -35,9 +36,12 @@ class Memory:
         shared_slots: slots of zero tokens that the shared branch holds.
     """
 
-    def __init__(self, programs: Programs, decoder: DecoderConfig, pages: int, config: EngineConfig):
+    def __init__(
+        self, programs: Programs, decoder: DecoderConfig, config: EngineConfig, mesh: Mesh | None = None
+    ):
         self._programs, self._config = programs, config
-        self.pages = empty_pages(decoder, pages, config.page)
+        pages = pages_for(config, decoder, mesh)
+        self.pages = empty_pages(decoder, pages, config.page, mesh)
         self.pool = PagePool(pages)
         self.prefixes = Prefixes(self.pool)
         self.page = config.page

@@ -3,9 +3,10 @@
 import math
 
 import jax
+from jax.sharding import Mesh, NamedSharding
 
 from bagpiper_jax.generation.config import EngineConfig
-from bagpiper_jax.models.attention.paged import page_shape
+from bagpiper_jax.models.attention.paged import page_shape, page_spec
 from bagpiper_jax.models.configs import DecoderConfig
 
 _GIB = 2**30
@@ -64,16 +65,19 @@ def pages_of(slots: int, page: int) -> int:
     return -(-slots // page)
 
 
-def page_bytes(config: DecoderConfig, page: int) -> int:
-    """Bytes of one page of all layers."""
-    return math.prod(page_shape(config, page)) * jax.numpy.dtype(config.dtype).itemsize
+def page_bytes(config: DecoderConfig, page: int, mesh: Mesh | None = None) -> int:
+    """Bytes that a device holds of one page of all layers."""
+    shape = page_shape(config, page)
+    if mesh is not None:
+        shape = NamedSharding(mesh, page_spec(mesh, config.kv_heads)).shard_shape(shape)
+    return math.prod(shape) * jax.numpy.dtype(config.dtype).itemsize
 
 
-def pages_for(config: EngineConfig, decoder: DecoderConfig) -> int:
+def pages_for(config: EngineConfig, decoder: DecoderConfig, mesh: Mesh | None = None) -> int:
     """Pages of an engine's pool, page 0 among them: what its memory holds, and not more than it can use."""
     longest = pages_of(config.context + config.steps, config.page)
     memory = config.memory or memory_left()
-    held = int((memory or _UNKNOWN) * _GIB) // page_bytes(decoder, config.page)
+    held = int((memory or _UNKNOWN) * _GIB) // page_bytes(decoder, config.page, mesh)
     if memory is None:
         held = max(held, BRANCHES * longest)
     return min(held, (2 * config.rows + 1) * longest) + 1

@@ -1,16 +1,18 @@
 """The compiled programs of an engine: prompts in, steps, and pages moved. The pool is donated to all that write it."""
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int
 
 from bagpiper_jax.generation import sampling
 from bagpiper_jax.generation.step import advance
-from bagpiper_jax.models.attention.paged import PagedCache
+from bagpiper_jax.models.attention.paged import PagedCache, in_place
 from bagpiper_jax.models.bagpiper import Bagpiper
 
 
@@ -36,8 +38,8 @@ class Programs(NamedTuple):
 
 
 @functools.lru_cache(maxsize=4)
-def programs(graph: nnx.GraphDef, tree: Any, layers: int) -> Programs:
-    """The programs of every model of this structure."""
+def programs(graph: nnx.GraphDef, tree: Any, layers: int, mesh: Mesh | None = None) -> Programs:
+    """The programs of every model of this structure, on a mesh if its parameters lie on one."""
 
     def of_model(function, **options):
         def run(parameters, *arguments, **settings):
@@ -52,9 +54,9 @@ def programs(graph: nnx.GraphDef, tree: Any, layers: int) -> Programs:
         return pages[numbers(pages, page)]
 
     def put(pages, page, content):
-        return pages.at[numbers(pages, page)].set(content)
+        return in_place(pages.at[numbers(pages, page)].set(content))
 
-    return Programs(
+    found = Programs(
         heads=of_model(sampling.heads),
         hear=of_model(lambda model, *chunks: model.audio_features(*chunks)),
         prefill=of_model(_prefill, donate_argnums=1),
@@ -63,6 +65,15 @@ def programs(graph: nnx.GraphDef, tree: Any, layers: int) -> Programs:
         take=jax.jit(take),
         put=jax.jit(put, donate_argnums=0),
     )
+    return found if mesh is None else Programs(*(_on_mesh(program, mesh) for program in found))
+
+
+def _on_mesh(program: Callable, mesh: Mesh) -> Callable:
+    def run(*arguments, **settings):
+        with jax.set_mesh(mesh):
+            return program(*arguments, **settings)
+
+    return run
 
 
 def _prefill(

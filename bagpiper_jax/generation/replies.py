@@ -10,10 +10,11 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Float32
 
+from bagpiper_jax import parallel
 from bagpiper_jax.dialogue import Message, Rendered, render_prompt
 from bagpiper_jax.errors import Explained
 from bagpiper_jax.generation.batch import answer, longest
-from bagpiper_jax.generation.config import EngineConfig
+from bagpiper_jax.generation.config import EngineConfig, WeightsConfig
 from bagpiper_jax.generation.engine import EngineCore
 from bagpiper_jax.generation.segments import LoopConfig, Segment
 from bagpiper_jax.models.bagpiper import Bagpiper
@@ -29,6 +30,9 @@ from bagpiper_jax.training.state import initial_parameters, model_definition
 
 _MOST_ROWS = 64
 """Dialogues decoded at once where nobody says how many."""
+
+_VECTORS = ("norm", "scale", "bias")
+"""Ends of their names."""
 
 _STEPS = 16
 """In a call of the device: nobody reads before the end."""
@@ -162,18 +166,25 @@ class Generator:
         return self.tokenizer.decode(segment.text_ids(self.model.config.vocabulary))
 
 
-def load_generator(checkpoint: str | os.PathLike, codec: str = "", tokenizer: str = "") -> Generator:
+def load_generator(
+    checkpoint: str | os.PathLike,
+    codec: str = "",
+    tokenizer: str = "",
+    weights: WeightsConfig = WeightsConfig(),
+) -> Generator:
     """Opens a training run, or one of its checkpoints, for generation.
 
     Args:
         checkpoint: the directory that `train` wrote.
         codec, tokenizer: instead of those that the run's config.json names.
+        weights: where the model lies, and in which precision.
 
     Raises:
         ModelConfigError, TokenizerError, CheckpointError: something is missing; the message says what.
+        MeshError: the mesh does not fit the devices.
     """
     config, extras = load_model_config(checkpoint)
-    model = load_model(checkpoint, config)
+    model = load_model(checkpoint, config, weights)
     text = load_tokenizer(tokenizer or companions.find(checkpoint, extras, "tokenizer") or "byte")
     codec = codec or companions.find(checkpoint, extras, "codec")
     return Generator(model, text, _fitting_codec(codec, config) if codec else None, extras)
@@ -190,13 +201,27 @@ def _fitting_codec(path: str | os.PathLike, config: BagpiperConfig) -> Codec:
     return codec
 
 
-def load_model(checkpoint: str | os.PathLike, config: BagpiperConfig) -> Bagpiper:
-    """The model of a training run, or of one of its checkpoints, on this process's first device.
+def load_model(
+    checkpoint: str | os.PathLike, config: BagpiperConfig, weights: WeightsConfig = WeightsConfig()
+) -> Bagpiper:
+    """The model of a training run, or of one of its checkpoints; each device reads its own part.
 
     Raises:
         CheckpointError: a checkpoint that is missing, damaged, or of other sizes.
+        MeshError: the mesh does not fit the devices.
     """
-    sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     shapes = jax.eval_shape(lambda: initial_parameters(config, 0))
-    like = {name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding) for name, x in shapes.items()}
+    if weights.mesh is None:
+        shardings = dict.fromkeys(shapes, jax.sharding.SingleDeviceSharding(jax.local_devices()[0]))
+    else:
+        shardings = parallel.parameter_sharding(parallel.make_mesh(weights.mesh), shapes)
+    like = {
+        name: jax.ShapeDtypeStruct(x.shape, _dtype(name, weights), sharding=shardings[name])
+        for name, x in shapes.items()
+    }
     return nnx.merge(model_definition(config), unflatten(restore_parameters(checkpoint, like)))
+
+
+def _dtype(name: str, weights: WeightsConfig) -> str:
+    """Vectors stay as they are: norms compute in float32, and they take no room."""
+    return "float32" if name.endswith(_VECTORS) else weights.dtype

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int32, Key
 
+from bagpiper_jax import parallel
 from bagpiper_jax import vocabulary as v
 from bagpiper_jax.models.bagpiper import Bagpiper
 from bagpiper_jax.vocabulary import Vocabulary
@@ -92,10 +93,12 @@ def heads(model: Bagpiper) -> Heads:
     head, start, streams = model.lm_head[...].astype(dtype), vocabulary.codec_start, vocabulary.num_streams
     ends = head[jnp.array(TERMINATORS)]
     own = head[start : start + vocabulary.codec_size].reshape(streams, vocabulary.stream_size, -1)
+    text = jnp.concatenate([ends, head[v.NUM_SPECIALS : start]])
+    audio = jnp.concatenate([jnp.broadcast_to(ends, (streams, *ends.shape)), own], axis=1)
     return Heads(
         marker=head[jnp.array(MARKERS)],
-        text=jnp.concatenate([ends, head[v.NUM_SPECIALS : start]]),
-        audio=jnp.concatenate([jnp.broadcast_to(ends, (streams, *ends.shape)), own], axis=1),
+        text=parallel.constrain(text, "vocab"),
+        audio=parallel.constrain(audio, None, "vocab"),
         offset=model.stream_emb[...].at[0].set(0).astype(dtype),
     )
 

@@ -14,6 +14,7 @@ from jaxtyping import Float32
 
 from bagpiper_jax import audio, configuration, parallel
 from bagpiper_jax.dialogue import Message
+from bagpiper_jax.generation.config import WeightsConfig
 from bagpiper_jax.generation.replies import Generator, GeneratorError, load_generator
 from bagpiper_jax.generation.segments import LoopConfig
 from bagpiper_jax.runs.progress import Underway
@@ -28,6 +29,7 @@ class GenerateConfig:
     Attributes:
         checkpoint: directory of a training run, or one of its steps.
         codec, tokenizer: instead of those the run was trained with.
+        weights: where the model lies, and in which precision.
         system_prompt: opens requests for audio if not empty (docs/reference.md, System prompt); None takes the one that
             the run was tuned with.
         loop: sampling; its modalities are set by what is asked, unless given.
@@ -36,6 +38,7 @@ class GenerateConfig:
     checkpoint: str
     codec: str = ""
     tokenizer: str = ""
+    weights: WeightsConfig = WeightsConfig()
     system_prompt: str | None = None
     loop: LoopConfig = LoopConfig()
 
@@ -51,7 +54,7 @@ def main(argv: list[str] | None = None) -> None:
         _prepare(flags.output)
     parallel.require_devices()
     with Underway("loading the run"):
-        generator = load_generator(config.checkpoint, config.codec, config.tokenizer)
+        generator = load_generator(config.checkpoint, config.codec, config.tokenizer, config.weights)
     answer(generator, flags, config, heard)
 
 

@@ -16,6 +16,7 @@ from bagpiper_jax.parallel.mesh import (
     MeshError,
     make_mesh,
     mesh_in_use,
+    mesh_of,
     platform,
     require_devices,
 )
@@ -44,6 +45,7 @@ __all__ = [
     "global_sum",
     "make_mesh",
     "mesh_in_use",
+    "mesh_of",
     "parameter_path",
     "parameter_sharding",
     "partition",

@@ -6,11 +6,11 @@ Its axes are Auto: XLA propagates shardings from the parameters, the batch and t
 import dataclasses
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import jax
 from jax.experimental import mesh_utils
-from jax.sharding import AbstractMesh, AxisType, Mesh
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding
 
 from bagpiper_jax.errors import Explained
 from bagpiper_jax.parallel.rules import MESH_AXES
@@ -101,6 +101,12 @@ def mesh_in_use() -> AbstractMesh | None:
     """The mesh that is set, if it has more than one device."""
     mesh = jax.sharding.get_abstract_mesh()
     return None if mesh.empty or mesh.size == 1 else mesh
+
+
+def mesh_of(arrays: Iterable[jax.Array]) -> Mesh | None:
+    """The mesh that arrays lie on, if it has more than one device."""
+    found = {array.sharding.mesh for array in arrays if isinstance(array.sharding, NamedSharding)}
+    return next((mesh for mesh in found if mesh.size > 1), None)
 
 
 def platform() -> str:

@@ -6,10 +6,13 @@ is given the whole pool and a number, never a copied layer.
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import AbstractMesh, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, Int
 
 from bagpiper_jax import parallel
@@ -49,10 +52,10 @@ class PagedCache:
     ) -> tuple[Heads, "PagedCache"]:
         """Stores the tokens' keys and values; then each token sees its row up to itself."""
         first = layer * (self.pages.shape[0] // layers)
-        pages = _stored(self, first, key, value)
+        pages = in_place(_stored(self, first, key, value))
         ragged = parallel.platform() == "tpu" and query.shape[-1] % _LANES == 0
         attention = ragged_attention if ragged else paged_attention
-        heads = attention(query, pages, self.tables + first, self.start, self.count)
+        heads = _on_shards(attention, query, pages, self.tables + first, self.start, self.count)
         return heads, dataclasses.replace(self, pages=pages)
 
 
@@ -61,10 +64,26 @@ def page_shape(config: DecoderConfig, page: int) -> tuple[int, int, int, int]:
     return config.layers, page, 2 * config.kv_heads, config.head_width
 
 
-def empty_pages(config: DecoderConfig, pages: int, page: int) -> Float[Array, "LN P 2KV K"]:
-    """A pool of `pages` pages of `page` slots, the one that nobody keeps among them."""
+def empty_pages(
+    config: DecoderConfig, pages: int, page: int, mesh: Mesh | None = None
+) -> Float[Array, "LN P 2KV K"]:
+    """A pool of `pages` pages of `page` slots, the one that nobody keeps among them, on a mesh or the first device."""
     layers, *rest = page_shape(config, page)
-    return jnp.zeros((layers * pages, *rest), config.dtype)
+    sharding = None if mesh is None else NamedSharding(mesh, page_spec(mesh, config.kv_heads))
+    return jnp.zeros((layers * pages, *rest), config.dtype, device=sharding)
+
+
+def page_spec(mesh: Mesh | AbstractMesh, kv_heads: int) -> P:
+    """How pages are divided: by their heads, if those divide over `tensor`. A key head stays beside its value head."""
+    return parallel.partition(mesh, (None, None, "kv_heads"), (1, 1, kv_heads))
+
+
+def in_place(pages: Float[Array, "LN P 2KV K"]) -> Float[Array, "LN P 2KV K"]:
+    """The pool, laid out on the mesh in use as `empty_pages` does it, so that programs hand it on as it is."""
+    mesh = parallel.mesh_in_use()
+    if mesh is None:
+        return pages
+    return jax.lax.with_sharding_constraint(pages, page_spec(mesh, pages.shape[2] // 2))
 
 
 def _stored(cache: PagedCache, first, key: KeyValues, value: KeyValues):
@@ -76,6 +95,19 @@ def _stored(cache: PagedCache, first, key: KeyValues, value: KeyValues):
     # Padding is stored as zeros, so that the page of waste never holds what isn't a number.
     kept = (offset < cache.count[:, None])[..., None, None]
     return cache.pages.at[page + first, slots % size].set(jnp.where(kept, both, 0))
+
+
+def _on_shards(attention: Callable, query: Heads, pages, tables, start, count) -> Heads:
+    """Runs `attention` on each device's own rows and heads."""
+    mesh = parallel.mesh_in_use()
+    if mesh is None:
+        return attention(query, pages, tables, start, count)
+    kept = page_spec(mesh, pages.shape[2] // 2)
+    (rows,) = parallel.partition(mesh, ("batch",), query.shape)
+    own = P(rows, None, kept[2])
+    return parallel.per_shard(
+        attention, (query, pages, tables, start, count), (own, kept, P(rows), P(rows), P(rows)), own
+    )
 
 
 def paged_attention(
@@ -125,17 +157,7 @@ def paged_attention(
 
 
 def ragged_attention(query: Heads, pages, tables, start, count) -> Heads:
-    """The same by the kernel that JAX ships for TPUs, on each device's own heads."""
-    mesh = parallel.mesh_in_use()
-    if mesh is None:
-        return _ragged(query, pages, tables, start)
-    heads = parallel.partition(mesh, (None, None, "kv_heads", None), query.shape)
-    kept = parallel.partition(mesh, (None, None, "kv_heads", None), pages.shape)
-    none = jax.sharding.PartitionSpec()
-    return parallel.per_shard(_ragged, (query, pages, tables, start), (heads, kept, none, none), heads)
-
-
-def _ragged(query: Heads, pages, tables, start) -> Heads:
+    """The same by the kernel that JAX ships for TPUs."""
     # Loaded here: few processes have a TPU.
     from jax.experimental.pallas.ops.tpu.ragged_paged_attention import ragged_paged_attention
 
