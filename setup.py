@@ -5,6 +5,7 @@ bagpiper_jax[data]       author and cache SeqIO mixtures (brings TensorFlow)
 bagpiper_jax[quickstart] the embedded corpus's voice, speech metrics
 bagpiper_jax[debian]     the corpus of real recordings: score rendering
 bagpiper_jax[curation]   captions at scale: asking endpoints, near-duplicates
+bagpiper_jax[serve]      the server: OpenAI's API and a page
 bagpiper_jax[interop]    PyTorch and transformers, for .pt files and parity tests
 bagpiper_jax[tpu|gpu]    the accelerator builds of JAX
 bagpiper_jax[docs]       the documentation as a site
@@ -54,6 +55,8 @@ QUICKSTART = ["hibari-tts==0.2.1", "onnxruntime>=1.20", "pystoi>=0.4.1"]
 DEBIAN = ["av>=14", "music21>=9.7", "symusic>=0.5.8,<0.6"]
 # aiohttp holds a thousand connections open in one thread; datasketch makes MinHash signatures.
 CURATION = ["aiohttp>=3.12,<4", "datasketch>=2.0,<3"]
+# uvicorn speaks HTTP, Starlette routes, pydantic reads requests, prometheus_client writes /metrics.
+SERVE = ["starlette>=1.0,<2", "uvicorn>=0.40,<1", "pydantic>=2.10,<3", "prometheus_client>=0.22,<1"]
 # mkdocs-jupyter shows the notebook; ruff lays out signatures.
 DOCS = [
     "mkdocs>=1.6,<2",
@@ -68,6 +71,8 @@ TEST = ["pytest>=8", "pytest-timeout>=2.3", "pytest-xdist>=3.6", "hypothesis>=6.
 TEST += ["html5lib>=1.1,<2"]
 # Sets how many threads BLAS has.
 TEST += ["threadpoolctl>=3.5,<4"]
+# The client that the server is made for.
+TEST += ["openai>=2,<4"]
 # To run the notebook.
 TEST += ["nbclient>=0.10,<1", "ipykernel>=6.29,<8"]
 # Builds the wheel that the tests install.
@@ -94,7 +99,9 @@ setup(
     package_dir={"bagpiper_jax._tasks": "tasks", "bagpiper_jax.gin": "gin"},
     package_data={
         "": ["*.gin"],
-        "bagpiper_jax": [f"**/*.{ending}" for ending in ("safetensors", "toml", "txt", "css", "j2")],
+        "bagpiper_jax": [
+            f"**/*.{ending}" for ending in ("safetensors", "toml", "txt", "css", "j2", "html", "js", "svg")
+        ],
     },
     install_requires=CORE,
     extras_require={
@@ -102,11 +109,12 @@ setup(
         "quickstart": DATA + QUICKSTART,
         "debian": DATA + QUICKSTART + DEBIAN,
         "curation": CURATION,
+        "serve": SERVE,
         "interop": INTEROP,
         # gcsfs: outputs of runs in a bucket.
         "tpu": ["jax[tpu]>=0.10.2,<0.13", "gcsfs>=2025.3"],
         "gpu": ["jax[cuda12]>=0.10.2,<0.13", "tokamax>=0.0.12,<0.1"],
         "docs": DOCS,
-        "test": DATA + QUICKSTART + DEBIAN + CURATION + INTEROP + DOCS + TEST,
+        "test": DATA + QUICKSTART + DEBIAN + CURATION + SERVE + INTEROP + DOCS + TEST,
     },
 )

@@ -22,7 +22,7 @@ ROOMS = (
     "text", "captions", "runs", "pages",
     "corpora", "curation",
     "models", "data", "tasks", "caching",
-    "training", "encoders", "interop", "generation", "evaluation", "inspection", "sizing",
+    "training", "encoders", "interop", "generation", "serving", "evaluation", "inspection", "sizing",
     "jobs", "__main__",
 )  # fmt: skip
 MOST_FILES, MOST_LINES = 20, 350
@@ -32,7 +32,7 @@ MOST_FILES, MOST_LINES = 20, 350
 ABSENT_ON_A_BARE_TRAINING_HOST = (
     "tensorflow", "seqio", "gin", "librosa", "grain", "tokenizers", "soundfile", "soxr", "av",
     "torch", "transformers", "tensorboardX", "tqdm", "safetensors", "array_record", "jinja2",
-    "markupsafe", "rapidfuzz", "xxhash",
+    "markupsafe", "rapidfuzz", "xxhash", "starlette", "uvicorn", "pydantic", "prometheus_client",
 )  # fmt: skip
 
 
