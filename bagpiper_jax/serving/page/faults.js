@@ -23,6 +23,7 @@ export function inWords(error) {
 
 /** The sentence for a response that is no success. */
 export async function refusal(response) {
+  if (response.status === 401) return new Refusal(401, "The API key is missing or wrong; enter it under Settings.");
   let told = "";
   try {
     told = (await response.json()).error.message;
@@ -34,11 +35,10 @@ export async function refusal(response) {
 
 function advice(response, told) {
   const { status } = response;
-  if (status === 401) return `${told && " "}Enter an API key under Settings.`;
   const wait = response.headers.get("Retry-After");
   if (status === 429 || status === 503) {
-    const busy = told ? "" : "The server is busy.";
-    return `${busy} Try again ${wait ? `in ${wait} s` : "in a moment"}.`;
+    // What the server tells may say it already.
+    return /again/.test(told) ? "" : `${told ? "." : "The server is busy."} Try again ${wait ? `in ${wait} s` : "in a moment"}.`;
   }
   return told ? "" : `The server answered with status ${status}.`;
 }

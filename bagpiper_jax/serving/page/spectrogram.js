@@ -28,6 +28,8 @@ export class Spectrogram {
     this.window = Math.round(WINDOW_S * rate);
     this.size = 2 ** Math.ceil(Math.log2(this.window));
     this.transform = fourierTransform(this.size);
+    this.re = new Float64Array(this.size);
+    this.im = new Float64Array(this.size);
     this.hann = Float64Array.from({ length: this.window }, (_, n) => 0.5 - 0.5 * Math.cos((2 * Math.PI * n) / this.window));
     this.bands = melBands(this.size, rate);
     this.columns = [];
@@ -38,10 +40,14 @@ export class Spectrogram {
     this.observer.observe(canvas);
   }
 
+  get seconds() {
+    return this.samples / this.rate;
+  }
+
   /** Seconds of the time axis. */
   get span() {
-    const seconds = this.samples / this.rate;
-    return this.whole ? seconds : SPANS_S.find((span) => span >= seconds) ?? seconds;
+    const { seconds } = this;
+    return this.whole && seconds ? seconds : SPANS_S.find((span) => span >= seconds) ?? seconds;
   }
 
   add(samples) {
@@ -57,16 +63,19 @@ export class Spectrogram {
 
   /** Decibels of one window, lowest band first. */
   column(samples, start) {
-    const re = new Float64Array(this.size), im = new Float64Array(this.size);
-    for (let n = 0; n < this.window; n++) re[n] = samples[start + n] * this.hann[n];
+    const { re, im, bands, hann } = this;
+    re.fill(0);
+    im.fill(0);
+    for (let n = 0; n < this.window; n++) re[n] = samples[start + n] * hann[n];
     this.transform(re, im);
     const levels = new Float32Array(ROWS);
-    this.bands.forEach(([first, weights], row) => {
+    for (let row = 0; row < ROWS; row++) {
+      const [first, weights] = bands[row];
       let power = 1e-12;
-      weights.forEach((weight, n) => { power += weight * (re[first + n] ** 2 + im[first + n] ** 2); });
+      for (let n = 0; n < weights.length; n++) power += weights[n] * (re[first + n] ** 2 + im[first + n] ** 2);
       levels[row] = 10 * Math.log10(power);
-      this.loudest = Math.max(this.loudest, levels[row]);
-    });
+      if (levels[row] > this.loudest) this.loudest = levels[row];
+    }
     return levels;
   }
 
@@ -83,10 +92,12 @@ export class Spectrogram {
   /** All columns, a pixel each. */
   picture() {
     const width = this.columns.length, pixels = new Uint32Array(width * ROWS);
-    this.columns.forEach((levels, x) => levels.forEach((level, row) => {
-      const shade = Math.round(255 * (1 + (level - this.loudest) / RANGE_DB));
-      pixels[(ROWS - 1 - row) * width + x] = PALETTE[Math.max(0, Math.min(255, shade))];
-    }));
+    for (let x = 0; x < width; x++) {
+      for (let row = 0; row < ROWS; row++) {
+        const shade = Math.round(255 * (1 + (this.columns[x][row] - this.loudest) / RANGE_DB));
+        pixels[(ROWS - 1 - row) * width + x] = PALETTE[Math.max(0, shade)];
+      }
+    }
     const picture = new OffscreenCanvas(width, ROWS);
     const image = new ImageData(new Uint8ClampedArray(pixels.buffer), width, ROWS);
     picture.getContext("2d").putImageData(image, 0, 0);
