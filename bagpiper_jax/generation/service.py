@@ -75,6 +75,17 @@ class Engine:
         """Dialogues that are being answered."""
         return len(self._core.active)
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it takes dialogues: nobody closed it and nothing broke it."""
+        return not self._closing and self._broken is None
+
+    @property
+    def used(self) -> float:
+        """The part of the cache's pages that is in use."""
+        pool = self._core.memory.pool
+        return 1 - pool.free / pool.size
+
     def close(self, drain: bool = False) -> None:
         """Ends the threads; with `drain` after all dialogues have been answered, else with an error for each."""
         with self._changed:

@@ -34,6 +34,7 @@ JOBS = {
     "export_checkpoint": "exports a checkpoint to ESPnet, vLLM and transformers",
     "logit_check": "compares the logits of two checkpoints",
     "generate": "answers about audio, and makes audio of text",
+    "serve": "answers over HTTP: OpenAI's API, and a page",
     "evaluate": "scores a run on held-out clips and writes its report page",
 }
 

@@ -1,26 +1,112 @@
 """The routes of the server."""
 
+import contextlib
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 from starlette.applications import Starlette
-from starlette.responses import FileResponse
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
+
+from bagpiper_jax.serving.chat import Chat
+from bagpiper_jax.serving.faults import APIError
+from bagpiper_jax.serving.gate import Gate
+from bagpiper_jax.serving.metrics import Metrics
+from bagpiper_jax.serving.model import Served
+from bagpiper_jax.serving.speech import Speech
 
 PAGE = Path(__file__).parent / "page"
 """What the page at `/` is made of."""
 
+_PAGE_HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; img-src 'self' data: blob:; media-src 'self' data: blob:; "
+    "worker-src 'self' blob:; style-src 'self' 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",
+}
 
-def build_app(served) -> Starlette:
+
+def build_app(served: Served, gate: Gate, metrics: Metrics, log_prompts: bool = False) -> Starlette:
     """The server's application.
 
     Args:
         served: the model that answers.
+        gate: lets requests in.
+        metrics: count them.
+        log_prompts: whether the log has what clients ask.
     """
+    engine, api = served.engine, (served, gate, metrics, log_prompts)
+    metrics.watch("bagpiper_inside", "requests that are inside", lambda: gate.inside)
+    metrics.watch("bagpiper_waiting", "dialogues that wait for a row of the engine", lambda: engine.waiting)
+    metrics.watch("bagpiper_active", "dialogues that have a row of the engine", lambda: engine.active)
+    metrics.watch("bagpiper_cache_used", "the part of the cache's pages that is in use", lambda: engine.used)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        yield
+        gate.is_draining = True
+
     return Starlette(
-        routes=[Route("/", _page), Mount("/static", StaticFiles(directory=PAGE), name="static")],
+        routes=[
+            Route("/v1/chat/completions", Chat(*api), methods=["POST"]),
+            Route("/v1/audio/speech", Speech(*api), methods=["POST"]),
+            Route("/v1/models", _guarded(gate, lambda _: {"object": "list", "data": [served.card()]})),
+            Route("/v1/models/{name:path}", _guarded(gate, lambda request: _card(served, request))),
+            Route("/health", _health(served, gate)),
+            Route("/metrics", lambda _: Response(metrics.text(), media_type="text/plain; version=0.0.4")),
+            Route("/", lambda _: FileResponse(PAGE / "index.html", headers=_PAGE_HEADERS)),
+            Mount("/static", _PageFiles(directory=PAGE), name="static"),
+        ],
+        exception_handlers={HTTPException: _not_here, APIError: _refused},
+        lifespan=lifespan,
     )
 
 
-async def _page(request) -> FileResponse:
-    return FileResponse(PAGE / "index.html")
+class _PageFiles(StaticFiles):
+    def file_response(self, *args, **kwargs) -> Response:
+        response = super().file_response(*args, **kwargs)
+        response.headers.update(_PAGE_HEADERS)
+        return response
+
+
+def _card(served: Served, request: Request) -> dict:
+    name = request.path_params["name"]
+    if name != served.name:
+        raise APIError(404, f"The model '{name}' does not exist.", "model_not_found", "model")
+    return served.card()
+
+
+def _guarded(gate: Gate, told):
+    async def endpoint(request: Request) -> Response:
+        gate.check_key(request)
+        return JSONResponse(told(request))
+
+    return endpoint
+
+
+def _health(served: Served, gate: Gate):
+    async def endpoint(_: Request) -> Response:
+        if gate.is_draining:
+            return JSONResponse({"status": "draining"}, 503)
+        if not served.engine.is_open:
+            return JSONResponse({"status": "the engine has ended"}, 503)
+        return JSONResponse({"status": "ok"})
+
+    return endpoint
+
+
+def _not_here(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    told = APIError(
+        error.status_code, str(error.detail), "not_found" if error.status_code == 404 else "http_error"
+    )
+    return JSONResponse(told.body, error.status_code, headers=error.headers)
+
+
+def _refused(_: Request, error: Exception) -> Response:
+    assert isinstance(error, APIError)
+    return JSONResponse(error.body, error.status, headers=error.headers)

@@ -50,6 +50,7 @@ class ServeConfig:
         host, port: where the server listens; port 0 takes a free one.
         key_variable: the environment variable that holds the API key; unset or empty asks for none.
         audio_hosts: hosts from which clips that a client names by URL are fetched; data: URLs need none.
+        warm_up: whether every program is compiled before the server listens, so that no client waits for one.
         log_prompts: whether the log has what clients ask.
         engine: sizes of the engine.
         loop: sampling where a client asks for nothing else; its modalities are set by what is asked.
@@ -65,6 +66,7 @@ class ServeConfig:
     port: int = 8000
     key_variable: str = "BAGPIPER_API_KEY"
     audio_hosts: tuple[str, ...] = ()
+    warm_up: bool = True
     log_prompts: bool = False
     engine: EngineConfig = EngineConfig()
     loop: LoopConfig = LoopConfig()

@@ -1,0 +1,145 @@
+"""What both endpoints of the API do around an answer: they let in, read, watch the client, tell of faults and count."""
+
+import abc
+import asyncio
+import contextlib
+import logging
+import time
+import uuid
+from collections.abc import AsyncIterator
+
+from starlette.requests import Request
+from starlette.types import Receive, Scope, Send
+
+from bagpiper_jax.dialogue import DialogueError
+from bagpiper_jax.errors import Explained
+from bagpiper_jax.generation.replies import GeneratorError
+from bagpiper_jax.generation.requests import EngineError
+from bagpiper_jax.serving.answers import Answer, Piece, Sound
+from bagpiper_jax.serving.asking import Question
+from bagpiper_jax.serving.faults import UNREAD, APIError, invalid, of_server
+from bagpiper_jax.serving.gate import Gate
+from bagpiper_jax.serving.metrics import Metrics
+from bagpiper_jax.serving.model import Served
+from bagpiper_jax.serving.sending import Outgoing, Stalled, while_connected
+
+_log = logging.getLogger(__name__)
+
+
+class Endpoint(abc.ABC):
+    """An ASGI application that answers POST requests of one kind.
+
+    Attributes:
+        name: of its lines in the log and its counters.
+    """
+
+    name = ""
+
+    def __init__(self, served: Served, gate: Gate, metrics: Metrics, log_prompts: bool = False):
+        self.served, self.gate, self.metrics, self._log_prompts = served, gate, metrics, log_prompts
+
+    @abc.abstractmethod
+    async def respond(self, body: bytes, outgoing: Outgoing, began: float) -> None:
+        """Answers one request. Raises APIError."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        began, label = time.monotonic(), f"req_{uuid.uuid4().hex}"
+        outgoing = Outgoing(
+            send, self.gate.limits.stall, {"x-request-id": label, "Cache-Control": "no-store"}
+        )
+        status = UNREAD
+        try:
+            status = await self._answer(Request(scope, receive), receive, outgoing, began)
+        except APIError as error:
+            status = error.status
+            await _tell(outgoing, error)
+        except Stalled:
+            pass
+        except Exception as error:
+            status = 500
+            # Explained faults are of one dialogue; all others are the program's, and the log has them whole.
+            _log.error("%s failed", label, exc_info=None if isinstance(error, Explained) else error)
+            await _tell(outgoing, of_server(error))
+        finally:
+            seconds = time.monotonic() - began
+            self.metrics.requests.labels(self.name, status).inc()
+            self.metrics.seconds.labels(self.name).observe(seconds)
+            _log.info("%s %s %d %.2f s", label, self.name, status, seconds)
+
+    async def _answer(self, request: Request, receive: Receive, outgoing: Outgoing, began: float) -> int:
+        self.gate.check_key(request)
+        with self.gate.admitted():
+            body = await self.gate.body(request)
+            try:
+                async with asyncio.timeout(self.gate.limits.answer):
+                    done = await while_connected(receive, self.respond(body, outgoing, began))
+            except TimeoutError:
+                limit = self.gate.limits.answer
+                raise APIError(504, f"there was no whole answer after {limit:g} s", "timeout") from None
+            return outgoing.status if done or outgoing.has_ended else UNREAD
+
+    def require_model(self, name: str) -> None:
+        """Raises APIError: another model is asked."""
+        if name != self.served.name:
+            raise APIError(
+                404,
+                f"The model '{name}' does not exist; this one is '{self.served.name}'.",
+                "model_not_found",
+                "model",
+            )
+
+    def prompt_tokens(self, question: Question) -> tuple[int, int]:
+        """Slots of the prompt, and those of them that are audio's. Raises APIError."""
+        with told_of_dialogues():
+            prompt = self.served.generator.prompt(question.dialogue, question.loop)
+        return len(prompt), sum(span.num_tokens for span in prompt.audio)
+
+    @contextlib.asynccontextmanager
+    async def answer(
+        self, question: Question, began: float
+    ) -> AsyncIterator[tuple[Answer, AsyncIterator[Piece]]]:
+        """The answer and its pieces; the engine forgets the question when the context is left. Raises APIError."""
+        if self._log_prompts:
+            _log.info(
+                "asked: %s", [m.content if m.modality == "text" else "audio" for m in question.dialogue]
+            )
+        begun = {"begun": question.begun} if question.begun else {}
+        if not self.served.engine.is_open:
+            raise APIError(503, "the engine has ended; the server has to be started again", "engine_ended")
+        with told_of_dialogues():
+            stream = self.served.engine.submit(question.dialogue, question.loop, **begun)
+        answer = Answer(stream, self.served.generator.tokenizer, self.served.codec_hop)
+        try:
+            yield answer, self._timed(answer, began)
+        finally:
+            stream.cancel()
+            self.metrics.rows.labels("text").inc(answer.text_tokens)
+            self.metrics.rows.labels("audio").inc(answer.frames)
+
+    async def _timed(self, answer: Answer, began: float) -> AsyncIterator[Piece]:
+        firsts = {True: self.metrics.first_sound, False: self.metrics.first_text}
+        async for piece in answer.pieces():
+            if first := firsts.pop(isinstance(piece, Sound), None):
+                first.observe(time.monotonic() - began)
+            yield piece
+
+
+@contextlib.contextmanager
+def told_of_dialogues():
+    """Faults of a dialogue that cannot be asked become the client's."""
+    try:
+        yield
+    except EngineError as error:
+        raise invalid(str(error), "messages", "context_length_exceeded") from error
+    except (DialogueError, GeneratorError) as error:
+        raise invalid(str(error), "messages") from error
+
+
+async def _tell(outgoing: Outgoing, error: APIError) -> None:
+    """The error as a response; of a stream of events that has begun as its last event; else the stream is cut."""
+    with contextlib.suppress(Stalled):
+        if not outgoing.status:
+            await outgoing.json(error.body, error.status, error.headers)
+        elif outgoing.sends_events and not outgoing.has_ended:
+            await outgoing.event(error.body)
+            await outgoing.end()
