@@ -5,12 +5,14 @@ bagpiper serve --gin_file=gin/runs/serve_nano.gin                     the quicks
 """
 
 from bagpiper_jax import configuration, parallel
-from bagpiper_jax.serving.config import ServeConfig
+from bagpiper_jax.serving.config import ServeConfig, ServingError
 
 
 def main(argv: list[str] | None = None) -> None:
     config = configuration.load(ServeConfig, argv, __doc__)
     parallel.require_devices()
-    from bagpiper_jax.serving.job import serve  # needs the extra `serve`; settings are checked without it
-
+    try:
+        from bagpiper_jax.serving.job import serve
+    except ModuleNotFoundError as error:
+        raise ServingError(f"serving needs {error.name}: pip install 'bagpiper_jax[serve]'") from error
     serve(config)

@@ -2,8 +2,13 @@
 
 import dataclasses
 
+from bagpiper_jax.errors import Explained
 from bagpiper_jax.generation.config import EngineConfig
 from bagpiper_jax.generation.segments import LoopConfig
+
+
+class ServingError(Explained, ValueError):
+    """A server that cannot be started; the message names the remedy."""
 
 
 @dataclasses.dataclass(frozen=True)

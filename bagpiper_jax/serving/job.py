@@ -9,23 +9,18 @@ from pathlib import Path
 
 import uvicorn
 
-from bagpiper_jax.errors import Explained
 from bagpiper_jax.generation.replies import Generator, load_generator
 from bagpiper_jax.generation.service import Engine
 from bagpiper_jax.serving.app import build_app
 from bagpiper_jax.serving.asking import Asking
 from bagpiper_jax.serving.clips import Clips
-from bagpiper_jax.serving.config import ServeConfig
+from bagpiper_jax.serving.config import ServeConfig, ServingError
 from bagpiper_jax.serving.gate import Gate
 from bagpiper_jax.serving.metrics import Metrics
 from bagpiper_jax.serving.model import Served
 
 _LOCAL = ("127.0.0.1", "::1", "localhost")
 _log = logging.getLogger(__name__)
-
-
-class ServingError(Explained, ValueError):
-    """A server that cannot be started; the message names the remedy."""
 
 
 def serve(config: ServeConfig) -> None:
