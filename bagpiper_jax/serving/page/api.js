@@ -26,6 +26,7 @@ export async function* chat(body, { key, signal }) {
   });
   if (!response.ok) throw await refusal(response);
   for await (const data of serverSentEvents(response.body)) {
+    signal.throwIfAborted(); // what had come before the user stopped is not shown any more
     if (data === "[DONE]") return;
     yield* pieces(JSON.parse(data));
   }

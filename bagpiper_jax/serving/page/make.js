@@ -45,7 +45,10 @@ export function make(root, settings, model) {
   }
 
   function hear(turn, data) {
-    if (!sound.pcms.length) running.say(`${turn.said} The sound begins.`);
+    if (!sound.pcms.length) {
+      turn.root.classList.add("told");
+      running.say(`${turn.said} The sound begins.`);
+    }
     sound.add(data);
   }
 

@@ -40,7 +40,7 @@ export class Picture {
     const { span } = this.spectrogram, step = STEPS_S.find((each) => span / each <= MOST_MARKS) ?? span;
     this.axis.replaceChildren();
     // A mark nearer to the end would stand beyond the picture.
-    for (let at = 0; at <= 0.97 * span; at += step) {
+    for (let at = 0; at <= 0.95 * span; at += step) {
       const mark = element("span", "", inSeconds(at));
       mark.style.left = `${(100 * at) / span}%`;
       this.axis.append(mark);

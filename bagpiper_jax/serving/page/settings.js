@@ -9,8 +9,8 @@ const FIELDS = [
   ["guidance", "Sound guidance", 1, 20, "any"],
   ["top_k", "Top-k", 0, 100000, 1],
   ["seed", "Seed", 0, Number.MAX_SAFE_INTEGER, 1],
-  ["max_completion_tokens", "Most tokens of text", 1, 100000, 1],
-  ["max_seconds", "Most seconds of sound", 0.1, 1000, "any"],
+  ["max_completion_tokens", "Longest text, tokens", 1, 100000, 1],
+  ["max_seconds", "Longest sound, s", 0.1, 1000, "any"],
 ];
 
 export class Settings {

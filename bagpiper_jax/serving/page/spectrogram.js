@@ -85,7 +85,7 @@ export class Spectrogram {
     if (!width || !height) return;
     Object.assign(this.canvas, { width, height }); // which also clears it
     if (!this.columns.length) return;
-    const share = Math.min(1, (this.columns.length * COLUMN_S) / this.span);
+    const share = this.whole ? 1 : Math.min(1, (this.columns.length * COLUMN_S) / this.span);
     this.canvas.getContext("2d").drawImage(this.picture(), 0, 0, width * share, height);
   }
 

@@ -29,7 +29,7 @@ export async function waveformOf(blob, name) {
 }
 
 export function toPcm(samples) {
-  return Int16Array.from(samples, (sample) => Math.round(32767 * Math.max(-1, Math.min(1, sample))));
+  return Int16Array.from(samples, (sample) => Math.max(-32768, Math.min(32767, Math.round(32768 * sample))));
 }
 
 export function fromPcm(pcm) {
