@@ -98,11 +98,11 @@ def running(
         thread = threading.Thread(target=lambda: asyncio.run(serve()))
         thread.start()
         try:
-            assert started.wait(30) and server.started
+            assert started.wait(300) and server.started
             yield Running(f"http://127.0.0.1:{listener.getsockname()[1]}", generator, engine, server)
         finally:
             server.should_exit = True
-            thread.join(30)
+            thread.join(300)
             assert not thread.is_alive()
 
 

@@ -24,7 +24,7 @@ def test_an_example_runs(served, tmp_path, number):
     if kind == "bash" and not shutil.which("curl"):
         pytest.skip("curl is not installed")
     command = ["bash", "-c", f"set -e; {text}"] if kind == "bash" else [sys.executable, "-c", text]
-    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=120)
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=300)
     assert ended.returncode == 0, ended.stderr.decode()
     made = [path for path in tmp_path.iterdir() if path.name != "clip.wav"]
     if made:

@@ -29,7 +29,7 @@ LONG = dataclasses.replace(SETTINGS.loop, text=SamplingConfig(0.9, 0, 1, 900, 90
 HELLO = [{"role": "user", "content": "hello"}]
 
 
-def until(condition, seconds: float = 60.0) -> None:
+def until(condition, seconds: float = 300.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
@@ -85,7 +85,7 @@ def connect(server, **asked) -> socket.socket:
 
 def counted(server) -> dict[tuple, float]:
     """The values of all metrics, by name and labels."""
-    connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=60)
+    connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=300)
     connection.request("GET", "/metrics")
     text = connection.getresponse().read().decode()
     connection.close()
@@ -94,7 +94,7 @@ def counted(server) -> dict[tuple, float]:
 
 
 def health(server) -> int:
-    connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=60)
+    connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=300)
     connection.request("GET", "/health")
     status = connection.getresponse().status
     connection.close()
@@ -121,7 +121,7 @@ def test_who_finds_no_place_is_told_when_to_come_again(generator):
         places = SETTINGS.engine.rows + 2
 
         async def all_at_once():
-            async with server.async_client(timeout=120) as client:
+            async with server.async_client(timeout=300) as client:
                 asked = [
                     asyncio.ensure_future(client.chat.completions.create(model=NAME, messages=HELLO))
                     for _ in range(places)
@@ -154,7 +154,7 @@ def test_a_request_that_does_not_arrive_is_ended(served, generator, engine):
     settings = dataclasses.replace(SETTINGS, limits=Limits(upload=0.3))
     with running(generator, settings, engine) as server:
         host, port = server.url.removeprefix("http://").split(":")
-        with socket.create_connection((host, int(port)), timeout=60) as connection:
+        with socket.create_connection((host, int(port)), timeout=300) as connection:
             connection.sendall(
                 b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
                 b"Content-Length: 100\r\n\r\n{"
@@ -277,7 +277,7 @@ def test_a_server_that_is_told_to_end_answers_what_it_has(process):
     running.send_signal(signal.SIGTERM)
     chunks = [first, *stream]
     assert chunks[-1].choices[0].finish_reason == "length"
-    assert running.wait(60) == 0
+    assert running.wait(300) == 0
     with pytest.raises(openai.APIConnectionError):
         client.models.list()
 
@@ -288,7 +288,6 @@ def test_a_server_that_is_killed_leaves_nobody_waiting(process):
     stream = client.chat.completions.create(model=NAME, messages=HELLO, stream=True)
     next(iter(stream))
     running.kill()
-    with pytest.raises((openai.APIError, OSError, Exception)) as fault:
+    with pytest.raises(openai.APIConnectionError):
         for _ in stream:
             pass
-    assert not isinstance(fault.value, (AssertionError, TimeoutError))

@@ -24,7 +24,7 @@ SILENCE = file_of(np.zeros(16_000, np.float32))
 def post(server, path, body, headers=()):
     """(status, headers, JSON) of a request as it is."""
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=60)
+    connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=300)
     try:
         connection.request("POST", path, data, {"Content-Type": "application/json", **dict(headers)})
         response = connection.getresponse()
@@ -153,7 +153,7 @@ def test_a_request_that_is_too_large_is_not_read(generator, engine, chunked):
     with running(generator, settings, engine) as server:
         data = json.dumps(chat(messages=[{"role": "user", "content": "x" * 300_000}])).encode()
         parts = (data[start : start + 10_000] for start in range(0, len(data), 10_000))
-        connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=60)
+        connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=300)
         body = parts if chunked else data
         connection.request("POST", CHAT, body, {"Content-Type": "application/json"}, encode_chunked=chunked)
         response = connection.getresponse()
