@@ -1,5 +1,6 @@
 """`POST /v1/chat/completions`."""
 
+import asyncio
 import base64
 import time
 import uuid
@@ -56,7 +57,8 @@ class _Reply:
         if answer.reasoning:
             message["reasoning_content"] = answer.reasoning
         if samples:
-            data = sounds.encoded(np.concatenate(samples), self._rate, self._wanted.format)
+            wave = np.concatenate(samples)
+            data = await asyncio.to_thread(sounds.encoded, wave, self._rate, self._wanted.format)
             message["audio"] = {
                 "id": self._audio_id, "data": _base64(data), "expires_at": int(time.time()),
                 "transcript": answer.transcript,

@@ -114,13 +114,14 @@ class Endpoint(abc.ABC):
         finally:
             stream.cancel()
             self.metrics.rows.labels("text").inc(answer.text_tokens)
-            self.metrics.rows.labels("audio").inc(answer.frames)
 
     async def _timed(self, answer: Answer, began: float) -> AsyncIterator[Piece]:
         firsts = {True: self.metrics.first_sound, False: self.metrics.first_text}
         async for piece in answer.pieces():
             if first := firsts.pop(isinstance(piece, Sound), None):
                 first.observe(time.monotonic() - began)
+            if isinstance(piece, Sound):
+                self.metrics.rows.labels("audio").inc(len(piece.samples) // self.served.codec_hop)
             yield piece
 
 

@@ -1,5 +1,6 @@
 """`POST /v1/audio/speech`."""
 
+import asyncio
 import base64
 from collections.abc import AsyncIterator
 
@@ -39,7 +40,7 @@ class Speech(Endpoint):
                 await outgoing.end()
             else:
                 whole = np.concatenate([samples async for samples in heard])
-                data = sounds.encoded(whole, self.served.codec_rate, format)
+                data = await asyncio.to_thread(sounds.encoded, whole, self.served.codec_rate, format)
                 await outgoing.whole(data, MEDIA_TYPES[format])
 
     async def _events(self, heard: "_Heard", outgoing: Outgoing, format: str, prompt: int) -> None:
