@@ -22,14 +22,18 @@ export function listen(root, settings, model, onSoundWanted) {
   const figure = root.querySelector("figure"), audio = root.querySelector("audio"), turns = root.querySelector(".turns");
   const showFault = (error) => { running.fault.textContent = error ? inWords(error) : ""; };
   let clip = ""; // a WAV file in base64
+  let taken = 0; // clips so far
   let sounds = false; // whether the model can make sound
 
   async function take(blob, name) {
+    const number = ++taken;
     running.stop();
     showFault(null);
     try {
       const samples = await waveformOf(blob, name), wav = wavFile([toPcm(samples)], HEARD_RATE);
-      clip = await toBase64(wav);
+      const data = await toBase64(wav);
+      if (number !== taken) return; // another clip has come meanwhile
+      clip = data;
       show(samples, wav, name);
     } catch (error) {
       showFault(error);

@@ -27,6 +27,8 @@ export class Model {
   async look() {
     try {
       await getJson("health");
+      // A server that was away may have come back with another model.
+      if (this.standing.className === "faulty") this.id = "";
       await this.name();
       this.tell("Ready");
     } catch (error) {
