@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes the virtual environment a script runs in, or reuses the one it made before from the same setup.py and pyproject.toml.
-#   source launch/environment.sh EXTRA        EXTRA: quickstart, debian or test
+#   source launch/environment.sh EXTRA        EXTRA: quickstart, debian, serve or test
 # PYTHON chooses the interpreter (3.11 or newer), VENV the directory.
 set -euo pipefail
 

@@ -57,6 +57,8 @@ class ImportConfig:
         tokenizer: "byte", a tokenizer.json, or a directory with one, which is copied into the result; by default the
             one in the directory of `espnet` or `qwen3`, or else "byte".
         seed: of whatever no checkpoint gives.
+        stage: how the checkpoint was trained last, "pretrain" or "sft", which nothing in it tells: a tuned model writes
+            before it sounds. "" leaves it open, which is asked as a pretrained one.
     """
 
     output: str
@@ -70,6 +72,7 @@ class ImportConfig:
     mesh: MeshConfig = MeshConfig()
     tokenizer: str = ""
     seed: int = 0
+    stage: Literal["", "pretrain", "sft"] = ""
 
     def __post_init__(self):
         if bool(self.espnet) == bool(self.qwen3 or self.tower or self.xcodec):
@@ -130,6 +133,7 @@ def import_checkpoint(config: ImportConfig) -> Path:
         config.model,
         imported_from=imported_from,
         seed=config.seed,
+        **({"stage": config.stage} if config.stage else {}),
         **kept,
     )
     write_parameters(partial / "parameters", shapes, parameters, config.mesh, journal)
