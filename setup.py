@@ -100,7 +100,8 @@ setup(
     package_data={
         "": ["*.gin"],
         "bagpiper_jax": [
-            f"**/*.{ending}" for ending in ("safetensors", "json", "toml", "txt", "css", "j2", "html", "js", "svg")
+            f"**/*.{ending}"
+            for ending in ("safetensors", "json", "toml", "txt", "css", "j2", "html", "js", "svg")
         ],
     },
     install_requires=CORE,

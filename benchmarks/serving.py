@@ -19,6 +19,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any, Literal
 
 import jax
 import openai
@@ -105,7 +106,7 @@ def loop_of(given: argparse.Namespace) -> LoopConfig:
     return LoopConfig(text, audio, modalities_of(given), len(modalities_of(given)))
 
 
-def modalities_of(given: argparse.Namespace) -> tuple[str, ...]:
+def modalities_of(given: argparse.Namespace) -> tuple[Literal["text", "audio"], ...]:
     return ("text", "audio") if given.codec else ("text",)
 
 
@@ -160,19 +161,22 @@ async def asked_over_http(given: argparse.Namespace) -> dict[str, float]:
 
         async def one(n: int) -> None:
             has_text = has_sound = False
+            modalities: list[Literal["text", "audio"]] = list(modalities_of(given))
             stream = await client.chat.completions.create(
                 model=NAME,
                 messages=[{"role": "user", "content": words(n)}],
-                modalities=list(modalities_of(given)),
+                modalities=modalities,
                 audio={"voice": "any", "format": "pcm16"},
                 stream=True,
             )
             async for chunk in stream:
-                delta = chunk.choices[0].delta
+                delta: Any = chunk.choices[0].delta  # its type has no field for sound
                 if delta.content and not has_text:
-                    has_text = not texts.append(time.perf_counter() - began)
+                    has_text = True
+                    texts.append(time.perf_counter() - began)
                 if delta.audio and delta.audio.data and not has_sound:
-                    has_sound = not sounds.append(time.perf_counter() - began)
+                    has_sound = True
+                    sounds.append(time.perf_counter() - began)
 
         await asyncio.gather(*(one(n) for n in range(given.clients)))
         return summed(given, time.perf_counter() - began, texts, sounds)

@@ -79,9 +79,9 @@ class ChatAudio(Fields):
 
     voice: Any = None
     format: Literal["wav", "mp3", "flac", "opus", "pcm16"] = "wav"
-    temperature: float | None = Field(None, ge=0, le=2)
-    guidance: float | None = Field(None, ge=1, le=20)
-    max_seconds: float | None = Field(None, gt=0)
+    temperature: float | None = Field(default=None, ge=0, le=2)
+    guidance: float | None = Field(default=None, ge=1, le=20)
+    max_seconds: float | None = Field(default=None, gt=0)
 
 
 class StreamOptions(Fields):
@@ -98,11 +98,11 @@ class ChatRequest(Fields):
     audio: ChatAudio | None = None
     stream: bool = False
     stream_options: StreamOptions = StreamOptions()
-    temperature: float | None = Field(None, ge=0, le=2)
-    top_k: int | None = Field(None, ge=0)
-    seed: int | None = Field(None, ge=-(2**63), lt=2**63)
-    max_tokens: int | None = Field(None, ge=1)
-    max_completion_tokens: int | None = Field(None, ge=1)
+    temperature: float | None = Field(default=None, ge=0, le=2)
+    top_k: int | None = Field(default=None, ge=0)
+    seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
+    max_tokens: int | None = Field(default=None, ge=1)
+    max_completion_tokens: int | None = Field(default=None, ge=1)
 
 
 class SpeechRequest(Fields):
@@ -115,7 +115,7 @@ class SpeechRequest(Fields):
     response_format: Literal["mp3", "opus", "flac", "wav", "pcm"] = "mp3"
     stream_format: Literal["audio", "sse"] = "audio"
     speed: float = 1.0
-    seed: int | None = Field(None, ge=-(2**63), lt=2**63)
+    seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
 
 
 def parse(kind: type[Parsed], body: bytes) -> Parsed:
