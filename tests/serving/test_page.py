@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 from conftest import ENGINE, SETTINGS, file_of, running
-from test_page_driver import COLOURS, PATIENCE, Chromium, answered, opened
+from devtools import COLOURS, PATIENCE, Chromium, answered, opened
 
 from bagpiper_jax.audio import read, resample
 from bagpiper_jax.dialogue import Message
