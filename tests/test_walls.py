@@ -162,7 +162,12 @@ def test_no_folder_is_crowded_and_no_file_is_long():
     files += (REPOSITORY / "benchmarks").glob("*.py")
     crowded = {f.parent.name for f in files if len(list(f.parent.glob("*.py"))) > MOST_FILES + 1}
     long = {f.name: n for f in files if (n := len(f.read_text(encoding="utf-8").splitlines())) > MOST_LINES}
-    assert not crowded and not long, (crowded, long)
+    # Jobs are many, and each is a file that its name leads to.
+    assert crowded <= {"jobs"} and {f.stem for f in (REPOSITORY / "bagpiper_jax/jobs").glob("*.py")} == {
+        "__init__",
+        *JOBS,
+    }
+    assert not long, long
 
 
 def test_no_private_library_modules():

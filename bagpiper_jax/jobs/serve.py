@@ -9,7 +9,7 @@ from bagpiper_jax.serving.config import ServeConfig, ServingError
 
 
 def main(argv: list[str] | None = None) -> None:
-    config = configuration.load(ServeConfig, argv, __doc__)
+    config = configuration.load(ServeConfig, argv, __doc__, prog="bagpiper serve")
     parallel.require_devices()
     try:
         from bagpiper_jax.serving.job import serve

@@ -105,7 +105,8 @@ def mesh_in_use() -> AbstractMesh | None:
 
 def mesh_of(arrays: Iterable[jax.Array]) -> Mesh | None:
     """The mesh that arrays lie on, if it has more than one device."""
-    found = {array.sharding.mesh for array in arrays if isinstance(array.sharding, NamedSharding)}
+    shardings = (getattr(array, "sharding", None) for array in arrays)  # arrays of numpy lie on none
+    found = {sharding.mesh for sharding in shardings if isinstance(sharding, NamedSharding)}
     return next((mesh for mesh in found if isinstance(mesh, Mesh) and mesh.size > 1), None)
 
 

@@ -68,7 +68,7 @@ def asked_for(rng: random.Random):
     return prompt, LoopConfig(text, audio, modalities, len(modalities)), None, begun
 
 
-@pytest.mark.parametrize("rows, pages", [(4, 200), (8, 32)])
+@pytest.mark.parametrize("rows, pages", [(4, 200), (8, 36)])
 @pytest.mark.parametrize("count", [12, pytest.param(64, marks=pytest.mark.slow)])
 def test_dialogues_at_random_times_equal_each_decoded_alone_without_a_cache(model, count, rows, pages):
     """With pages for all, and with so few that dialogues make room for older ones."""
@@ -87,7 +87,7 @@ def test_dialogues_at_random_times_equal_each_decoded_alone_without_a_cache(mode
             assert [s.modality for s in request.segments] == list(config.modalities)
         for segment, rows in zip(request.segments, expected, strict=place not in doomed):
             np.testing.assert_array_equal(segment.rows, rows)
-    assert bool(moved) == (pages == 32)
+    assert bool(moved) == (pages == 36)
 
 
 def test_a_draw_depends_on_the_request_s_seed_alone(model):

@@ -10,6 +10,7 @@ import openai
 import pytest
 import soundfile
 from conftest import NAME, SETTINGS, file_of
+from tiny_codec import HOP
 
 from bagpiper_jax.audio import read, resample
 from bagpiper_jax.dialogue import Message
@@ -22,6 +23,10 @@ LOOP = SETTINGS.loop
 
 def said(text: str) -> list[dict]:
     return [{"role": "user", "content": text}]
+
+
+FRAME = HOP / 16_000
+"""Seconds of a frame of the codec."""
 
 
 def reply(server, dialogue, modalities, seed=LOOP.seed, loop=LOOP):
@@ -52,7 +57,7 @@ def test_text_and_sound_are_the_generator_s_reply(served):
     assert choice.message.content == expected.text and choice.finish_reason == "length"
     samples = decoded(choice.message.audio.data)
     np.testing.assert_allclose(samples, resample(expected.audio, 16_000, RATE), atol=2e-4)
-    assert answer.usage.completion_tokens_details.audio_tokens == len(expected.audio) // 320
+    assert answer.usage.completion_tokens_details.audio_tokens == len(expected.audio) // HOP
     assert answer.usage.total_tokens == answer.usage.prompt_tokens + answer.usage.completion_tokens
 
 
@@ -124,7 +129,13 @@ def test_settings_of_a_request_are_those_of_its_sampling(served):
         model=NAME,
         messages=[{"role": "developer", "content": "Sing."}, *said("rain")],
         modalities=["text", "audio"],
-        audio={"voice": "any", "format": "pcm16", "guidance": 1.0, "temperature": 0.5, "max_seconds": 0.3},
+        audio={
+            "voice": "any",
+            "format": "pcm16",
+            "guidance": 1.0,
+            "temperature": 0.5,
+            "max_seconds": 15 * FRAME,
+        },
         temperature=0.4,
         max_completion_tokens=10,
         extra_body={"top_k": 3},
@@ -137,7 +148,7 @@ def test_settings_of_a_request_are_those_of_its_sampling(served):
     expected = reply(served, dialogue, ("text", "audio"), 11, loop)
     assert answer.choices[0].message.content == expected.text
     pcm = np.frombuffer(base64.b64decode(answer.choices[0].message.audio.data), "<i2")
-    assert len(pcm) == 0.3 * RATE == len(expected.audio) * 1.5
+    assert len(pcm) == 15 * FRAME * RATE == len(expected.audio) * 1.5
 
 
 def test_clients_at_once_get_what_each_gets_alone(served):
@@ -160,7 +171,7 @@ def test_the_model_is_listed_with_what_it_can_do(served):
     (card,) = client.models.list().data
     assert card.id == NAME and card == client.models.retrieve(NAME)
     assert card.bagpiper["modalities"] == ["text", "audio"] and card.bagpiper["thinks"]
-    assert card.bagpiper["audio"]["max_seconds"] == 0.8
+    assert card.bagpiper["audio"]["max_seconds"] == LOOP.audio.max_steps * FRAME
     with pytest.raises(openai.NotFoundError) as fault:
         client.models.retrieve("another")
     assert fault.value.code == "model_not_found"

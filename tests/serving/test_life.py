@@ -164,10 +164,13 @@ def test_a_request_that_does_not_arrive_is_ended(served, generator, engine):
 
 
 def test_who_reads_nothing_is_left_and_others_are_not_kept(generator, engine):
-    settings = dataclasses.replace(SETTINGS, limits=Limits(stall=0.5), loop=LONG)
+    loud = dataclasses.replace(LONG, text=SETTINGS.loop.text, audio=SamplingConfig(0.9, 0, 1, 300, 300))
+    settings = dataclasses.replace(SETTINGS, limits=Limits(stall=0.5), loop=loud)
+    sound = {"modalities": ["text", "audio"], "audio": {"voice": "any", "format": "pcm16"}}
     with running(generator, settings, engine) as server:
         with contextlib.ExitStack() as stack:
-            lazy = [stack.enter_context(connect(server, stream=True)) for _ in range(4)]
+            # More than fits between server and client.
+            lazy = [stack.enter_context(connect(server, stream=True, **sound)) for _ in range(4)]
             asked = {"model": NAME, "messages": HELLO, "max_tokens": 5}
             assert server.client().chat.completions.create(**asked).choices
             until(lambda: counted(server)["bagpiper_inside",] == 0)
@@ -185,11 +188,14 @@ def test_hundreds_of_clients_each_get_their_own(generator, engine):
     settings = dataclasses.replace(SETTINGS, limits=Limits(queue=250))
     words = [f"marker {n}" for n in range(200)]
     loop = dataclasses.replace(SETTINGS.loop, modalities=("text",), max_segments=1)
-    expected = [reply.text for reply in generator.reply([[Message("user", "text", w)] for w in words], loop)]
+    expected = [
+        generator.reply([[Message("user", "text", word)]], dataclasses.replace(loop, seed=n))[0].text
+        for n, word in enumerate(words)
+    ]
     assert len(set(expected)) == len(words)
 
     async def ask(client, n) -> str:
-        asked = {"model": NAME, "messages": [{"role": "user", "content": words[n]}]}
+        asked = {"model": NAME, "messages": [{"role": "user", "content": words[n]}], "seed": n}
         if n % 2:
             return (await client.chat.completions.create(**asked)).choices[0].message.content
         stream = await client.chat.completions.create(**asked, stream=True)
