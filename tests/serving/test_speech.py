@@ -14,7 +14,7 @@ from bagpiper_jax.audio import resample
 from bagpiper_jax.dialogue import Message
 from bagpiper_jax.serving.sounds import RATE
 
-LINE = 'A calm voice. Somebody says "Good morning."'
+LINE = 'A calm voice. Somebody says "Good morning.".'
 
 
 def expected(server) -> np.ndarray:
