@@ -111,7 +111,7 @@ def test_a_draw_depends_on_the_request_s_seed_alone(model):
 
 
 def test_nothing_is_compiled_after_the_warm_up(model):
-    core = EngineCore(model, dataclasses.replace(SMALL, memory=memory_of(32)))
+    core = EngineCore(model, dataclasses.replace(SMALL, memory=memory_of(40)))
     core.warm_up()
     compiled = []
     jax.monitoring.register_event_duration_secs_listener(
