@@ -117,7 +117,7 @@ def test_a_request_that_cannot_be_answered_is_refused_by_name(served, body, para
     ({"speed": 2.0}, "speed"), ({"input": ""}, "input"), ({"input": "x" * 4097}, "input"),
     ({"response_format": "aac"}, "response_format"),
     ({"stream_format": "sse", "response_format": "flac"}, "response_format"),
-    ({"tools": []}, "tools"),
+    ({"tools": [{"type": "function"}]}, "tools"),
 ])  # fmt: skip
 def test_speech_that_cannot_be_made_is_refused_by_name(served, body, param):
     status, _, told = post(served, SPEECH, {"model": NAME, "voice": "alloy", "input": "Good morning."} | body)
