@@ -10,7 +10,7 @@ from bagpiper_jax.generation.segments import LoopConfig, Segment
 from bagpiper_jax.models.bagpiper import Bagpiper
 
 _CONTEXT = 1024
-"""Slots that a dialogue may have at least, for the same reason."""
+"""Slots that the longest dialogue is given at least, so that few programs are compiled."""
 _log = logging.getLogger(__name__)
 
 

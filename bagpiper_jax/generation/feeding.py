@@ -5,11 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from bagpiper_jax.data.records import num_chunks
 from bagpiper_jax.dialogue import Rendered
 from bagpiper_jax.generation import hearing
 from bagpiper_jax.generation.memory import Memory
-from bagpiper_jax.generation.pool import pages_of
 from bagpiper_jax.generation.programs import Programs
 from bagpiper_jax.generation.requests import Request
 from bagpiper_jax.models.configs import BagpiperConfig
@@ -134,7 +132,7 @@ def _features(request: Request, tower) -> np.ndarray:
     """All audio features of a prompt, out of the windows that were heard."""
     found, first = [], 0
     for span in request.prompt.audio:
-        count = pages_of(num_chunks(len(span.samples)), tower.window_chunks)
+        count = hearing.num_windows(len(span.samples), tower)
         windows = request.heard[first : first + count]
         found.append(hearing.features_of(windows, len(span.samples), tower))
         first += count

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float, Float32, Int32
 
 from bagpiper_jax.audio import CHUNK_FRAMES, CHUNK_TOKENS, log_mel, mel_frames, tower_tokens
+from bagpiper_jax.data.records import num_chunks
 from bagpiper_jax.models.configs import AudioTowerConfig
 
 AT_ONCE = 4
@@ -32,12 +33,15 @@ def empty_windows(count: int, config: AudioTowerConfig) -> Windows:
     return Windows(np.zeros((*chunks, CHUNK_FRAMES, config.mel_bins), np.float32), *whole)
 
 
+def num_windows(samples: int, config: AudioTowerConfig) -> int:
+    """Windows of a clip."""
+    return -(-num_chunks(samples) // config.window_chunks)
+
+
 def windows_of(samples: Float32[np.ndarray, " samples"], config: AudioTowerConfig) -> Windows:
     """The windows of one waveform."""
-    mel = log_mel(samples)
-    chunks = -(-len(mel) // CHUNK_FRAMES)
-    count = -(-chunks // config.window_chunks)
-    windows = empty_windows(count, config)
+    mel, chunks = log_mel(samples), num_chunks(len(samples))
+    windows = empty_windows(num_windows(len(samples), config), config)
     for index in range(chunks):
         place = divmod(index, config.window_chunks)
         piece = mel[index * CHUNK_FRAMES : (index + 1) * CHUNK_FRAMES]

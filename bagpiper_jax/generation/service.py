@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from bagpiper_jax.dialogue import Message
+from bagpiper_jax.dialogue import Message, Rendered
 from bagpiper_jax.generation.config import EngineConfig
 from bagpiper_jax.generation.engine import EngineCore
 from bagpiper_jax.generation.replies import Generator
@@ -63,7 +63,7 @@ class Engine:
         request = self._core.request(prompt, config, seed, ids)
         outlet = _Outlet(request, self._generator)
         self._post(lambda: self._open(request), opens=(request, outlet))
-        return Stream(outlet, lambda: self._post(lambda: self._close(request)))
+        return Stream(prompt, outlet, lambda: self._post(lambda: self._close(request)))
 
     @property
     def waiting(self) -> int:
@@ -171,12 +171,15 @@ class Stream:
     """The events of one answer, an async iterator. Who leaves it unread to its end cancels it, by `cancel` or by
     letting go of it: its row is free after at most one call of the device.
 
+    Attributes:
+        prompt: what the model was asked.
+
     Raises:
         Explained: while iterating, what ended this dialogue before its time.
     """
 
-    def __init__(self, outlet: "_Outlet", cancel: Callable[[], None]):
-        self._outlet, self._cancel = outlet, cancel
+    def __init__(self, prompt: Rendered, outlet: "_Outlet", cancel: Callable[[], None]):
+        self.prompt, self._outlet, self._cancel = prompt, outlet, cancel
         self._over = False
 
     def __aiter__(self) -> "Stream":

@@ -1,21 +1,21 @@
 """`POST /v1/chat/completions`."""
 
 import asyncio
-import base64
 import time
 import uuid
 from typing import Any
 
 import numpy as np
 
+from bagpiper_jax.dialogue import Rendered
 from bagpiper_jax.serving import sounds
 from bagpiper_jax.serving.answers import Answer, Content, Piece, Reasoning, Sound
 from bagpiper_jax.serving.asking import Question
 from bagpiper_jax.serving.endpoint import Endpoint
 from bagpiper_jax.serving.faults import invalid
 from bagpiper_jax.serving.fields import ChatAudio, ChatRequest, parse
-from bagpiper_jax.serving.sending import EVENTS, Outgoing
-from bagpiper_jax.serving.sounds import PCMStream
+from bagpiper_jax.serving.sending import Outgoing
+from bagpiper_jax.serving.sounds import PCMStream, as_base64
 
 
 class Chat(Endpoint):
@@ -42,14 +42,13 @@ class _Reply:
 
     def __init__(self, endpoint: Endpoint, question: Question, request: ChatRequest, wanted: ChatAudio):
         self._endpoint, self._question, self._request, self._wanted = endpoint, question, request, wanted
-        self._prompt = endpoint.prompt_tokens(question)
         self._rate = endpoint.served.codec_rate
         self._created = int(time.time())
         self._id, self._audio_id = f"chatcmpl-{uuid.uuid4().hex}", f"audio_{uuid.uuid4().hex}"
 
     async def whole(self, outgoing: Outgoing, began: float) -> None:
         samples: list[np.ndarray] = []
-        async with self._endpoint.answer(self._question, began) as (answer, pieces):
+        async with self._endpoint.answer(self._question, began) as (answer, pieces, prompt):
             async for piece in pieces:
                 if isinstance(piece, Sound):
                     samples.append(piece.samples)
@@ -60,16 +59,16 @@ class _Reply:
             wave = np.concatenate(samples)
             data = await asyncio.to_thread(sounds.encoded, wave, self._rate, self._wanted.format)
             message["audio"] = {
-                "id": self._audio_id, "data": _base64(data), "expires_at": int(time.time()),
+                "id": self._audio_id, "data": as_base64(data), "expires_at": int(time.time()),
                 "transcript": answer.transcript,
             }  # fmt: skip
         choice = {"index": 0, "message": message, "finish_reason": _reason(answer), "logprobs": None}
-        await outgoing.json(self._frame("chat.completion", [choice]) | {"usage": self._usage(answer)})
+        await outgoing.json(self._frame("chat.completion", [choice]) | {"usage": self._usage(answer, prompt)})
 
     async def stream(self, outgoing: Outgoing, began: float) -> None:
         pcm = PCMStream(self._rate) if self._question.sounds else None
-        async with self._endpoint.answer(self._question, began) as (answer, pieces):
-            await outgoing.begin(EVENTS, headers={"X-Accel-Buffering": "no"})
+        async with self._endpoint.answer(self._question, began) as (answer, pieces, prompt):
+            await outgoing.begin_events()
             await self._delta(outgoing, {"role": "assistant", "content": ""})
             has_sounded = False
             async for piece in pieces:
@@ -80,11 +79,11 @@ class _Reply:
                     await self._delta(outgoing, delta)
             if has_sounded and pcm is not None:
                 if rest := pcm.add(np.zeros(0, np.float32), last=True):
-                    await self._delta(outgoing, {"audio": self._audio(data=_base64(rest))})
+                    await self._delta(outgoing, {"audio": self._audio(data=as_base64(rest))})
                 await self._delta(outgoing, {"audio": self._audio(expires_at=int(time.time()))})
             await self._delta(outgoing, {}, _reason(answer))
             if self._request.stream_options.include_usage:
-                await outgoing.event(self._chunk([]) | {"usage": self._usage(answer)})
+                await outgoing.event(self._chunk([]) | {"usage": self._usage(answer, prompt)})
             await outgoing.event("[DONE]")
             await outgoing.end()
 
@@ -94,7 +93,7 @@ class _Reply:
         if isinstance(piece, Reasoning):
             return [{"reasoning_content": piece.text}]
         data = pcm.add(piece.samples) if pcm is not None else b""
-        return [{"audio": self._audio(data=_base64(data))}] if data else []
+        return [{"audio": self._audio(data=as_base64(data))}] if data else []
 
     def _audio(self, **fields: Any) -> dict[str, Any]:
         return {"id": self._audio_id, **fields}
@@ -111,13 +110,13 @@ class _Reply:
         model = self._endpoint.served.name
         return {"id": self._id, "object": kind, "created": self._created, "model": model, "choices": choices}
 
-    def _usage(self, answer: Answer) -> dict[str, Any]:
-        prompt, heard = self._prompt
+    def _usage(self, answer: Answer, prompt: Rendered) -> dict[str, Any]:
+        heard = sum(span.num_tokens for span in prompt.audio)
         made = answer.text_tokens + answer.frames
         return {
-            "prompt_tokens": prompt,
+            "prompt_tokens": len(prompt),
             "completion_tokens": made,
-            "total_tokens": prompt + made,
+            "total_tokens": len(prompt) + made,
             "prompt_tokens_details": {"audio_tokens": heard, "cached_tokens": 0},
             "completion_tokens_details": {"audio_tokens": answer.frames, "reasoning_tokens": 0},
         }
@@ -125,7 +124,3 @@ class _Reply:
 
 def _reason(answer: Answer) -> str:
     return "stop" if answer.complete else "length"
-
-
-def _base64(data: bytes) -> str:
-    return base64.b64encode(data).decode()

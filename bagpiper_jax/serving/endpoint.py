@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
-from bagpiper_jax.dialogue import DialogueError
+from bagpiper_jax.dialogue import DialogueError, Rendered
 from bagpiper_jax.errors import Explained
 from bagpiper_jax.generation.replies import GeneratorError
 from bagpiper_jax.generation.requests import EngineError
@@ -88,29 +88,26 @@ class Endpoint(abc.ABC):
                 "model",
             )
 
-    def prompt_tokens(self, question: Question) -> tuple[int, int]:
-        """Slots of the prompt, and those of them that are audio's. Raises APIError."""
-        with told_of_dialogues():
-            prompt = self.served.generator.prompt(question.dialogue, question.loop)
-        return len(prompt), sum(span.num_tokens for span in prompt.audio)
-
     @contextlib.asynccontextmanager
     async def answer(
         self, question: Question, began: float
-    ) -> AsyncIterator[tuple[Answer, AsyncIterator[Piece]]]:
-        """The answer and its pieces; the engine forgets the question when the context is left. Raises APIError."""
+    ) -> AsyncIterator[tuple[Answer, AsyncIterator[Piece], Rendered]]:
+        """The answer, its pieces, and the prompt; the engine forgets the question when the context is left.
+
+        Raises:
+            APIError: the question cannot be asked, or what the engine's stream raises.
+        """
         if self._log_prompts:
             _log.info(
                 "asked: %s", [m.content if m.modality == "text" else "audio" for m in question.dialogue]
             )
-        begun = {"begun": question.begun} if question.begun else {}
         if not self.served.engine.is_open:
             raise APIError(503, "the engine has ended; the server has to be started again", "engine_ended")
         with told_of_dialogues():
-            stream = self.served.engine.submit(question.dialogue, question.loop, **begun)
+            stream = self.served.engine.submit(question.dialogue, question.loop, begun=question.begun)
         answer = Answer(stream, self.served.generator.tokenizer, self.served.codec_hop)
         try:
-            yield answer, self._timed(answer, began)
+            yield answer, self._timed(answer, began), stream.prompt
         finally:
             stream.cancel()
             self.metrics.rows.labels("text").inc(answer.text_tokens)

@@ -44,6 +44,10 @@ class Outgoing:
         self.status, self.sends_events = status, media_type == EVENTS
         await self._put({"type": "http.response.start", "status": status, "headers": raw})
 
+    async def begin_events(self) -> None:
+        """The beginning of a stream of events, which proxies are not to hold back."""
+        await self.begin(EVENTS, headers={"X-Accel-Buffering": "no"})
+
     async def add(self, data: bytes) -> None:
         """More of the body. Raises Stalled: the client reads nothing."""
         if data:

@@ -1,5 +1,6 @@
 """Waveforms of the model as the bytes that clients expect: 24 kHz, 16 bits, mono."""
 
+import base64
 import io
 import struct
 
@@ -55,6 +56,11 @@ def encoded(samples: Float32[np.ndarray, " samples"], source_rate: int, format: 
     data, pcm = io.BytesIO(), np.frombuffer(_pcm(wave), "<i2")
     soundfile.write(data, pcm, RATE, format=container, subtype=subtype)
     return data.getvalue()
+
+
+def as_base64(data: bytes) -> str:
+    """Bytes as JSON carries them."""
+    return base64.b64encode(data).decode()
 
 
 def wav_header() -> bytes:

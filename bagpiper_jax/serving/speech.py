@@ -1,7 +1,6 @@
 """`POST /v1/audio/speech`."""
 
 import asyncio
-import base64
 from collections.abc import AsyncIterator
 
 import numpy as np
@@ -11,8 +10,8 @@ from bagpiper_jax.serving.answers import Answer, Piece, Sound
 from bagpiper_jax.serving.endpoint import Endpoint
 from bagpiper_jax.serving.faults import APIError, invalid
 from bagpiper_jax.serving.fields import SpeechRequest, parse
-from bagpiper_jax.serving.sending import EVENTS, Outgoing
-from bagpiper_jax.serving.sounds import MEDIA_TYPES, STREAMED, PCMStream
+from bagpiper_jax.serving.sending import Outgoing
+from bagpiper_jax.serving.sounds import MEDIA_TYPES, STREAMED, PCMStream, as_base64
 
 
 class Speech(Endpoint):
@@ -27,12 +26,11 @@ class Speech(Endpoint):
         if request.stream_format == "sse" and format not in STREAMED:
             raise invalid(f"events carry {' or '.join(STREAMED)}", "response_format", "unsupported_value")
         question = self.served.asking.speech(request)
-        prompt, _ = self.prompt_tokens(question)
-        async with self.answer(question, began) as (answer, pieces):
+        async with self.answer(question, began) as (answer, pieces, prompt):
             heard = _Heard(answer, pieces)
             await heard.first()
             if request.stream_format == "sse":
-                await self._events(heard, outgoing, format, prompt)
+                await self._events(heard, outgoing, format, len(prompt))
             elif format in STREAMED:
                 await outgoing.begin(MEDIA_TYPES[format])
                 async for data in self._bytes(heard, format):
@@ -44,9 +42,9 @@ class Speech(Endpoint):
                 await outgoing.whole(data, MEDIA_TYPES[format])
 
     async def _events(self, heard: "_Heard", outgoing: Outgoing, format: str, prompt: int) -> None:
-        await outgoing.begin(EVENTS, headers={"X-Accel-Buffering": "no"})
+        await outgoing.begin_events()
         async for data in self._bytes(heard, format):
-            await outgoing.event({"type": "speech.audio.delta", "audio": base64.b64encode(data).decode()})
+            await outgoing.event({"type": "speech.audio.delta", "audio": as_base64(data)})
         made = heard.answer.text_tokens + heard.answer.frames
         usage = {"input_tokens": prompt, "output_tokens": made, "total_tokens": prompt + made}
         await outgoing.event({"type": "speech.audio.done", "usage": usage})

@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import random
+import threading
 
 import numpy as np
 import pytest
@@ -267,10 +268,14 @@ def test_a_draining_engine_answers_what_it_has(generator):
 
 def test_a_fault_of_the_engine_reaches_everybody(generator, monkeypatch):
     engine = Engine(generator, ENGINE)
-    monkeypatch.setattr(engine._core, "decode", lambda: 1 / 0)
+    inside, both_are_inside = [], threading.Event()
+    monkeypatch.setattr(engine._core, "decode", lambda: both_are_inside.wait(300) and 1 / 0)
 
     async def ask():
-        return await read(engine.submit(asked("short"), BOTH))
+        inside.append(engine.submit(asked("short"), BOTH))
+        if len(inside) == 2:
+            both_are_inside.set()
+        return await read(inside[-1])
 
     assert all(isinstance(error, ZeroDivisionError) for error in run(engine, [ask, ask]))
     engine.close()

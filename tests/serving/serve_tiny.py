@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from conftest import NAME, SETTINGS, random_generator
+from tiny_server import NAME, SETTINGS, random_generator
 
 from bagpiper_jax.generation.sampling import SamplingConfig
 from bagpiper_jax.generation.service import Engine

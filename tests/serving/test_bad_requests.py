@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import numpy as np
 import openai
 import pytest
-from conftest import NAME, SETTINGS, file_of, running
+from tiny_server import NAME, SETTINGS, file_of, running
 
 from bagpiper_jax.errors import Explained
 from bagpiper_jax.serving import clips

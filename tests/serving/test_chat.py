@@ -9,16 +9,14 @@ import numpy as np
 import openai
 import pytest
 import soundfile
-from conftest import NAME, SETTINGS, file_of
 from tiny_codec import HOP
+from tiny_server import LOOP, NAME, SYSTEM, file_of, reply
 
 from bagpiper_jax.audio import read, resample
 from bagpiper_jax.dialogue import Message
 from bagpiper_jax.serving.sounds import RATE
 
 BOTH = {"modalities": ["text", "audio"], "audio": {"voice": "any", "format": "wav"}}
-SYSTEM = Message("system", "text", "Compose with care.")
-LOOP = SETTINGS.loop
 
 
 def said(text: str) -> list[dict]:
@@ -27,13 +25,6 @@ def said(text: str) -> list[dict]:
 
 FRAME = HOP / 16_000
 """Seconds of a frame of the codec."""
-
-
-def reply(server, dialogue, modalities, seed=LOOP.seed, loop=LOOP):
-    """What the generator replies without a server."""
-    loop = dataclasses.replace(loop, modalities=modalities, max_segments=len(modalities), seed=seed)
-    (found,) = server.generator.reply([dialogue], loop)
-    return found
 
 
 def decoded(data: str) -> np.ndarray:

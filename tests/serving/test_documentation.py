@@ -8,8 +8,8 @@ import sys
 import numpy as np
 import pytest
 import soundfile
-from conftest import NAME, file_of
 from places import REPOSITORY
+from tiny_server import NAME, file_of
 
 PAGE = (REPOSITORY / "docs/serving.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"```(bash|python)\n(.*?)```", PAGE, re.DOTALL)

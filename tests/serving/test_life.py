@@ -17,8 +17,8 @@ from pathlib import Path
 
 import openai
 import pytest
-from conftest import NAME, SETTINGS, running
 from prometheus_client.parser import text_string_to_metric_families
+from tiny_server import NAME, SETTINGS, running
 
 from bagpiper_jax.dialogue import Message
 from bagpiper_jax.generation.sampling import SamplingConfig
@@ -262,8 +262,7 @@ def test_the_log_has_what_clients_say_only_where_that_is_asked(generator, engine
 @pytest.fixture
 def process():
     """(its base URL, a server's process)."""
-    paths = [str(Path(__file__).parent), *sys.path]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     script = Path(__file__).with_name("serve_tiny.py")
     with subprocess.Popen(
         [sys.executable, script], stdout=subprocess.PIPE, text=True, env=environment

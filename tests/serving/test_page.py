@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from conftest import ENGINE, SETTINGS, file_of, running
 from devtools import COLOURS, PATIENCE, Chromium, answered, opened
+from tiny_server import CONFIG, ENGINE, SETTINGS, file_of, running
 
 from bagpiper_jax.audio import read, resample
-from bagpiper_jax.dialogue import Message
+from bagpiper_jax.dialogue import Message, render_prompt
 from bagpiper_jax.generation.sampling import SamplingConfig
 from bagpiper_jax.generation.service import Engine
 from bagpiper_jax.generation.streaming import AudioDelta, SegmentEnd, TextDelta
@@ -156,6 +156,8 @@ def test_stopping_frees_the_model(chromium, generator):
 
 class Script:
     """A stream of the engine whose events are written down; an exception ends it."""
+
+    prompt = render_prompt([Message("user", "text", np.arange(4))], CONFIG.vocabulary)
 
     def __init__(self, *events):
         self._events = iter(events)

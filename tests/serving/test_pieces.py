@@ -7,7 +7,7 @@ import random
 import numpy as np
 import pytest
 import soundfile
-from conftest import file_of
+from tiny_server import file_of
 
 from bagpiper_jax import audio
 from bagpiper_jax.generation.streaming import AudioDelta, SegmentEnd, TextDelta

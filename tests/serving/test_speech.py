@@ -7,8 +7,7 @@ import json
 import numpy as np
 import pytest
 import soundfile
-from conftest import NAME, SETTINGS
-from test_chat import SYSTEM, reply
+from tiny_server import NAME, SETTINGS, SYSTEM, reply
 
 from bagpiper_jax.audio import resample
 from bagpiper_jax.dialogue import Message
