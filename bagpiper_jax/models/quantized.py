@@ -74,7 +74,8 @@ def _quantized(matrix, inputs: int) -> Quantized:
 def abstract(matrix: jax.ShapeDtypeStruct, inputs: int) -> Quantized:
     """Shapes, dtypes and shardings of what `quantize` makes of a matrix."""
     where = _placed(matrix.sharding, inputs)
-    shapes = jax.eval_shape(functools.partial(_quantized, inputs=inputs), matrix)
+    alone = jax.ShapeDtypeStruct(matrix.shape, matrix.dtype)
+    shapes = jax.eval_shape(functools.partial(_quantized, inputs=inputs), alone)
     return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, where)
 
 
