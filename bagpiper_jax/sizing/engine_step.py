@@ -64,6 +64,11 @@ class EngineStep:
             offset=self._on_mesh(found.offset),
         )
 
+    @property
+    def given(self) -> tuple[dict[str, Any], sampling.Heads]:
+        """What the step is given besides pages and a few numbers for each row: the decoder and the heads."""
+        return {n: x for n, x in self.parameters.items() if n.startswith("decoder/")}, self.heads
+
     def _on_mesh(self, x, axes: tuple[str | None, ...] = ()) -> jax.ShapeDtypeStruct:
         spec = parallel.partition(self.mesh, axes, x.shape)
         return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=NamedSharding(self.mesh, spec))

@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 
 from bagpiper_jax import parallel
 from bagpiper_jax.generation.config import EngineConfig, WeightsConfig
-from bagpiper_jax.generation.pool import pages_for
+from bagpiper_jax.generation.pool import page_bytes, pages_for
 from bagpiper_jax.models.configs import BagpiperConfig
 from bagpiper_jax.parallel import MeshConfig
 from bagpiper_jax.sizing import memory
@@ -69,9 +69,17 @@ class GenerationPlan:
 
 @dataclasses.dataclass(frozen=True)
 class _Measured:
-    """What compiling told: bytes of one chip that a step computes with, what it sends, seconds that compiling took."""
+    """What compiling told.
+
+    Attributes:
+        temporaries: bytes of one chip that a step computes with.
+        page: bytes of a page as the compiler lays it out, 0 where nobody asked it.
+        sent: what one chip sends in a step.
+        seconds: that compiling took; None where nothing was compiled.
+    """
 
     temporaries: float = 0.0
+    page: float = 0.0
     sent: Traffic = Traffic({}, {}, {})
     seconds: float | None = None
 
@@ -90,42 +98,48 @@ def plan_generation(model: BagpiperConfig, wanted: GenerationPlan, target: Targe
     parts = held(step.parameters, step.heads, model, wanted.engine, mesh)
     limit = target.chip.hbm_gib * GIB if target.chip else None
     measured = _compiled(step, parts, limit) if target.compiles and _has_room(parts, limit) else _Measured()
-    room = None if limit is None else limit - parts.fixed - measured.temporaries
-    pages = max(_pages(wanted.engine, model, mesh, room), 0)
+    page = max(measured.page, parts.page)
+    # An engine counts the numbers of a page. Where their layout takes more, as much memory holds fewer pages.
+    room = None if limit is None else (limit - parts.fixed - measured.temporaries) * parts.page / page
+    pages = _pages(wanted.engine, model, mesh, room)
     requests = most_requests(pages, wanted.work, wanted.engine)
+    at_once = min(requests, wanted.engine.rows)
     used = {
         "weights": parts.layers + parts.others,
         "heads": parts.text_head + parts.audio_head,
-        "cache": pages * parts.page,
+        "cache": pages * page,
         "temporaries": measured.temporaries,
     }
     total = sum(used.values())
     fits = None if limit is None else requests > 0 and total <= limit
     result = {
-        "slice": target.name,
-        "chips": mesh.size,
-        "device_kind": target.kind,
-        "mesh": dict(mesh.shape),
-        "weights": wanted.weights.dtype,
-        "request": {**dataclasses.asdict(wanted.work), "slots": wanted.work.slots},
+        **_asked(wanted, mesh, target),
         # What only bytes say can be no, and never yes.
         "fits": None if fits and not target.compiles else fits,
         "hbm_limit_gib_per_chip": None if limit is None else limit / GIB,
         "hbm_gib_per_chip": {name: size / GIB for name, size in {"total": total, **used}.items()},
         "memory_is": "estimated" if measured.seconds is None else "compiled",
         "compile_seconds": measured.seconds and round(measured.seconds, 1),
-        "requests": {
-            "at_once": min(requests, wanted.engine.rows),
-            "in_memory": requests,
-            "rows": wanted.engine.rows,
-        },
+        "page_layout": page / parts.page,
+        "requests": {"at_once": at_once, "in_memory": requests, "rows": wanted.engine.rows},
         "advice": _advice(wanted, parts, limit, mesh) if fits is False else [],
     }
     if target.chip and fits:
         decoding = Decoding(model, wanted.engine, wanted.work, parts, mesh, target.chip, measured.sent)
         price = target.chip.price if wanted.price is None else wanted.price
-        result |= _speed(decoding, min(requests, wanted.engine.rows), price)
+        result |= _speed(decoding, at_once, price)
     return result
+
+
+def _asked(wanted: GenerationPlan, mesh: Mesh, target: Target) -> dict[str, Any]:
+    return {
+        "slice": target.name,
+        "chips": mesh.size,
+        "device_kind": target.kind,
+        "mesh": dict(mesh.shape),
+        "weights": wanted.weights.dtype,
+        "request": {**dataclasses.asdict(wanted.work), "slots": wanted.work.slots},
+    }
 
 
 def _mesh(weights: WeightsConfig, devices: list[jax.Device]) -> Mesh:
@@ -140,8 +154,9 @@ def _has_room(parts: Held, limit: float | None) -> bool:
 
 
 def _pages(engine: EngineConfig, model: BagpiperConfig, mesh: Mesh, room: float | None) -> int:
-    """Pages of the pool: of the memory that is asked for, else of the bytes that are left."""
+    """Pages of the pool, that of waste among them: of the memory that is asked for, else of the bytes that are left."""
     if engine.memory is None and room is not None:
+        room -= page_bytes(model.decoder, engine.page, mesh)
         if room <= 0:
             return 0
         engine = dataclasses.replace(engine, memory=room / GIB)
@@ -158,12 +173,13 @@ def _compiled(step: EngineStep, parts: Held, limit: float | None) -> _Measured:
         try:
             compiled = step.compile(pages, memory.dump_options(mesh, dump))
         except jax.errors.JaxRuntimeError as error:
-            arguments = parts.layers + parts.text_head + parts.audio_head + pages * parts.page
+            arguments = memory.bytes_per_chip(step.given) + pages * parts.page
             needed = memory.refused_gib(error) * GIB
             return _Measured(max(needed - arguments, 0), seconds=time.monotonic() - began)
         total, kept = memory.allocated(compiled, Path(dump), mesh)
+    page = (kept - memory.bytes_per_chip(step.given)) / pages
     sent = traffic(compiled.as_text() or "", slice_of(list(mesh.devices.flat)), one_turn=True)
-    return _Measured(total - kept, sent, time.monotonic() - began)
+    return _Measured(total - kept, page, sent, time.monotonic() - began)
 
 
 def _speed(decoding: Decoding, requests: int, price: float) -> dict[str, Any]:

@@ -24,6 +24,11 @@ def _memory(plan) -> Iterator[tuple[str, str]]:
     used = plan["hbm_gib_per_chip"]
     parts = ", ".join(f"{name} {used[name]:.2f}" for name in ("weights", "heads", "cache", "temporaries"))
     yield f"GiB per chip, {plan['memory_is']}", f"{used['total']:.2f} ({parts}): {verdict(plan)}"
+    if plan["page_layout"] > 1.01:
+        yield (
+            "  layout of a page",
+            f"{plan['page_layout']:.2f} times the bytes that EngineConfig.memory counts",
+        )
     for number, knob in enumerate(plan["advice"], 1):
         yield f"  to make it fit, {number}", knob
 
