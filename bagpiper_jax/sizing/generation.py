@@ -166,7 +166,7 @@ def _pages(engine: EngineConfig, model: BagpiperConfig, mesh: Mesh, room: float 
 def _compiled(step: EngineStep, parts: Held, limit: float | None) -> _Measured:
     mesh = step.mesh
     room = None if limit is None else _COMPILED_SHARE * (limit - parts.fixed)
-    pages = _pages(step.engine, step.model, mesh, room)
+    pages = max(_pages(step.engine, step.model, mesh, room), 2)
     logger.info("compiling the step of %d rows over %d pages", step.engine.rows, pages)
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as dump:
