@@ -194,7 +194,7 @@ def most_requests(pages: int, work: Work, engine: EngineConfig) -> int:
     own = pages_of(work.slots + engine.steps, engine.page)
     if not work.guided:
         return max(pages - 1, 0) // own
-    # Up to the marker the unconditional branch is one for all; of its last page there each has a copy.
-    begins = work.slots - work.audio - 1
-    branch = own - begins // engine.page
-    return max(pages - 1 - pages_of(begins, engine.page), 0) // (own + branch)
+    # Up to the marker the unconditional branch is one for all. Of a last page that is not whole there each has a copy,
+    # and the page itself is given up when others run out.
+    shared = (work.slots - work.audio - 1) // engine.page
+    return max(pages - 1 - shared, 0) // (2 * own - shared)
