@@ -11,11 +11,18 @@ from plain_decoding import CONFIG, GREEDY_AUDIO, GREEDY_TEXT, plain_decode, prom
 from tiny_models import parameters
 from training_helpers import CONFIG as TRAINING
 
+from bagpiper_jax import configuration
+from bagpiper_jax import vocabulary as v
 from bagpiper_jax.batch import BatchShape, empty_batch
+from bagpiper_jax.data.prompts import collate
+from bagpiper_jax.dialogue import Message
 from bagpiper_jax.generation.batch import generate
 from bagpiper_jax.generation.config import WeightsConfig
+from bagpiper_jax.generation.replies import load_generator
+from bagpiper_jax.generation.sampling import SamplingConfig, audio_logits, heads
 from bagpiper_jax.generation.segments import LoopConfig
 from bagpiper_jax.generation.weights import load_model
+from bagpiper_jax.interop.importing import ImportConfig, import_checkpoint
 from bagpiper_jax.models.parameters import flatten, unflatten
 from bagpiper_jax.models.quantized import Quantized
 from bagpiper_jax.parallel import MeshConfig, make_mesh
@@ -111,16 +118,54 @@ def test_products_are_those_of_the_matrices_read_back(saved):
     np.testing.assert_allclose(ours, theirs, atol=2e-5 * np.abs(theirs).max())
 
 
+def distance(exact: np.ndarray, ours: np.ndarray) -> tuple[float, float]:
+    """(root mean square of the error over that of finite logits, how often the greedy id is the same)."""
+    finite = np.isfinite(exact)
+    error = np.sqrt(np.mean((ours[finite] - exact[finite]) ** 2) / np.mean(exact[finite] ** 2))
+    agreement = np.mean(exact.argmax(-1) == ours.argmax(-1))
+    print(f"int8: {error:.4f} of the logits' root mean square, greedy agreement {agreement:.4f}")
+    return error, agreement
+
+
 def test_logits_stay_near_those_of_float32(saved):
-    """Of a random model, whose logits lie closer together than those of a trained one."""
+    """Of a random model 32 wide; four others of its kind have errors of 2.2 to 2.4 %."""
     where, _ = saved
     exact, ours = (logits(load_model(where, CONFIG, WeightsConfig(dtype=d))) for d in ("float32", "int8"))
-    error = np.sqrt(np.mean((ours - exact) ** 2) / np.mean(exact**2))
-    assert 1e-4 < error < 0.02
     text = slice(0, CONFIG.vocabulary.codec_start)
-    agreement = np.mean(exact[..., text].argmax(-1) == ours[..., text].argmax(-1))
-    print(f"int8: {error:.4f} of the logits' root mean square, greedy agreement {agreement:.3f}")
-    assert agreement > 0.95
+    error, _ = distance(exact, ours)
+    assert 1e-4 < error < 0.03
+    assert distance(exact[..., text], ours[..., text])[1] > 0.9
+
+
+@pytest.mark.slow
+def test_a_trained_model_draws_nearly_the_same(tmp_path):
+    """The shipped one, which computes in bfloat16, behind every row of the sound that it made with float32 weights."""
+    given = ["--gin_file=gin/runs/nano_demo.gin", f"--gin.ImportConfig.output={str(tmp_path / 'demo')!r}"]
+    where = import_checkpoint(configuration.load(ImportConfig, given, ""))
+    whole, narrow = (load_generator(where, weights=WeightsConfig(dtype=d)) for d in ("float32", "int8"))
+    loop = LoopConfig(audio=SamplingConfig(0, 0, 1, 50, 50), modalities=("audio",), max_segments=1)
+    words = ("rain on a tin roof", "a dog, then a car", "a bell", "two beeps")
+    prompts = [whole.prompt([Message("user", "text", text)], loop) for text in words]
+    made = [segments[0].rows for segments in generate(whole.model, prompts, loop)]
+    exact, ours = (
+        np.concatenate([behind(generator.model, *pair) for pair in zip(prompts, made, strict=True)])
+        for generator in (whole, narrow)
+    )
+    error, agreement = distance(exact, ours)
+    assert error < 0.01 and agreement > 0.99
+
+
+def behind(model, prompt, rows: np.ndarray) -> np.ndarray:
+    """Logits [n, 8, K] of every row of an audio segment, given those before it; terminators are barred."""
+    opened = np.zeros((2, 8), np.int32)
+    opened[:, 0] = v.ASSISTANT, v.AUDIO
+    whole = dataclasses.replace(prompt, tokens=np.concatenate([prompt.tokens, opened, rows]))
+    batch = collate([whole], BatchShape(1, 128, 0), model.config)
+    graph, state = nnx.split(model)
+    hidden = jax.jit(lambda state: nnx.merge(graph, state).hidden(batch))(state)[0]
+    first = len(prompt.tokens) + 1
+    found = audio_logits(hidden[first : first + len(rows)], heads(model))
+    return np.asarray(found.at[:, :, :2].set(-np.inf))
 
 
 def test_the_engine_answers_as_a_plain_loop_over_the_same_matrices(saved):
