@@ -5,7 +5,7 @@ bagpiper plan --gin_file=gin/runs/pretrain_8b_v5p_128.gin [--search] [--json=FIL
 Compiles the run's train step for the slice it names, or for --topology=v5e-256, =v6e:4x4 or =2xv6e:16x16, on any
 machine that has libtpu; without a slice for --devices=N virtual CPU devices. Prints a table, and writes JSON.
 
-bagpiper plan --gin_file=… --topology=v6e-8 --gin.PlanConfig.generation=@GenerationPlan()
+bagpiper plan --gin_file=… --topology=v6e-8 '--gin.PlanConfig.generation=@GenerationPlan()'
 
 sizes an engine that answers with the run's model instead: requests at once, rows per second, time to first audio,
 cost of an hour of audio.
