@@ -13,7 +13,7 @@ from jaxtyping import Float
 from bagpiper_jax import audio
 from bagpiper_jax.data.prompts import collate, fitting_shape
 from bagpiper_jax.dialogue import Message, RenderConfig, Rendered, render
-from bagpiper_jax.generation.replies import load_model
+from bagpiper_jax.generation.weights import load_model
 from bagpiper_jax.interop.faults import InterchangeError
 from bagpiper_jax.interop.formats.opening import open_tensors
 from bagpiper_jax.interop.formats.tensors import Tensor

@@ -15,11 +15,13 @@ class WeightsConfig:
             with its keys and values, `fsdp` and `replica` the rows; `fsdp` divides the weights as well, and every step
             gathers them.
         dtype: of the matrices. bfloat16 takes half the memory, and gives the same replies wherever the model computes
-            in bfloat16, for which a step rounds them in any case.
+            in bfloat16, for which a step rounds them in any case. int8 takes half of that again for the decoder's
+            layers, with a scale for each output channel, and leaves the other matrices bfloat16; replies differ where
+            two ids are nearly as likely.
     """
 
     mesh: MeshConfig | None = None
-    dtype: Literal["float32", "bfloat16"] = "float32"
+    dtype: Literal["float32", "bfloat16", "int8"] = "float32"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,34 +5,26 @@ import itertools
 import os
 from collections.abc import Sequence
 
-import jax
 import numpy as np
-from flax import nnx
 from jaxtyping import Float32
 
-from bagpiper_jax import parallel
 from bagpiper_jax.dialogue import Message, Rendered, render_prompt
 from bagpiper_jax.errors import Explained
 from bagpiper_jax.generation.batch import answer, longest
 from bagpiper_jax.generation.config import EngineConfig, WeightsConfig
 from bagpiper_jax.generation.engine import EngineCore
 from bagpiper_jax.generation.segments import LoopConfig, Segment
+from bagpiper_jax.generation.weights import load_model
 from bagpiper_jax.models.bagpiper import Bagpiper
 from bagpiper_jax.models.codecs.opening import open_codec
 from bagpiper_jax.models.codecs.protocol import Codec
 from bagpiper_jax.models.config_json import load_model_config
 from bagpiper_jax.models.configs import BagpiperConfig
-from bagpiper_jax.models.parameters import unflatten
 from bagpiper_jax.text import TextTokenizer, load_tokenizer
 from bagpiper_jax.training import companions
-from bagpiper_jax.training.checkpoints import restore_parameters
-from bagpiper_jax.training.state import initial_parameters, model_definition
 
 _MOST_ROWS = 64
 """Dialogues decoded at once where nobody says how many."""
-
-_VECTORS = ("norm", "scale", "bias")
-"""Ends of their names."""
 
 _STEPS = 16
 """In a call of the device: nobody reads before the end."""
@@ -199,29 +191,3 @@ def _fitting_codec(path: str | os.PathLike, config: BagpiperConfig) -> Codec:
             f"of {vocabulary.codebook_size}; name the codec that it was trained with"
         )
     return codec
-
-
-def load_model(
-    checkpoint: str | os.PathLike, config: BagpiperConfig, weights: WeightsConfig = WeightsConfig()
-) -> Bagpiper:
-    """The model of a training run, or of one of its checkpoints; each device reads its own part.
-
-    Raises:
-        CheckpointError: a checkpoint that is missing, damaged, or of other sizes.
-        MeshError: the mesh does not fit the devices.
-    """
-    shapes = jax.eval_shape(lambda: initial_parameters(config, 0))
-    if weights.mesh is None:
-        shardings = dict.fromkeys(shapes, jax.sharding.SingleDeviceSharding(jax.local_devices()[0]))
-    else:
-        shardings = parallel.parameter_sharding(parallel.make_mesh(weights.mesh), shapes)
-    like = {
-        name: jax.ShapeDtypeStruct(x.shape, _dtype(name, weights), sharding=shardings[name])
-        for name, x in shapes.items()
-    }
-    return nnx.merge(model_definition(config), unflatten(restore_parameters(checkpoint, like)))
-
-
-def _dtype(name: str, weights: WeightsConfig) -> str:
-    """Vectors stay as they are: norms compute in float32, and they take no room."""
-    return "float32" if name.endswith(_VECTORS) else weights.dtype

@@ -4,6 +4,12 @@ bagpiper plan --gin_file=gin/runs/pretrain_8b_v5p_128.gin [--search] [--json=FIL
 
 Compiles the run's train step for the slice it names, or for --topology=v5e-256, =v6e:4x4 or =2xv6e:16x16, on any
 machine that has libtpu; without a slice for --devices=N virtual CPU devices. Prints a table, and writes JSON.
+
+bagpiper plan --gin_file=… --topology=v6e-8 '--gin.PlanConfig.generation=@GenerationPlan()'
+
+sizes an engine that answers with the run's model instead: requests at once, rows per second, time to first audio,
+cost of an hour of audio.
+
 docs/plan.md explains both. Exit codes: 0 it fits, 2 wrong configuration, 3 it does not fit, 4 its mixture is cached
 and violates its limits.
 """
@@ -17,6 +23,8 @@ import jax
 
 from bagpiper_jax import configuration
 from bagpiper_jax.sizing.devices import PlanError
+from bagpiper_jax.sizing.generation import plan_generation
+from bagpiper_jax.sizing.generation_table import generation_table
 from bagpiper_jax.sizing.mixture import check_mixture
 from bagpiper_jax.sizing.plan import PlanConfig, plan, target, wanted_slice
 from bagpiper_jax.sizing.search import search
@@ -41,22 +49,29 @@ def main(argv: list[str] | None = None) -> int:
         result = make(config)
     except ValueError as error:
         raise PlanError(str(error)) from error
-    print(table(result))
+    print(table(result) if config.generation is None else generation_table(result))
     if config.json:
         Path(config.json).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     if result["fits"] is False:
         return EXIT_DOES_NOT_FIT
-    return EXIT_VIOLATED if result["mixture"]["valid"] is False else 0
+    return EXIT_VIOLATED if result.get("mixture", {}).get("valid") is False else 0
 
 
 def make(config: PlanConfig) -> dict:
     """The plan; of a search, that of the best candidate that fits, else of the last one tried."""
+    if config.generation is not None and config.search:
+        raise PlanError(
+            "--search looks for a train step; a plan of generation takes the mesh that it is given"
+        )
     wanted = wanted_slice(config)
     # A plan touches no accelerator; both must be said before JAX starts.
     jax.config.update("jax_platforms", "cpu")
     stands_in = wanted.chips if wanted and not wanted.topology else config.devices
     jax.config.update("jax_num_cpu_devices", stands_in)
-    where, mixture = target(config), check_mixture(config.train)
+    where = target(config)
+    if config.generation is not None:
+        return plan_generation(config.train.model, config.generation, where)
+    mixture = check_mixture(config.train)
     if not config.search:
         return plan(config.train, where) | {"mixture": mixture}
     tried = search(config.train, where, config.compiles)

@@ -38,7 +38,7 @@ class Attention(nnx.Module):
 
     def combine(self, heads: Float[Array, "B T H K"]) -> Float[Array, "B T D"]:
         merged = heads.reshape(*heads.shape[:2], -1)
-        return layers.project(merged, self.output.reshape(merged.shape[-1], -1))
+        return layers.project(merged, self.output[...].reshape(merged.shape[-1], -1))
 
 
 class FeedForward(nnx.Module):

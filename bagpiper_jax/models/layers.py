@@ -12,6 +12,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from bagpiper_jax import parallel
+from bagpiper_jax.models.quantized import Quantized
 
 
 def normal(rngs: nnx.Rngs, shape: tuple[int, ...], std: float) -> nnx.Param:
@@ -46,12 +47,14 @@ class LayerNorm(nnx.Module):
         return (wide * self.scale[...] + self.bias[...]).astype(x.dtype)
 
 
-def project(x: Float[Array, "... I"], kernel: Float[Array, "I ..."]) -> Float[Array, "..."]:
+def project(x: Float[Array, "... I"], kernel: Float[Array, "I ..."] | Quantized) -> Float[Array, "..."]:
     """Contracts the last axis of `x` with the first of `kernel`, in the dtype of `x`.
 
     As one product of two matrices: XLA on CPU is twice as fast so, backward pass included. Not where slots are
     divided, whose axis can't be merged with that of rows.
     """
+    if isinstance(kernel, Quantized):
+        return (project(x, kernel.values) * kernel.scale).astype(x.dtype)
     mesh = parallel.mesh_in_use()
     if mesh and parallel.shards(mesh, "slots") > 1:
         return jnp.tensordot(x, kernel.astype(x.dtype), 1)

@@ -9,6 +9,10 @@
 | H100, H200 | NVIDIA's data sheets of the SXM modules (dense bfloat16); NVLink 900 GB/s in both directions |
 
 TPU memory is what the compiler may use, which is a little less than the data sheet says.
+
+Prices are list prices on demand in the United States, as quoted in 2026, and they change: cloud.google.com/tpu/pricing
+for TPUs, an eighth of AWS's p5.48xlarge and p5en.48xlarge for H100 and H200. Commitments, spot machines and other
+clouds cost less.
 """
 
 import dataclasses
@@ -24,6 +28,7 @@ class Chip:
         hbm_gib, hbm_bandwidth: memory in GiB, and bytes/s.
         ici_bandwidth: bytes/s that it can send to the others of its slice, over all links.
         dcn_bandwidth: bytes/s that it can send to other slices; None where nothing is published.
+        price: US dollars for an hour.
     """
 
     flops: float
@@ -31,15 +36,16 @@ class Chip:
     hbm_bandwidth: float
     ici_bandwidth: float
     dcn_bandwidth: float | None
+    price: float
 
 
 CHIPS = {
-    "TPU v4": Chip(275e12, 30.75, 1.2e12, 270e9, None),
-    "TPU v5 lite": Chip(197e12, 15.75, 819e9, 200e9, 3.125e9),
-    "TPU v5": Chip(459e12, 95.0, 2.765e12, 600e9, 6.25e9),
-    "TPU v6 lite": Chip(918e12, 31.25, 1.638e12, 400e9, 12.5e9),
-    "NVIDIA H100": Chip(989e12, 79.0, 3.35e12, 450e9, None),
-    "NVIDIA H200": Chip(989e12, 139.0, 4.8e12, 450e9, None),
+    "TPU v4": Chip(275e12, 30.75, 1.2e12, 270e9, None, 3.22),
+    "TPU v5 lite": Chip(197e12, 15.75, 819e9, 200e9, 3.125e9, 1.20),
+    "TPU v5": Chip(459e12, 95.0, 2.765e12, 600e9, 6.25e9, 4.20),
+    "TPU v6 lite": Chip(918e12, 31.25, 1.638e12, 400e9, 12.5e9, 2.70),
+    "NVIDIA H100": Chip(989e12, 79.0, 3.35e12, 450e9, None, 6.88),
+    "NVIDIA H200": Chip(989e12, 139.0, 4.8e12, 450e9, None, 7.91),
 }
 """By the beginning of JAX's device kind."""
 
@@ -63,6 +69,7 @@ class Slice:
 
 SLICES = {
     "v4-128": Slice("TPU v4", 64, "v4:4x4x4"),
+    "v5e-8": Slice("TPU v5 lite", 8, "v5e:2x4"),
     "v5e-16": Slice("TPU v5 lite", 16, "v5e:4x4"),
     "v5e-256": Slice("TPU v5 lite", 256, "v5e:16x16"),
     "v5p-8": Slice("TPU v5", 4, "v5p:2x2x1"),

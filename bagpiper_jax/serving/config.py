@@ -3,7 +3,7 @@
 import dataclasses
 
 from bagpiper_jax.errors import Explained
-from bagpiper_jax.generation.config import EngineConfig
+from bagpiper_jax.generation.config import EngineConfig, WeightsConfig
 from bagpiper_jax.generation.segments import LoopConfig
 
 
@@ -49,6 +49,7 @@ class ServeConfig:
     Attributes:
         checkpoint: directory of a training run, or one of its steps.
         codec, tokenizer: instead of those that the run was trained with.
+        weights: where the model lies, and in which precision.
         system_prompt: opens requests for audio whose client sends none (docs/reference.md, System prompt); None takes
             the one that the run was tuned with.
         name: what clients call the model; empty takes the run's directory.
@@ -65,6 +66,7 @@ class ServeConfig:
     checkpoint: str
     codec: str = ""
     tokenizer: str = ""
+    weights: WeightsConfig = WeightsConfig()
     system_prompt: str | None = None
     name: str = ""
     host: str = "127.0.0.1"

@@ -37,7 +37,7 @@ def serve(config: ServeConfig) -> None:
             _log.warning(
                 "anybody who reaches %s may ask: put a key into %s", config.host, config.key_variable
             )
-        generator = load_generator(config.checkpoint, config.codec, config.tokenizer)
+        generator = load_generator(config.checkpoint, config.codec, config.tokenizer, config.weights)
         name = config.name or Path(config.checkpoint).resolve().name
         with Engine(generator, config.engine, config.warm_up) as engine:
             run(config, generator, engine, name, listener, key)

@@ -45,16 +45,18 @@ class _Instruction:
     line: str
 
 
-def traffic(hlo: str, slice_of: Sequence[int]) -> Traffic:
+def traffic(hlo: str, slice_of: Sequence[int], one_turn: bool = False) -> Traffic:
     """Adds up all collectives of a compiled module.
 
     Args:
         hlo: text of the optimised module.
         slice_of: the slice of every device, in the order of the mesh.
+        one_turn: of a program that is a loop, such as the steps of an engine, counts one turn, and of branches nothing:
+            what every turn sends.
     """
     computations, entry = _parse(hlo)
     ici, dcn, count = (collections.Counter() for _ in range(3))
-    for kind, instruction, times in _collectives(computations, entry):
+    for kind, instruction, times in _collectives(computations, entry, once=entry if one_turn else ""):
         if instruction.opcode == "send":
             dcn[kind] += times * _sent_between(kind, _shape_bytes(instruction), len(set(slice_of)))
             count[kind] += times
@@ -79,8 +81,12 @@ def _parse(hlo: str) -> tuple[dict[str, list[_Instruction]], str]:
     return computations, entry
 
 
-def _collectives(computations, name: str, times: int = 1, scatters=False) -> Iterator[tuple]:
-    """(kind, instruction, times it runs) of a computation and all that it calls."""
+def _collectives(computations, name: str, times: int = 1, scatters=False, once: str = "") -> Iterator[tuple]:
+    """(kind, instruction, times it runs) of a computation and all that it calls.
+
+    Args:
+        once: the computation whose loops are counted as one turn, while no branch is; "" where all are counted.
+    """
     begins = any(_BEGINS in instruction.line for instruction in computations[name])
     for instruction in computations[name]:
         kind = _kind(instruction)
@@ -88,11 +94,14 @@ def _collectives(computations, name: str, times: int = 1, scatters=False) -> Ite
         # fusions of a loop that runs meanwhile. It is counted only where it begins.
         if kind in KINDS and (begins or _CARRIED_ON not in instruction.line):
             yield ("reduce-scatter" if scatters and kind == "all-reduce" else kind), instruction, times
-        turns = _turns(computations, instruction) if instruction.opcode == "while" else 1
+        if once and instruction.opcode == "conditional":
+            continue
+        loops = instruction.opcode == "while" and name != once
+        turns = _turns(computations, instruction) if loops else 1
         for called in _called(instruction):
             # TPUs scatter what they reduce by a fusion of an all-reduce and a slice.
             fused = called.startswith("all-reduce-scatter")
-            yield from _collectives(computations, called, times * turns, fused)
+            yield from _collectives(computations, called, times * turns, fused, once)
 
 
 _BEGINS, _CARRIED_ON = 'custom_call_target="AsyncCollectiveStart"', "chain_id="

@@ -1,11 +1,12 @@
 """The devices that a plan compiles for, though nobody owns them."""
 
+import dataclasses
 import os
 
 import jax
 
 from bagpiper_jax.errors import Explained
-from bagpiper_jax.runs.chips import Slice
+from bagpiper_jax.runs.chips import CHIPS, Chip, Slice
 
 _NO_MACHINE = {
     "TPU_SKIP_MDS_QUERY": "1",
@@ -18,6 +19,34 @@ for, whatever is said here."""
 
 class PlanError(Explained):
     """A plan that cannot be made here; says why and what to do."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """The devices of a plan.
+
+    Attributes:
+        devices: the devices as JAX knows them; virtual CPU devices stand in for GPUs.
+        slice: the slice that they make up; None for virtual CPU devices, which stand for nothing else.
+        name: the name of the slice.
+    """
+
+    devices: list[jax.Device]
+    slice: Slice | None
+    name: str = ""
+
+    @property
+    def chip(self) -> Chip | None:
+        return CHIPS[self.slice.kind] if self.slice else None
+
+    @property
+    def kind(self) -> str:
+        return self.slice.kind if self.slice else self.devices[0].device_kind
+
+    @property
+    def compiles(self) -> bool:
+        """GPU code is only compiled where a GPU is."""
+        return self.slice is None or bool(self.slice.topology)
 
 
 def tpu_devices(wanted: Slice) -> list[jax.Device]:

@@ -23,7 +23,15 @@ GIB = 1 << 30
 def compiled_memory(
     compiled: jax.stages.Compiled, dump: Path, train: TrainConfig, mesh: Mesh
 ) -> dict[str, float]:
-    """GiB per chip. The state is donated, so results that replace arguments count once.
+    """GiB per chip of a train step, see `allocated`."""
+    total, held = allocated(compiled, dump, mesh)
+    return _named(total, total - held, train, mesh)
+
+
+def allocated(compiled: jax.stages.Compiled, dump: Path, mesh: Mesh) -> tuple[int, int]:
+    """Bytes of one chip that a program takes, and those of them that hold its arguments and results.
+
+    Results that replace donated arguments count once.
 
     Args:
         dump: directory that the compiler was given as `xla_dump_to`.
@@ -35,11 +43,11 @@ def compiled_memory(
     if total is None:
         _log.warning("this libtpu writes no report of its memory; its peak may be less than it allocates")
         total = stats.peak_memory_in_bytes
-    return _named(total, total - held, train, mesh)
+    return total, held
 
 
 def dump_options(mesh: Mesh, directory: str) -> dict[str, Any]:
-    """What makes a compiler write `directory` so that `compiled_memory` can read it."""
+    """What makes a compiler write `directory` so that `allocated` can read it."""
     return {"xla_dump_to": directory} if _is_tpu(mesh) else {}
 
 
@@ -58,6 +66,18 @@ def _allocated(dump: Path) -> int | None:
 
 
 _REPORT = re.compile(r"Memory Space: default.*\nTotal bytes: (\d+)")
+
+
+def refused_gib(error: Exception) -> float:
+    """What a compiler refused a program for. Raises the error again if that is not its memory."""
+    used = _EXHAUSTED.search(str(error))
+    if used is None:
+        raise error
+    return float(used[1]) * {"M": 1 / 1024, "G": 1, "T": 1024}[used[2]]
+
+
+_EXHAUSTED = re.compile(r"(?:Used |required for HLO temporaries \()([\d.]+)([MGT])\)? (?:of|exceeds)")
+"""How compilers refuse a program for its memory: before and after they generate code."""
 
 
 def exhausted_memory(used_gib: float, train: TrainConfig, mesh: Mesh) -> dict[str, float]:

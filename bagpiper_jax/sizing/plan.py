@@ -2,7 +2,6 @@
 
 import dataclasses
 import logging
-import re
 import tempfile
 import time
 from pathlib import Path
@@ -12,11 +11,12 @@ import jax
 from jax.sharding import Mesh
 
 from bagpiper_jax import parallel
-from bagpiper_jax.runs.chips import CHIPS, Chip, Slice, find_slice
+from bagpiper_jax.runs.chips import Slice, find_slice
 from bagpiper_jax.sizing import memory
 from bagpiper_jax.sizing.advice import advice
 from bagpiper_jax.sizing.collectives import traffic
-from bagpiper_jax.sizing.devices import PlanError, cpu_devices, slice_of, tpu_devices
+from bagpiper_jax.sizing.devices import PlanError, Target, cpu_devices, slice_of, tpu_devices
+from bagpiper_jax.sizing.generation import GenerationPlan
 from bagpiper_jax.sizing.roofline import loss_bytes, roofline, speed
 from bagpiper_jax.training.config import TrainConfig
 from bagpiper_jax.training.flops import StepFlops, step_flops
@@ -37,6 +37,7 @@ class PlanConfig:
         search: look for the best remat policy, rows per chip and mesh shape that fit.
         compiles: the most candidates of a search that are compiled.
         json: file for the result; a table is printed in any case.
+        generation: an engine, to be planned instead of the run's step: the run's model, answering.
     """
 
     train: TrainConfig
@@ -45,34 +46,7 @@ class PlanConfig:
     search: bool = False
     compiles: int = 8
     json: str = ""
-
-
-@dataclasses.dataclass(frozen=True)
-class Target:
-    """The devices of a plan.
-
-    Attributes:
-        devices: the devices as JAX knows them; virtual CPU devices stand in for GPUs.
-        slice: the slice that they make up; None for virtual CPU devices, which stand for nothing else.
-        name: the name of the slice.
-    """
-
-    devices: list[jax.Device]
-    slice: Slice | None
-    name: str = ""
-
-    @property
-    def chip(self) -> Chip | None:
-        return CHIPS[self.slice.kind] if self.slice else None
-
-    @property
-    def kind(self) -> str:
-        return self.slice.kind if self.slice else self.devices[0].device_kind
-
-    @property
-    def compiles(self) -> bool:
-        """GPU code is only compiled where a GPU is."""
-        return self.slice is None or bool(self.slice.topology)
+    generation: GenerationPlan | None = None
 
 
 def wanted_slice(config: PlanConfig) -> Slice | None:
@@ -130,18 +104,6 @@ def _estimated(train: TrainConfig, mesh: Mesh) -> dict[str, Any]:
     return {"hbm_gib_per_chip": memory.estimated_memory(train, mesh), "memory_is": "estimated"}
 
 
-def _needed_gib(error: Exception) -> float:
-    """What a compiler refused a step for. Raises the error again if that is not its memory."""
-    used = _EXHAUSTED.search(str(error))
-    if used is None:
-        raise error
-    return float(used[1]) * {"M": 1 / 1024, "G": 1, "T": 1024}[used[2]]
-
-
-_EXHAUSTED = re.compile(r"(?:Used |required for HLO temporaries \()([\d.]+)([MGT])\)? (?:of|exceeds)")
-"""How compilers refuse a step for its memory: before and after they generate code."""
-
-
 def _compiled(train: TrainConfig, mesh: Mesh, flops: StepFlops, target: Target) -> dict[str, Any]:
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as dump:
@@ -149,7 +111,7 @@ def _compiled(train: TrainConfig, mesh: Mesh, flops: StepFlops, target: Target) 
             options = memory.dump_options(mesh, dump)
             compiled = compile_step(make_train_step(train, mesh), train, mesh, options)
         except jax.errors.JaxRuntimeError as error:
-            found = memory.exhausted_memory(_needed_gib(error), train, mesh)
+            found = memory.exhausted_memory(memory.refused_gib(error), train, mesh)
             return {"hbm_gib_per_chip": found, "memory_is": "compiled", "compiled": False}
         found = memory.compiled_memory(compiled, Path(dump), train, mesh)
     seconds = time.monotonic() - began

@@ -12,7 +12,8 @@ from bagpiper_jax.models.layers import REMAT
 from bagpiper_jax.parallel import MeshConfig
 from bagpiper_jax.sizing import memory
 from bagpiper_jax.sizing.collectives import Traffic
-from bagpiper_jax.sizing.plan import Target, plan
+from bagpiper_jax.sizing.devices import Target
+from bagpiper_jax.sizing.plan import plan
 from bagpiper_jax.sizing.roofline import loss_bytes, roofline
 from bagpiper_jax.training.config import TrainConfig
 from bagpiper_jax.training.flops import decoder_weights, step_flops

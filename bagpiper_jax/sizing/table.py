@@ -1,14 +1,29 @@
 """A plan as a table to read."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 
 def table(result: dict[str, Any]) -> str:
     """Lines of name and value; docs/plan.md says what each means."""
-    rows = [row for part in (_devices, _memory, _flops, _traffic, _speed, _mixture) for row in part(result)]
+    parts = (_devices, _memory, _flops, _traffic, _speed, _mixture)
+    return aligned([row for part in parts for row in part(result)])
+
+
+def aligned(rows: Sequence[tuple[str, str]]) -> str:
+    """Lines of name and value."""
     width = max(len(name) for name, _ in rows)
     return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
+
+
+def verdict(plan: dict[str, Any]) -> str:
+    """Whether a plan fits its chips."""
+    limit = plan["hbm_limit_gib_per_chip"] or 0
+    return {
+        True: f"fits {limit:.2f}",
+        False: f"DOES NOT FIT {limit:.2f}",
+        None: f"may fit {limit:.2f}" if limit else "limit unknown",
+    }[plan["fits"]]
 
 
 def search_table(tried: list[dict[str, Any]]) -> str:
@@ -30,14 +45,9 @@ def _devices(plan) -> Iterator[tuple[str, str]]:
 
 
 def _memory(plan) -> Iterator[tuple[str, str]]:
-    used, limit = plan["hbm_gib_per_chip"], plan["hbm_limit_gib_per_chip"] or 0
+    used = plan["hbm_gib_per_chip"]
     parts = ", ".join(f"{name} {used[name]:.2f}" for name in ("parameters", "optimizer", "temporaries"))
-    verdict = {
-        True: f"fits {limit:.2f}",
-        False: f"DOES NOT FIT {limit:.2f}",
-        None: f"may fit {limit:.2f}" if limit else "limit unknown",
-    }
-    yield f"GiB per chip, {plan['memory_is']}", f"{used['total']:.2f} ({parts}): {verdict[plan['fits']]}"
+    yield f"GiB per chip, {plan['memory_is']}", f"{used['total']:.2f} ({parts}): {verdict(plan)}"
     for number, knob in enumerate(plan["advice"], 1):
         yield f"  to make it fit, {number}", knob
     yield "checkpoint", f"{plan['checkpoint_gib']:.1f} GiB"

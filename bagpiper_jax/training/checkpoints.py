@@ -15,6 +15,7 @@ import dataclasses
 import logging
 import os
 import time
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 import jax
@@ -251,12 +252,31 @@ def restore_parameters(path: str | os.PathLike, like: Parameters) -> Parameters:
     Raises:
         CheckpointError: there is none, it is damaged, or names or shapes differ.
     """
+    (everything,) = restore_in_parts(path, like, [like])
+    return everything
+
+
+def restore_in_parts(
+    path: str | os.PathLike, like: Parameters, parts: Iterable[Collection[str]]
+) -> Iterator[Parameters]:
+    """The same some at a time, for whom all of them would be too large; take all parts, the last one is verified.
+
+    Args:
+        path, like: as `restore_parameters`.
+        parts: the paths of the parameters that are read together.
+
+    Raises:
+        CheckpointError: as `restore_parameters`.
+    """
     step = find_checkpoint(path)
     where = step / "parameters"
     with verified(step, ("parameters",)):
         require_match(where, flatten(stored_shapes(where)), like)
-        with ocp.StandardCheckpointer() as checkpointer:
-            return flatten(checkpointer.restore(where, unflatten(like)))
+        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+            for part in parts:
+                wanted = {name: x if name in part else ocp.PLACEHOLDER for name, x in like.items()}
+                found = flatten(checkpointer.restore(where, args=_restore_as(unflatten(wanted))))
+                yield {name: found[name] for name in part}
 
 
 def find_parameters(path: str | os.PathLike) -> epath.Path:

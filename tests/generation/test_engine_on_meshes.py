@@ -13,8 +13,8 @@ from training_helpers import CONFIG as TRAINING
 from bagpiper_jax.generation.batch import answer
 from bagpiper_jax.generation.config import EngineConfig, WeightsConfig
 from bagpiper_jax.generation.engine import EngineCore
-from bagpiper_jax.generation.replies import load_model
 from bagpiper_jax.generation.segments import LoopConfig
+from bagpiper_jax.generation.weights import load_model
 from bagpiper_jax.parallel import MeshConfig, MeshError, make_mesh
 from bagpiper_jax.training.checkpoints import Checkpoints
 from bagpiper_jax.training.state import create_state

@@ -7,6 +7,7 @@ import pytest
 
 from bagpiper_jax import configuration
 from bagpiper_jax.errors import Explained
+from bagpiper_jax.generation.config import WeightsConfig
 from bagpiper_jax.generation.service import Engine
 from bagpiper_jax.jobs import serve
 from bagpiper_jax.serving import job
@@ -77,10 +78,11 @@ def test_a_run_is_served_under_its_name_with_the_key_of_the_environment(
     monkeypatch.setenv("BAGPIPER_API_KEY", " a-key\n")
     monkeypatch.setattr(job, "load_generator", lambda *asked: served.append(asked) or generator)
     monkeypatch.setattr(job, "run", lambda *given: served.append(given))
-    config = ServeConfig(str(tmp_path / "my_sft"), "codec", port=0, warm_up=False)
+    weights = WeightsConfig(dtype="int8")
+    config = ServeConfig(str(tmp_path / "my_sft"), "codec", weights=weights, port=0, warm_up=False)
     job.serve(config)
     (asked, (settings, found, engine, name, listener, key)) = served
-    assert asked == (config.checkpoint, "codec", "") and found is generator and settings is config
+    assert asked == (config.checkpoint, "codec", "", weights) and found is generator and settings is config
     assert isinstance(engine, Engine) and not engine.is_open and (name, key) == ("my_sft", "a-key")
     assert listener.fileno() == -1 and not caplog.records
     monkeypatch.delenv("BAGPIPER_API_KEY")

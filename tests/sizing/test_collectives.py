@@ -97,6 +97,32 @@ def test_groups_in_every_spelling_and_the_link_that_they_take(groups, size, cros
     assert "collective-permute" in found.dcn
 
 
+STEPS = """
+%steps (c: (s32[], f32[16])) -> (s32[], f32[16]) {
+  %c3 = (s32[], f32[16]{0:T(128)}) parameter(0)
+  %layers = (s32[], f32[16]{0:T(128)}) while(%c3), condition=%condition, body=%body
+  %head = f32[4]{0} conditional(%p, %y, %y), branch_computations={%carry.on, %begin}
+  ROOT %sum = f32[4]{0} all-reduce(%head), channel_id=11, replica_groups=GROUPS, to_apply=%add
+}
+
+%unfinished (c: (s32[], f32[16])) -> pred[] {
+  %last = s32[]{:T(128)} constant(4)
+  ROOT %le = pred[] compare(%i, %last), direction=LE
+}
+
+ENTRY %main () -> f32[] {
+  %w3 = (s32[], f32[16]{0:T(128)}) while(%init), condition=%unfinished, body=%steps
+  ROOT %r = f32[] constant(0)
+}
+"""
+
+
+def test_of_steps_in_a_loop_one_is_counted_and_nothing_that_it_may_leave_out():
+    module = (MODULE[: MODULE.index("ENTRY")] + STEPS).replace("GROUPS", ALL)
+    assert traffic(module, [0] * 8, one_turn=True).count == {"all-gather": 36, "all-reduce": 1}
+    assert traffic(module, [0] * 8).count == {"all-gather": 4 * 36, "all-reduce": 4 * 2}
+
+
 def test_a_compiled_scan_over_sharded_weights_gathers_each_layer_once():
     mesh = jax.make_mesh((4,), ("x",), axis_types=(AxisType.Auto,), devices=jax.devices()[:4])
     weights = jax.ShapeDtypeStruct((6, 64, 64), jnp.float32, sharding=NamedSharding(mesh, P(None, None, "x")))

@@ -18,8 +18,8 @@ from bagpiper_jax.models.configs import BagpiperConfig, DecoderConfig
 from bagpiper_jax.parallel import MeshConfig
 from bagpiper_jax.runs.chips import find_slice
 from bagpiper_jax.sizing import plan as planning
-from bagpiper_jax.sizing.devices import PlanError, cpu_devices
-from bagpiper_jax.sizing.plan import PlanConfig, Target, plan, target
+from bagpiper_jax.sizing.devices import PlanError, Target, cpu_devices
+from bagpiper_jax.sizing.plan import PlanConfig, plan, target
 from bagpiper_jax.sizing.table import table
 from bagpiper_jax.training.config import TrainConfig
 from bagpiper_jax.training.flops import step_flops

@@ -9,8 +9,7 @@ from bagpiper_jax.models.configs import BagpiperConfig
 from bagpiper_jax.parallel import MeshConfig
 from bagpiper_jax.runs.chips import find_slice
 from bagpiper_jax.sizing import search as room
-from bagpiper_jax.sizing.devices import cpu_devices
-from bagpiper_jax.sizing.plan import Target
+from bagpiper_jax.sizing.devices import Target, cpu_devices
 from bagpiper_jax.sizing.search import candidates, describe, ranked, search
 from bagpiper_jax.sizing.table import search_table
 from bagpiper_jax.training.config import TrainConfig
