@@ -1,7 +1,6 @@
 """Waveforms of the model as the bytes that clients expect: 24 kHz, 16 bits, mono."""
 
 import io
-import struct
 
 import numpy as np
 from jaxtyping import Float32
@@ -27,7 +26,6 @@ _SUBTYPES = {
     "flac": ("FLAC", "PCM_16"),
     "wav": ("WAV", "PCM_16"),
 }
-_UNKNOWN = 0xFFFF_FFFF
 
 
 class PCMStream:
@@ -55,12 +53,6 @@ def encoded(samples: Float32[np.ndarray, " samples"], source_rate: int, format: 
     data, pcm = io.BytesIO(), np.frombuffer(_pcm(wave), "<i2")
     soundfile.write(data, pcm, RATE, format=container, subtype=subtype)
     return data.getvalue()
-
-
-def wav_header() -> bytes:
-    """The beginning of a WAV whose length nobody knows yet."""
-    form = struct.pack("<IHHIIHH", 16, 1, 1, RATE, 2 * RATE, 2, 16)
-    return b"RIFF" + struct.pack("<I", _UNKNOWN) + b"WAVEfmt " + form + b"data" + struct.pack("<I", _UNKNOWN)
 
 
 def _pcm(samples: Float32[np.ndarray, " samples"]) -> bytes:
