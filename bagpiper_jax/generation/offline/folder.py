@@ -71,10 +71,10 @@ class ReplyFolder:
         """
         self.directory = Path(directory)
         with files.explained(self.directory), contextlib.ExitStack() as stack:
-            (self.directory / AUDIO).mkdir(parents=True, exist_ok=True)
             replies = self.directory / REPLIES
             if replies.exists() and replies.stat().st_size and not (self.directory / SETTINGS).exists():
                 raise GeneratorError(f"{replies} is not ours: name another folder with --output")
+            (self.directory / AUDIO).mkdir(parents=True, exist_ok=True)
             self._journal = stack.enter_context(Journal(replies))
             self._require_same(settings)
             files.remove_leftovers(self.directory)

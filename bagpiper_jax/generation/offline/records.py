@@ -105,7 +105,7 @@ class RequestFile:
 
     def __iter__(self) -> Iterator[Read]:
         for number, line in read_lines(self.path):
-            yield _read(self.path, number, line)
+            yield read_line(self.path, number, line)
 
 
 class ClipFolder:
@@ -145,7 +145,8 @@ def _id_of(name: str) -> str:
     return id if len(id.encode()) <= _LONGEST_ID else f"clip-{assembly.digest(name)}"
 
 
-def _read(path: Path, number: int, line: bytes) -> Read:
+def read_line(path: Path, number: int, line: bytes) -> Read:
+    """What a line of a JSONL asks, whatever is in it."""
     id = ""
     try:
         fields = load_line(line)
