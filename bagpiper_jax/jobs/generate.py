@@ -18,11 +18,12 @@ import numpy as np
 from jaxtyping import Float32
 
 from bagpiper_jax import audio, configuration, files, parallel
-from bagpiper_jax.generation.asking import NO_SOUND, Asking
 from bagpiper_jax.generation.config import EngineConfig, WeightsConfig
 from bagpiper_jax.generation.offline import live
 from bagpiper_jax.generation.offline.answering import answer_all
+from bagpiper_jax.generation.offline.collecting import NO_SOUND
 from bagpiper_jax.generation.offline.folder import ReplyFolder
+from bagpiper_jax.generation.offline.prompting import Prompting
 from bagpiper_jax.generation.offline.records import ClipFolder, RequestFile, Source
 from bagpiper_jax.generation.replies import Generator, GeneratorError, load_generator
 from bagpiper_jax.generation.segments import LoopConfig
@@ -129,13 +130,15 @@ def stream(
 
 
 def _asked(generator: Generator, flags: argparse.Namespace, config: GenerateConfig, heard: Heard | None):
-    asking = _asking(generator, config)
-    dialogue = asking.for_audio(flags.text) if heard is None else asking.about(heard, flags.question or "")
-    return dialogue, asking.loop_for(hears=heard is not None)
+    prompting = _prompting(generator, config)
+    dialogue = (
+        prompting.for_audio(flags.text) if heard is None else prompting.about(heard, flags.question or "")
+    )
+    return dialogue, prompting.loop_for(hears=heard is not None)
 
 
-def _asking(generator: Generator, config: GenerateConfig) -> Asking:
-    return Asking(generator, config.loop, config.system_prompt)
+def _prompting(generator: Generator, config: GenerateConfig) -> Prompting:
+    return Prompting(generator, config.loop, config.system_prompt)
 
 
 def _source(flags: argparse.Namespace) -> Source | None:
@@ -154,7 +157,7 @@ def _source(flags: argparse.Namespace) -> Source | None:
 def _answer_many(source: Source, flags: argparse.Namespace, config: GenerateConfig) -> None:
     """Answers all requests of a source that have no reply yet. Raises GeneratorError: none has one."""
     with ReplyFolder(flags.output, _settings(flags, config)) as folder:
-        answer_all(_asking(_loaded(config), config), config.engine, source, folder)
+        answer_all(_prompting(_loaded(config), config), config.engine, source, folder)
         print(folder.finish())
     if folder.is_empty:
         raise GeneratorError(f"{flags.output}: no request was answered; rejects.jsonl there says why")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bagpiper_jax import audio
-from bagpiper_jax.generation.asking import collected
+from bagpiper_jax.generation.offline.collecting import collected
 from bagpiper_jax.generation.offline.live import followed
 from bagpiper_jax.generation.requests import PoisonedError
 from bagpiper_jax.generation.streaming import AudioDelta, SegmentEnd, TextDelta

@@ -9,10 +9,10 @@ from types import SimpleNamespace
 import numpy as np
 import soundfile
 
-from bagpiper_jax.generation.asking import Asking
 from bagpiper_jax.generation.config import EngineConfig
 from bagpiper_jax.generation.offline import answering
 from bagpiper_jax.generation.offline.folder import ReplyFolder
+from bagpiper_jax.generation.offline.prompting import Prompting
 from bagpiper_jax.generation.offline.records import RequestFile
 from bagpiper_jax.generation.replies import Generator
 from bagpiper_jax.generation.segments import LoopConfig
@@ -21,7 +21,7 @@ from bagpiper_jax.text import ByteTokenizer
 
 RATE = 16_000
 TUNED = Generator(None, ByteTokenizer(), SimpleNamespace(sample_rate=RATE), {"stage": "sft"})
-ASKING = Asking(TUNED, LoopConfig())
+PROMPTING = Prompting(TUNED, LoopConfig())
 
 
 def said_of(dialogue, seed=None, begun="") -> str:
@@ -107,7 +107,7 @@ def answer(source, output: Path, engine: TellingEngine, rows: int = 2, settings=
     original, answering.Engine = answering.Engine, opened
     try:
         with ReplyFolder(output, settings or {"checkpoint": "run"}) as folder:
-            answering.answer_all(ASKING, EngineConfig(rows=rows), source, folder)
+            answering.answer_all(PROMPTING, EngineConfig(rows=rows), source, folder)
             return folder.finish()
     finally:
         answering.Engine = original

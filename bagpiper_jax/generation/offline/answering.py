@@ -12,9 +12,10 @@ from bagpiper_jax.corpora import assembly
 from bagpiper_jax.corpora.assembly import Reject
 from bagpiper_jax.curation.derived import SeenIds
 from bagpiper_jax.dialogue import DialogueError
-from bagpiper_jax.generation.asking import NO_SOUND, Asking, collected
 from bagpiper_jax.generation.config import EngineConfig
+from bagpiper_jax.generation.offline.collecting import NO_SOUND, collected
 from bagpiper_jax.generation.offline.folder import Answered, ReplyFolder
+from bagpiper_jax.generation.offline.prompting import Prompting
 from bagpiper_jax.generation.offline.records import Read, Record, Source
 from bagpiper_jax.generation.replies import GeneratorError
 from bagpiper_jax.generation.requests import EngineError, PoisonedError
@@ -38,7 +39,7 @@ _REASONS = {
 """What a request is counted by that the engine does not answer; the error's message has the remedy."""
 
 
-def answer_all(asking: Asking, config: EngineConfig, source: Source, folder: ReplyFolder) -> None:
+def answer_all(prompting: Prompting, config: EngineConfig, source: Source, folder: ReplyFolder) -> None:
     """Answers every request that the folder has no reply to.
 
     What is wrong with one request is a rejection, and the others go on.
@@ -47,17 +48,17 @@ def answer_all(asking: Asking, config: EngineConfig, source: Source, folder: Rep
         WriteError, JournalError: the disk refuses.
         Explained, or what the device raised: the engine broke.
     """
-    with Underway("answering", source.count()) as progress, Engine(asking.generator, config) as engine:
-        asyncio.run(Answering(asking, engine, config.rows, folder).run(source, progress))
+    with Underway("answering", source.count()) as progress, Engine(prompting.generator, config) as engine:
+        asyncio.run(Answering(prompting, engine, config.rows, folder).run(source, progress))
 
 
 class Answering:
     """Requests on their way from a source, through an engine, to a folder."""
 
-    def __init__(self, asking: Asking, engine: Engine, rows: int, folder: ReplyFolder):
-        self._asking, self._engine, self._folder = asking, engine, folder
+    def __init__(self, prompting: Prompting, engine: Engine, rows: int, folder: ReplyFolder):
+        self._prompting, self._engine, self._folder = prompting, engine, folder
         self._rows, self._seen = rows, SeenIds()
-        codec = asking.generator.codec
+        codec = prompting.generator.codec
         self._rate = SAMPLE_RATE if codec is None else codec.sample_rate
 
     async def run(self, source: Source, progress: Underway) -> None:
@@ -95,11 +96,11 @@ class Answering:
             return await self._ask(record, read.clip, asked)
 
     async def _ask(self, record: Record, clip: Path | None, asked: str) -> Answered:
-        asking, loop = self._asking, self._asking.loop_for(hears=clip is not None)
+        prompting, loop = self._prompting, self._prompting.loop_for(hears=clip is not None)
         if clip is None:
-            dialogue = asking.for_audio(record.text)
+            dialogue = prompting.for_audio(record.text)
         else:
-            dialogue = asking.about(await asyncio.to_thread(audio.read, clip), record.question)
+            dialogue = prompting.about(await asyncio.to_thread(audio.read, clip), record.question)
         stream = self._engine.submit(dialogue, loop, record.seed, record.begun)
         async with contextlib.aclosing(stream):
             reply = await collected(stream)
