@@ -57,14 +57,14 @@ class Answering:
 
     def __init__(self, prompting: Prompting, engine: Engine, rows: int, folder: ReplyFolder):
         self._prompting, self._engine, self._folder = prompting, engine, folder
-        self._rows, self._seen = rows, SeenIds()
+        self._window, self._room = _BEGUN * rows, asyncio.Semaphore(_ASKED * rows)
+        self._seen = SeenIds()
         codec = prompting.generator.codec
         self._rate = SAMPLE_RATE if codec is None else codec.sample_rate
 
     async def run(self, source: Source, progress: Underway) -> None:
         """Answers all. Raises as `answer_all`."""
-        self._room = asyncio.Semaphore(_ASKED * self._rows)
-        async with contextlib.aclosing(in_order(self._outcome, source, _BEGUN * self._rows)) as outcomes:
+        async with contextlib.aclosing(in_order(self._outcome, source, self._window)) as outcomes:
             async for _, outcome in outcomes:
                 if isinstance(outcome, Answered):
                     self._folder.keep(outcome)
