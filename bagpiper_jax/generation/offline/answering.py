@@ -77,8 +77,8 @@ class Answering:
         try:
             return await self._answered(read)
         except Exception as error:
-            if not self._engine.is_open:  # no request can be answered any more
-                raise
+            if not (self._engine.is_open or isinstance(error, RecordError)):
+                raise  # no request can be answered any more
             return Reject.by(_fault_of(error), read.file, read.line, read.id)
 
     async def _answered(self, read: Read) -> Answered | None:
