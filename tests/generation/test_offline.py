@@ -195,8 +195,8 @@ def test_the_same_command_goes_on_where_it_ended(tmp_path, answers):
         gone.wait()
     left = files.temporary_path(out / "audio/r39.wav").name.replace(f"-{os.getpid()}-", f"-{gone.pid}-")
     (out / "audio" / left).write_bytes(b"RIFF")
-    (out / "audio/r38.wav").write_bytes(b"RIFF")
     done = len((out / "replies.jsonl").read_bytes().splitlines()) - 1
+    (out / f"audio/r{done}.wav").write_bytes(b"RIFF")
     again = TellingEngine()
     answer_file(path, out, again)
     assert len(again.asked) == 40 - done
@@ -211,9 +211,10 @@ def test_a_reply_whose_sound_is_gone_is_made_again(tmp_path):
     answer_file(path, out, TellingEngine())
     before = files_below(out)
     (out / "audio/r1.wav").unlink()
+    (out / "audio/r2.wav").write_bytes(b"")  # as a power cut leaves it
     again = TellingEngine()
     answer_file(path, out, again)
-    assert again.asked == ["rain 1 | None"]
+    assert again.asked == ["rain 1 | None", "rain 2 | None"]
     after = files_below(out)
     assert sorted(after.pop("replies.jsonl").splitlines()) == sorted(before.pop("replies.jsonl").splitlines())
     assert after == before

@@ -119,7 +119,8 @@ class ReplyFolder:
     def _is_whole(self, line: Mapping[str, Any]) -> bool:
         if not (isinstance(line.get("id"), str) and isinstance(line.get("asked"), str)):
             return False
-        return line.get("audio") is None or self._sound(line["id"]).is_file()
+        sound = self._sound(line["id"])
+        return line.get("audio") is None or (sound.is_file() and sound.stat().st_size > 0)
 
     def _sound(self, id: str) -> Path:
         return self.directory / AUDIO / f"{id}.wav"
