@@ -62,7 +62,7 @@ class TellingEngine:
         try:
             for _ in range(number * 7 % 31):
                 await asyncio.sleep(0)
-            if fault := self.faults.get(dialogue[-1].content):
+            if fault := self.faults.get(str(dialogue[-1].content)):
                 raise fault
             if self._ended == self.breaks_after:
                 self.is_open = False
