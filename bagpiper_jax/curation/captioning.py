@@ -5,10 +5,7 @@ See docs/reference.md, Rich captions.
 
 import base64
 import dataclasses
-import io
 from pathlib import Path
-
-import numpy as np
 
 from bagpiper_jax import audio
 from bagpiper_jax.captions import CaptionFilter
@@ -76,18 +73,10 @@ def _question(config: CaptionConfig, clip: Clip, prompt: str) -> Question:
 
 def _messages(path: Path, prompt: str, max_seconds: float) -> list[dict]:
     """The clip as the chat API takes audio, then the prompt. Raises RecordError `audio_<reason>`."""
-    wav = _wav(clip_audio.read(path, max_seconds))
+    wav = audio.encode_wav(clip_audio.read(path, max_seconds), audio.SAMPLE_RATE)
     content = [
         {"type": "input_audio", "input_audio": {"data": base64.b64encode(wav).decode(), "format": "wav"}}
     ]
     if prompt:
         content.append({"type": "text", "text": prompt})
     return [{"role": "user", "content": content}]
-
-
-def _wav(samples: np.ndarray) -> bytes:
-    import soundfile
-
-    file = io.BytesIO()
-    soundfile.write(file, samples, audio.SAMPLE_RATE, format="WAV", subtype="PCM_16")
-    return file.getvalue()

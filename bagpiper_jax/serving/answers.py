@@ -2,30 +2,16 @@
 
 import dataclasses
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import numpy as np
 from jaxtyping import Float32
 
 from bagpiper_jax.generation.streaming import AudioDelta, Event, SegmentEnd, TextDelta
+from bagpiper_jax.generation.thinking import Content, Reasoning, ThinkSplitter
 from bagpiper_jax.text import TextTokenizer
 
-OPEN, CLOSE = "<think>", "</think>"
 _QUOTED = re.compile(r'["“]([^"“”]+)["”]')
-
-
-@dataclasses.dataclass(frozen=True)
-class Reasoning:
-    """More of what stands between `<think>` and `</think>`."""
-
-    text: str
-
-
-@dataclasses.dataclass(frozen=True)
-class Content:
-    """More of the text besides."""
-
-    text: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,43 +75,3 @@ class Answer:
         else:
             self.content += piece.text
         return piece
-
-
-class ThinkSplitter:
-    """Text in pieces → reasoning and content, without the tags and the line breaks beside them."""
-
-    def __init__(self):
-        self._held, self._thinks, self._trims = "", False, False
-
-    def add(self, text: str) -> Iterator[Reasoning | Content]:
-        self._held += text
-        while True:
-            tag = CLOSE if self._thinks else OPEN
-            before, found, behind = self._held.partition(tag)
-            if not found:
-                break
-            yield from self._out(before.rstrip("\n") if self._thinks else before)
-            self._held, self._thinks, self._trims = behind, not self._thinks, True
-        # What may be the beginning of a tag, or line breaks before one, waits for more.
-        keep = len(self._held) - len(self._held.rstrip("\n")) if self._thinks else 0
-        keep = max([keep, *(n for n in range(1, len(tag)) if self._held.endswith(tag[:n]))])
-        if self._thinks and keep:
-            keep += _breaks(self._held[: len(self._held) - keep])
-        ready, self._held = self._held[: len(self._held) - keep], self._held[len(self._held) - keep :]
-        yield from self._out(ready)
-
-    def end(self) -> Iterator[Reasoning | Content]:
-        held, self._held = self._held, ""
-        yield from self._out(held)
-
-    def _out(self, text: str) -> Iterator[Reasoning | Content]:
-        if self._trims:
-            text = text.lstrip("\n")
-        if text:
-            self._trims = False
-            yield Reasoning(text) if self._thinks else Content(text)
-
-
-def _breaks(text: str) -> int:
-    """Line breaks at the end of a text."""
-    return len(text) - len(text.rstrip("\n"))

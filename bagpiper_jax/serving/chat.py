@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from bagpiper_jax.dialogue import Rendered
+from bagpiper_jax.generation.thinking import Content, Reasoning
 from bagpiper_jax.serving import sounds
-from bagpiper_jax.serving.answers import Answer, Content, Piece, Reasoning, Sound
+from bagpiper_jax.serving.answers import Answer, Piece, Sound
 from bagpiper_jax.serving.asking import Question
 from bagpiper_jax.serving.endpoint import Endpoint
 from bagpiper_jax.serving.faults import invalid

@@ -2,7 +2,6 @@
 
 import base64
 import io
-import struct
 
 import numpy as np
 from jaxtyping import Float32
@@ -28,7 +27,6 @@ _SUBTYPES = {
     "flac": ("FLAC", "PCM_16"),
     "wav": ("WAV", "PCM_16"),
 }
-_UNKNOWN = 0xFFFF_FFFF
 
 
 class PCMStream:
@@ -61,12 +59,6 @@ def encoded(samples: Float32[np.ndarray, " samples"], source_rate: int, format: 
 def as_base64(data: bytes) -> str:
     """Bytes as JSON carries them."""
     return base64.b64encode(data).decode()
-
-
-def wav_header() -> bytes:
-    """The beginning of a WAV whose length nobody knows yet."""
-    form = struct.pack("<IHHIIHH", 16, 1, 1, RATE, 2 * RATE, 2, 16)
-    return b"RIFF" + struct.pack("<I", _UNKNOWN) + b"WAVEfmt " + form + b"data" + struct.pack("<I", _UNKNOWN)
 
 
 def _pcm(samples: Float32[np.ndarray, " samples"]) -> bytes:

@@ -5,13 +5,14 @@ from collections.abc import AsyncIterator
 
 import numpy as np
 
+from bagpiper_jax.audio import wav_header
 from bagpiper_jax.serving import sounds
 from bagpiper_jax.serving.answers import Answer, Piece, Sound
 from bagpiper_jax.serving.endpoint import Endpoint
 from bagpiper_jax.serving.faults import APIError, invalid
 from bagpiper_jax.serving.fields import SpeechRequest, parse
 from bagpiper_jax.serving.sending import Outgoing
-from bagpiper_jax.serving.sounds import MEDIA_TYPES, STREAMED, PCMStream, as_base64
+from bagpiper_jax.serving.sounds import MEDIA_TYPES, RATE, STREAMED, PCMStream, as_base64
 
 
 class Speech(Endpoint):
@@ -53,7 +54,7 @@ class Speech(Endpoint):
     async def _bytes(self, heard: "_Heard", format: str) -> AsyncIterator[bytes]:
         pcm = PCMStream(self.served.codec_rate)
         if format == "wav":
-            yield sounds.wav_header()
+            yield wav_header(RATE)
         async for samples in heard:
             if data := pcm.add(samples):
                 yield data

@@ -63,7 +63,17 @@ def test_a_request_opens_as_the_run_was_tuned(tmp_path, configured, used):
     assert asked == [[*system, Message("user", "text", "rain")]]
 
 
-@pytest.mark.parametrize("flags", [[], ["--audio=a", "--text=b"], ["--text=a", "--question=b"]])
+@pytest.mark.parametrize(
+    "flags",
+    [
+        [],
+        ["--audio=a", "--text=b"],
+        ["--text=a", "--question=b"],
+        ["--requests=a", "--text=b"],
+        ["--requests=a", "--stream"],
+        ["--audio=tests", "--stream"],
+    ],
+)
 def test_contradicting_flags_end_the_job(flags, capsys):
     with pytest.raises(SystemExit) as ended:
         generate.main([*flags, "--checkpoint=run"])
@@ -88,9 +98,12 @@ def test_an_output_that_cannot_be_written_is_refused_before_a_model_is_loaded(
         generate.main([f"--checkpoint={tmp_path}", "--text=rain", f"--output={tmp_path / output}"])
 
 
-@pytest.mark.parametrize(
-    "name, said", [("", "a folder, not a file"), ("no.wav", "no such file"), ("text.wav", "corrupt")]
-)
+def test_a_stream_is_a_wav(tmp_path, no_model):
+    with pytest.raises(Explained, match=r"a\.flac: a stream is written as \.wav"):
+        generate.main([f"--checkpoint={tmp_path}", "--text=rain", "--stream", f"--output={tmp_path}/a.flac"])
+
+
+@pytest.mark.parametrize("name, said", [("no.wav", "no such file"), ("text.wav", "corrupt")])
 def test_audio_that_cannot_be_read_is_refused_before_a_model_is_loaded(tmp_path, no_model, name, said):
     (tmp_path / "text.wav").write_text("words")
     with pytest.raises(Explained, match=said):

@@ -11,8 +11,9 @@ from tiny_server import file_of
 
 from bagpiper_jax import audio
 from bagpiper_jax.generation.streaming import AudioDelta, SegmentEnd, TextDelta
-from bagpiper_jax.serving.answers import Answer, Content, Reasoning, ThinkSplitter
-from bagpiper_jax.serving.sounds import RATE, PCMStream, encoded, wav_header
+from bagpiper_jax.generation.thinking import Content, Reasoning, ThinkSplitter, parted
+from bagpiper_jax.serving.answers import Answer
+from bagpiper_jax.serving.sounds import RATE, PCMStream, encoded
 from bagpiper_jax.text import ByteTokenizer
 
 WRITTEN = {
@@ -40,7 +41,7 @@ def test_reasoning_is_told_from_content_wherever_it_is_cut(text):
         parts = [
             "".join(piece.text for piece in found if isinstance(piece, kind)) for kind in (Reasoning, Content)
         ]
-        assert tuple(parts) == WRITTEN[text]
+        assert tuple(parts) == WRITTEN[text] == parted(text)
 
 
 def test_text_without_tags_is_never_held_back():
@@ -84,7 +85,7 @@ def test_samples_in_pieces_are_those_of_the_whole(size):
 
 def test_a_wav_of_unknown_length_is_read_to_its_end():
     wave = np.sin(np.arange(8000) / 9).astype(np.float32) / 2
-    streamed = wav_header() + encoded(wave, 16_000, "pcm")
+    streamed = audio.wav_header(RATE) + encoded(wave, 16_000, "pcm")
     whole = encoded(wave, 16_000, "wav")
     samples, rate = soundfile.read(io.BytesIO(streamed), dtype="float32")
     assert rate == RATE

@@ -1,13 +1,13 @@
 """What the jobs that ask an endpoint share: clips in order, asked about concurrently, written in order."""
 
 import asyncio
-import collections
+import contextlib
 import dataclasses
 import importlib.resources
 import itertools
 import logging
 import string
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TypeVar
 
@@ -25,6 +25,7 @@ from bagpiper_jax.curation.endpoint.client import Client, Endpoint
 from bagpiper_jax.curation.endpoint.failures import EndpointError
 from bagpiper_jax.manifest import Clip
 from bagpiper_jax.outcomes import RecordError
+from bagpiper_jax.workers import in_order
 
 ANSWERS = "answers.jsonl"
 _BEGUN_PER_REQUEST = 16
@@ -121,9 +122,10 @@ async def _run(config: AskingConfig, derivation: Derivation, answers: Answers, w
 
     async with Client(config.endpoint, answers) as client:
         window = config.endpoint.concurrency * _BEGUN_PER_REQUEST
-        async for source, clips in _in_order(clips_of, sources, window):
-            for made in clips:
-                derivation.write(source, made)
+        async with contextlib.aclosing(in_order(clips_of, sources, window)) as worked:
+            async for source, clips in worked:
+                for made in clips:
+                    derivation.write(source, made)
 
 
 async def attempted(making: Awaitable[_T]) -> _T | RecordError:
@@ -138,26 +140,6 @@ async def attempted(making: Awaitable[_T]) -> _T | RecordError:
         raise
     except Exception as error:
         return fault_of(error)
-
-
-async def _in_order(
-    work: Callable[[SourceClip], Awaitable], sources: Iterable[SourceClip], window: int
-) -> AsyncIterator[tuple[SourceClip, list[Clip | Dropped]]]:
-    """(clip, what is made of it) in the order of the clips, up to `window` of them begun."""
-    begun = collections.deque()
-    try:
-        for source in sources:
-            begun.append((source, asyncio.ensure_future(work(source))))
-            if len(begun) >= window:
-                first, task = begun.popleft()
-                yield first, await task
-        while begun:
-            first, task = begun.popleft()
-            yield first, await task
-    finally:
-        for _, task in begun:
-            task.cancel()
-        await asyncio.gather(*(task for _, task in begun), return_exceptions=True)
 
 
 def clip_by_clip(work: Callable[[Client, SourceClip], Awaitable[Clip]]) -> Work:
