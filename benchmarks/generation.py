@@ -1,13 +1,13 @@
 """Tokens per second of the engine on this machine, beside transformers' `generate` with a static cache.
 
-    python benchmarks/generation.py --gin_file=gin/models/nano.gin --rows=16
+    python benchmarks/generation.py --gin_file=gin/models/nano.gin --rows=16 --requests=128
     python benchmarks/generation.py --gin_file=gin/models/0.6b.gin --gin.DecoderConfig.layers=4 \\
-        --gin.DecoderConfig.dtype="'float32'" --rows=16 --slots=8448
+        --gin.DecoderConfig.dtype="'float32'" --rows=16
 
 Random weights. Both sides write text greedily, `--tokens` behind a prompt of `--prompt` tokens in each of `--rows`
-dialogues, with `--slots` allocated for each, and take turns. Ours also makes guided audio, and answers dialogues of
-very different lengths, four times as many as it has rows, at once and batch by batch. Prints one JSON object. On a busy
-machine the CPU seconds tell more than those on the clock.
+dialogues, with `--slots` allocated for each, and take turns; ours does so with `--allocated` slots, too, and makes
+guided audio. With `--requests` it answers so many whose lengths differ widely, at once and batch by batch. Prints one
+JSON object. On a busy machine the CPU seconds tell more than those on the clock.
 """
 
 import argparse
@@ -31,6 +31,9 @@ from bagpiper_jax.generation.segments import LoopConfig
 from bagpiper_jax.models.bagpiper import Bagpiper
 from bagpiper_jax.models.configs import BagpiperConfig
 
+_ROOM = 16.0
+"""GiB: what is allocated is what was asked for."""
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -38,6 +41,8 @@ def main() -> None:
     parser.add_argument("--prompt", type=int, default=64)
     parser.add_argument("--tokens", type=int, default=128)
     parser.add_argument("--slots", type=int, default=512, help="allocated for each row")
+    parser.add_argument("--allocated", type=int, default=8192, help="slots, for the same text once more")
+    parser.add_argument("--requests", type=int, default=0, help="of very different lengths")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--without_torch", action="store_true")
     given, flags = parser.parse_known_args()
@@ -45,7 +50,11 @@ def main() -> None:
     model = nnx.jit(lambda: Bagpiper(config, rngs=nnx.Rngs(0)))()
     core = EngineCore(model, EngineConfig(given.rows, context=given.slots))
     prompts = [prompt_of(config, given.prompt, row) for row in range(given.rows)]
-    sides = {"text": lambda: answer(core, prompts, writing(given.tokens))}
+    roomy = EngineCore(model, EngineConfig(given.rows, _ROOM, context=given.allocated))
+    sides = {
+        "text": lambda: answer(core, prompts, writing(given.tokens)),
+        "allocated": lambda: answer(roomy, prompts, writing(given.tokens)),
+    }
     if not given.without_torch:
         sides["transformers"] = transformers_side(config, given)
     measured = measure(sides, given.repeats)
@@ -62,7 +71,8 @@ def main() -> None:
         **vars(given),
         **result,
         **ratio("text_over_transformers", result, "text", "transformers"),
-        "spread_of_lengths": spread(core, config, given),
+        **ratio("text_over_allocated", result, "text", "allocated"),
+        **(spread(model, config, given) if given.requests else {}),
     }, indent=1))  # fmt: skip
 
 
@@ -103,16 +113,23 @@ def transformers_side(config: BagpiperConfig, given: argparse.Namespace) -> Call
     return run
 
 
-def spread(core: EngineCore, config: BagpiperConfig, given: argparse.Namespace) -> dict:
-    """Replies of `--tokens` / 16 to `--tokens`: all given to the engine, and in batches that end with their longest."""
-    rng = np.random.default_rng(0)
-    lengths = (
-        np.exp(rng.uniform(np.log(given.tokens / 16), np.log(given.tokens), 4 * given.rows)).astype(int) + 1
-    )
-    asked = [(prompt_of(config, given.prompt, n), writing(int(length))) for n, length in enumerate(lengths)]
+def spread(model: Bagpiper, config: BagpiperConfig, given: argparse.Namespace) -> dict:
+    """Replies of very different lengths, half of them text, half guided sound, in the order in which they are asked.
 
-    def batch(part):
-        requests = [core.add(*each) for each in part]
+    All are given to the engine; and in static batches, which text and sound have of their own, and whose rows are all
+    kept until the longest reply has ended. Only the tokens that were asked for count, on either side.
+    """
+    rng = np.random.default_rng(0)
+    texts, sounds = drawn(rng, given.requests // 2, _TEXT), drawn(rng, given.requests // 2, _AUDIO)
+    longest = EngineConfig(given.rows, context=given.prompt + _AUDIO[1] + 64)
+    core = EngineCore(model, longest)
+    asked = [(writing, n) for n in texts] + [(sounding, n) for n in sounds]
+    mixed = [asked[at] for at in rng.permutation(len(asked))]
+
+    def all_of(kinds):
+        requests = [
+            core.add(prompt_of(config, given.prompt, at), loop(n)) for at, (loop, n) in enumerate(kinds)
+        ]
         while not core.is_idle:
             while core.feed():
                 pass
@@ -120,12 +137,24 @@ def spread(core: EngineCore, config: BagpiperConfig, given: argparse.Namespace) 
         return requests
 
     def static():
-        for start in range(0, len(asked), given.rows):
-            batch(asked[start : start + given.rows])
+        for loop in (writing, sounding):
+            lengths = [n for kind, n in mixed if kind is loop]
+            for start in range(0, len(lengths), given.rows):
+                batch = lengths[start : start + given.rows]
+                all_of([(loop, max(batch))] * len(batch))
 
-    runs = measure({"continuous": lambda: batch(asked), "static": static}, given.repeats)
-    result = {name: described(int(lengths.sum()), found) for name, found in runs.items()}
+    runs = measure({"continuous": lambda: all_of(mixed), "static": static}, given.repeats)
+    result = {name: described(sum(texts) + sum(sounds), found) for name, found in runs.items()}
     return result | ratio("continuous_over_static", result, "continuous", "static")
+
+
+_TEXT, _AUDIO = (20, 900), (50, 2048)
+"""Rows of replies, from captions of a sentence to long ones, from a second of sound to the longest."""
+
+
+def drawn(rng: np.random.Generator, count: int, between: tuple[int, int]) -> list[int]:
+    """Lengths whose logarithms are uniform."""
+    return np.exp(rng.uniform(*np.log(between), count)).astype(int).tolist()
 
 
 def measure(sides: dict[str, Callable], repeats: int) -> dict[str, list[tuple[float, float]]]:

@@ -4,30 +4,17 @@ import json
 
 import numpy as np
 import pytest
-import tiny_codec
 from offline_helpers import clip, lines_of, requests_file
-from plain_decoding import random_model
+from tiny_server import random_generator
 
 from bagpiper_jax import audio
 from bagpiper_jax.dialogue import Message
 from bagpiper_jax.errors import Explained
-from bagpiper_jax.generation.replies import Generator
 from bagpiper_jax.generation.sampling import AudioSampling, TextSampling
 from bagpiper_jax.generation.segments import LoopConfig
 from bagpiper_jax.generation.thinking import parted
 from bagpiper_jax.jobs import generate
-from bagpiper_jax.models.codecs.xcodec import functional
-from bagpiper_jax.models.codecs.xcodec.loaded import LoadedXCodec
-from bagpiper_jax.models.configs import AudioTowerConfig, BagpiperConfig, DecoderConfig
-from bagpiper_jax.text import ByteTokenizer
-from bagpiper_jax.vocabulary import Vocabulary
 
-SIZES = tiny_codec.TINY
-CONFIG = BagpiperConfig(
-    DecoderConfig(1, 16, 32, 2, 1, 8, dtype="float32", init_std=0.3, remat="none"),
-    AudioTowerConfig(128, 1, 16, 2, 32, 4, 24, dtype="float32", remat="none"),
-    Vocabulary(text_size=256, codebook_size=SIZES.codebook_size, num_streams=SIZES.num_codebooks),
-)
 BOTH = LoopConfig(TextSampling(max_steps=20), AudioSampling(min_steps=20, max_steps=30))
 FLAGS = [
     "--gin.GenerateConfig.loop=@LoopConfig()", "--gin.LoopConfig.text=@TextSampling()",
@@ -48,12 +35,7 @@ REQUESTS = [
 
 @pytest.fixture(scope="module")
 def generator():
-    parameters, rng = functional.initialize(SIZES), np.random.default_rng(0)
-    for name in parameters:
-        if name.endswith("embed"):
-            parameters[name] = 0.1 * rng.normal(size=parameters[name].shape).astype(np.float32)
-    extras = {"stage": "sft", "system_prompt": "Compose."}
-    return Generator(random_model(CONFIG), ByteTokenizer(), LoadedXCodec(parameters, SIZES), extras)
+    return random_generator()
 
 
 @pytest.fixture
@@ -73,7 +55,10 @@ def alone(generator, folder, request):
         question = request.get("question")
         dialogue += [Message("user", "text", question)] if question else []
     else:
-        dialogue = [Message("system", "text", "Compose."), Message("user", "text", request["text"])]
+        dialogue = [
+            Message("system", "text", generator.system_prompt),
+            Message("user", "text", request["text"]),
+        ]
     return generator.reply([dialogue], loop, begun=[request.get("begun", "")])[0]
 
 

@@ -6,8 +6,8 @@ import json
 import jax
 import numpy as np
 import pytest
-from conftest import NAME, SETTINGS, random_generator, running
 from curation_helpers import corpus
+from tiny_server import NAME, SETTINGS, random_generator, running
 
 from bagpiper_jax import audio
 from bagpiper_jax import vocabulary as v
