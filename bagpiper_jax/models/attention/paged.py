@@ -6,6 +6,8 @@ is given the whole pool and a number, never a copied layer.
 """
 
 import dataclasses
+import functools
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -117,25 +119,74 @@ def paged_attention(
     start: Int[Array, " B"],
     count: Int[Array, " B"],
 ) -> Heads:
-    """Grouped-query attention over pages in plain XLA, page by page up to that of the longest row.
+    """Grouped-query attention over pages in plain XLA, page by page, each row up to its own last one.
 
-    Scores and softmax in float32. What a padding token gets is to be ignored.
+    Rows are sorted, the longest first. Each time that half of them have ended, a loop over the other half goes on: work
+    follows the pages in use, and a row's pages are added in their order, whoever is beside it. Scores and softmax in
+    float32. What a padding token gets is to be ignored.
     """
-    rows, length, heads, width = query.shape
-    size, groups = pages.shape[1], pages.shape[2] // 2
-    grouped = query.reshape(rows, length, groups, -1, width).transpose(0, 2, 3, 1, 4) * width**-0.5
-    grouped = grouped.reshape(rows, groups, -1, width)
-    position = start[:, None] + jnp.arange(length)
-    known = (start + count)[:, None]
-    repeats = heads // groups
+    size, known = pages.shape[1], start + count
+    order = jnp.argsort(-known)
+    read = jnp.minimum((known[order] - 1) // size + 1, tables.shape[1])
+    asking = _Asking(query[order], tables[order], start[order], known[order])
+    state, begun = asking.nothing(pages), jnp.int32(0)
+    for rows, fewer in itertools.pairwise([*_halves(len(order)), 0]):
+        # While more than `fewer` rows have pages left: the next of the sorted rows has the most of those behind.
+        ended = jnp.maximum(begun, read[fewer])
+        add = functools.partial(asking.first(rows).add_page, pages)
+        part = jax.lax.fori_loop(begun, ended, add, tuple(x[:rows] for x in state))
+        state, begun = tuple(x.at[:rows].set(new) for x, new in zip(state, part, strict=True)), ended
+    _, total, found = state
+    return _as_heads(found / total, query)[jnp.argsort(order)]
 
-    def add_page(number, state):
+
+def _halves(rows: int) -> list[int]:
+    """So many, half as many, and so on down to one."""
+    found = [rows]
+    while found[-1] > 1:
+        found.append(found[-1] // 2)
+    return found
+
+
+@dataclasses.dataclass(frozen=True)
+class _Asking:
+    """Rows that read pages.
+
+    Attributes:
+        query: [B, T, H, K].
+        tables: [B, W].
+        start, known: [B]; the slot of the first token, and one behind that of the last.
+    """
+
+    query: Any
+    tables: Any
+    start: Any
+    known: Any
+
+    def first(self, rows: int) -> "_Asking":
+        """So many of the rows."""
+        return _Asking(*(getattr(self, field.name)[:rows] for field in dataclasses.fields(self)))
+
+    def nothing(self, pages):
+        """Before any page: the highest score, the sum of weights, and the weighted sum of values."""
+        rows, length, heads, width = self.query.shape
+        groups = pages.shape[2] // 2
+        shape = rows, groups, heads // groups * length
+        return jnp.full((*shape, 1), _HIDDEN), jnp.zeros((*shape, 1)), jnp.zeros((*shape, width), jnp.float32)
+
+    def add_page(self, pages, number, state):
+        """The state after page `number` of every row."""
         highest, total, found = state
-        block = pages[tables[:, number]].reshape(rows, size, groups, 2, width)
-        slots = number * size + jnp.arange(size)
+        (rows, length, heads, width), (_, size, both, _) = self.query.shape, pages.shape
+        groups, repeats = both // 2, 2 * heads // both
+        block = pages[self.tables[:, number]].reshape(rows, size, groups, 2, width)
+        slots, known = number * size + jnp.arange(size), self.known[:, None]
         # A page may have belonged to a row of what isn't a number, and nothing times that isn't nothing.
         value = jnp.where((slots < known)[..., None, None], block[:, :, :, 1], 0)
+        grouped = self.query.reshape(rows, length, groups, -1, width).transpose(0, 2, 3, 1, 4) * width**-0.5
+        grouped = grouped.reshape(rows, groups, -1, width)
         scores = jnp.einsum("bnqk,bunk->bnqu", grouped, block[:, :, :, 0], preferred_element_type=jnp.float32)
+        position = self.start[:, None] + jnp.arange(length)
         seen = (slots <= position[..., None]) & (slots < known[..., None])
         scores = jnp.where(jnp.tile(seen, (1, repeats, 1))[:, None], scores, _HIDDEN)
         higher = jnp.maximum(highest, jnp.max(scores, axis=-1, keepdims=True))
@@ -145,15 +196,13 @@ def paged_attention(
         )
         return higher, total * shrunk + jnp.sum(weights, axis=-1, keepdims=True), found * shrunk + added
 
-    state = (
-        jnp.full((*grouped.shape[:3], 1), _HIDDEN),
-        jnp.zeros((*grouped.shape[:3], 1)),
-        jnp.zeros(grouped.shape, jnp.float32),
-    )
-    used = jnp.minimum((jnp.max(known) - 1) // size + 1, tables.shape[1])
-    _, total, found = jax.lax.fori_loop(0, used, add_page, state)
-    output = (found / total).astype(query.dtype).reshape(rows, groups, repeats, length, width)
-    return output.transpose(0, 3, 1, 2, 4).reshape(query.shape)
+
+def _as_heads(grouped, query: Heads) -> Heads:
+    """[B, KV, H/KV·T, K] → [B, T, H, K]."""
+    rows, length, heads, width = query.shape
+    groups = grouped.shape[1]
+    heads_first = grouped.astype(query.dtype).reshape(rows, groups, -1, length, width)
+    return heads_first.transpose(0, 3, 1, 2, 4).reshape(query.shape)
 
 
 def ragged_attention(query: Heads, pages, tables, start, count) -> Heads:
