@@ -7,65 +7,22 @@ import types
 import jax
 import numpy as np
 import pytest
+from mixed_dialogues import SMALL, asked_for, dialogue, drive, memory_of, require_as_alone
 from plain_decoding import CONFIG, GREEDY_AUDIO, GREEDY_TEXT, plain_decode, random_model
 
 from bagpiper_jax.data.prompts import collate, fitting_shape
 from bagpiper_jax.dialogue import Message, render_prompt
 from bagpiper_jax.generation import hearing
-from bagpiper_jax.generation.config import EngineConfig
 from bagpiper_jax.generation.engine import EngineCore
 from bagpiper_jax.generation.pool import PagePool, page_bytes, pages_for
 from bagpiper_jax.generation.requests import EngineError, PoisonedError
 from bagpiper_jax.generation.sampling import SamplingConfig
 from bagpiper_jax.generation.segments import LoopConfig
 
-ORDERS = (("text",), ("audio",), ("text", "audio"), ("audio", "text"))
-SMALL = EngineConfig(rows=4, context=96, page=8, chunk=16, steps=3)
-
 
 @pytest.fixture(scope="module")
 def model():
     return random_model()
-
-
-def memory_of(pages: int) -> float:
-    """GiB of so many pages of the small engine."""
-    return pages * page_bytes(CONFIG.decoder, SMALL.page) / 2**30
-
-
-def dialogue(rng: random.Random) -> list[Message]:
-    numbers = np.random.default_rng(rng.randrange(2**32))
-    text = Message("user", "text", numbers.integers(0, 20, rng.randrange(1, 30)))
-    if rng.random() < 0.6:
-        return [text]
-    wave = numbers.normal(size=int(16_000 * rng.uniform(0.1, 1.6))).astype(np.float32)
-    return [Message("user", "audio", wave), text]
-
-
-def drive(core: EngineCore, rng: random.Random, pending: list, doomed=()) -> list:
-    """Submits what `EngineCore.add` takes at random times between random moves; cancels those of the doomed places."""
-    requests, pending = {}, list(enumerate(pending))
-    rng.shuffle(pending)
-    while pending or not core.is_idle:
-        while pending and rng.random() < 0.4:
-            place, asked = pending.pop()
-            requests[place] = core.add(*asked)
-        for place in doomed:
-            if place in requests and rng.random() < 0.1:
-                core.cancel(requests[place])
-        for _ in range(rng.randrange(3)):
-            core.feed()
-        core.decode()
-    return [requests[place] for place in sorted(requests)]
-
-
-def asked_for(rng: random.Random):
-    modalities, guidance = rng.choice(ORDERS), rng.choice((1.0, 3.0))
-    audio = dataclasses.replace(GREEDY_AUDIO, guidance=guidance, max_steps=rng.randrange(5, 10))
-    text = dataclasses.replace(GREEDY_TEXT, guidance=rng.choice((1.0, 1.0, 2.0)))
-    prompt = render_prompt(dialogue(rng), CONFIG.vocabulary)
-    begun = rng.choices(range(20), k=rng.randrange(9)) if modalities[0] == "text" else ()
-    return prompt, LoopConfig(text, audio, modalities, len(modalities)), None, begun
 
 
 @pytest.mark.parametrize("rows, pages", [(4, 200), (8, 36)])
@@ -77,16 +34,7 @@ def test_dialogues_at_random_times_equal_each_decoded_alone_without_a_cache(mode
     moved = []
     keep = core.memory.set_aside
     core.memory.set_aside = lambda request: moved.append(request) or keep(request)
-    pending = [asked_for(rng) for _ in range(count)]
-    doomed = rng.sample(range(count), count // 6)
-    for place, request in enumerate(drive(core, rng, pending, doomed)):
-        prompt, config, _, begun = pending[place]
-        guidance = config.audio.guidance
-        expected = plain_decode(model, prompt, config.modalities, guidance, config.text, config.audio, begun)
-        if place not in doomed:
-            assert [s.modality for s in request.segments] == list(config.modalities)
-        for segment, rows in zip(request.segments, expected, strict=place not in doomed):
-            np.testing.assert_array_equal(segment.rows, rows)
+    require_as_alone(core, model, rng, count)
     assert bool(moved) == (pages == 36)
 
 

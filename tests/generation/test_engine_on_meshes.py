@@ -1,11 +1,13 @@
 """A run restored straight onto a mesh answers as on one device."""
 
 import dataclasses
+import random
 
 import jax
 import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
+from mixed_dialogues import SMALL, memory_of, require_as_alone
 from plain_decoding import CONFIG, GREEDY_AUDIO, GREEDY_TEXT, prompts, random_model
 from tiny_models import parameters
 from training_helpers import CONFIG as TRAINING
@@ -61,6 +63,15 @@ def test_a_mesh_answers_as_one_device_does(checkpoint, mesh):
     expected = jax.sharding.NamedSharding(core.memory.pages.sharding.mesh, P(None, None, divided))
     assert core.memory.pages.sharding.is_equivalent_to(expected, core.memory.pages.ndim)
     assert len(core.memory.pages.sharding.device_set) == 8
+
+
+@pytest.mark.parametrize("count", [8, pytest.param(64, marks=pytest.mark.slow)])
+def test_dialogues_at_random_times_on_a_mesh_equal_each_decoded_alone_on_one_device(checkpoint, count):
+    """With so few pages that dialogues make room for older ones."""
+    model = load_model(checkpoint, CONFIG, WeightsConfig(MeshConfig(2, 2, 1, 2)))
+    core = EngineCore(model, dataclasses.replace(SMALL, rows=8, memory=memory_of(36) / 2))
+    assert len(core.memory.pages.sharding.device_set) == 8
+    require_as_alone(core, load_model(checkpoint, CONFIG), random.Random(count), count)
 
 
 def test_weights_may_be_halved(checkpoint):

@@ -185,7 +185,9 @@ class _Asking:
         value = jnp.where((slots < known)[..., None, None], block[:, :, :, 1], 0)
         grouped = self.query.reshape(rows, length, groups, -1, width).transpose(0, 2, 3, 1, 4) * width**-0.5
         grouped = grouped.reshape(rows, groups, -1, width)
-        scores = jnp.einsum("bnqk,bunk->bnqu", grouped, block[:, :, :, 0], preferred_element_type=jnp.float32)
+        # Keys first: XLA on CPU would transpose each of them to be second.
+        scores = jnp.einsum("bunk,bnqk->bnuq", block[:, :, :, 0], grouped, preferred_element_type=jnp.float32)
+        scores = scores.swapaxes(2, 3)
         position = self.start[:, None] + jnp.arange(length)
         seen = (slots <= position[..., None]) & (slots < known[..., None])
         scores = jnp.where(jnp.tile(seen, (1, repeats, 1))[:, None], scores, _HIDDEN)
