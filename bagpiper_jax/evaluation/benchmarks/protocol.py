@@ -111,8 +111,25 @@ class Score:
     note: str = ""
 
 
+class Tools(Protocol):
+    """What a benchmark judges with, besides arithmetic. Safe to call from several threads."""
+
+    def evaluator(self, name: str) -> Any:
+        """The evaluator model of that name. Raises MissingEvaluatorError: it is not here; says what to install."""
+        ...
+
+    def judge(self, item: str, stage: str, messages: list[dict], temperature: float, max_tokens: int) -> str:
+        """The judge's raw answer, from the cache if it was given before.
+
+        Raises:
+            MissingEvaluatorError: no judge is named.
+            RecordError: the judge gave no answer to this item.
+        """
+        ...
+
+
 class Benchmark(Protocol):
-    """A benchmark. Its class is made with the place of its files, and registered under its name.
+    """A benchmark. Its class is made as `Class(files, tools)`, and registered under its name, see `registry`.
 
     Attributes:
         name, version: as tables print them.
@@ -131,7 +148,12 @@ class Benchmark(Protocol):
         ...
 
     def verdicts(self, item: Item, reply: Reply) -> Mapping[str, Verdict]:
-        """What one reply comes to, by every way of reading it. `reply.fault` is "" here."""
+        """What one reply comes to, by every way of reading it; `reply.fault` is "" here. Called from several threads.
+
+        Raises:
+            MissingEvaluatorError: the verdicts need what is not here; the benchmark is then left out, and says so.
+            RecordError: this reply cannot be judged, and why.
+        """
         ...
 
     def official(self, judged: Sequence[Judged]) -> list[Score]:
