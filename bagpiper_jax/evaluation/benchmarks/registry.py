@@ -7,7 +7,14 @@ from pathlib import Path
 from bagpiper_jax.evaluation.benchmarks.faults import BenchmarkError
 from bagpiper_jax.evaluation.benchmarks.protocol import Benchmark, Tools
 
-_OURS: dict[str, str] = {}
+_OURS: dict[str, str] = {
+    "mmau": "mmau:Mmau",
+    "mmar": "mmar:Mmar",
+    "air_bench_foundation": "air_bench_foundation:AirBenchFoundation",
+    "air_bench_chat": "air_bench_chat:AirBenchChat",
+    "open_qa": "open_qa:OpenQa",
+    "asr": "asr:Asr",
+}
 """Name → "module:Class" below this package; imported when asked for."""
 
 _THEIRS: dict[str, Callable[[Path, Tools], Benchmark]] = {}

@@ -1,7 +1,7 @@
 """The judge's lines of AIR-Bench Chat, and what its script makes of them.
 
-Source: `cal_score.py` of OFA-Sys/AIR-Bench at 98324766; points from 1 to 10, higher is better. The judge sees the reference
-and the model as assistants 1 and 2, and a second time in the other order, since it prefers one place.
+Source: `cal_score.py` of OFA-Sys/AIR-Bench at 98324766; points from 1 to 10, higher is better. The judge sees the
+reference and the model as assistants 1 and 2, and a second time in the other order, since it prefers one place.
 """
 
 import dataclasses
@@ -41,7 +41,7 @@ class ChatScores:
 
     Attributes:
         categories: of each, what is printed of it.
-        fail_num, success_num: lines that do not count and lines that do; of two parts that are no points, both count up.
+        fail_num, success_num: lines that do not count and lines that do; two parts that are no points count as both.
     """
 
     categories: dict[str, Category]

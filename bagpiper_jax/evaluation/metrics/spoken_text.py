@@ -1,7 +1,7 @@
 """Words of what a synthetic voice should say and of what a recogniser hears, by the rule of seed-tts-eval.
 
-Source: `run_wer.py` and `average_wer.py` of BytedanceSpeech/seed-tts-eval at 752f4297; CV3-Eval has the same rule. Punctuation
-is deleted, so a hyphen joins; numbers, contractions and Chinese capitals stay as they are.
+Source: `run_wer.py` and `average_wer.py` of BytedanceSpeech/seed-tts-eval at 752f4297; CV3-Eval has the same rule.
+Punctuation is deleted, so a hyphen joins; numbers, contractions and Chinese capitals stay as they are.
 """
 
 import string

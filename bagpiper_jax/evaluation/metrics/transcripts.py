@@ -13,13 +13,17 @@ _TAG = re.compile(r"<\|.*?\|>")
 _SPACES = re.compile(r"\s+")
 _BEFORE_MARK = re.compile(r"\s([!,.?;:])")
 _NOT_PLAIN = re.compile(r"[^\w']|_")
-_BRACKETED = re.compile(r"\[[^\]]*\]|<[^>]*>|\([^)]*\)")
+_BRACKETED = re.compile(r"\[[^\]]*\]|<[^>]*>|\([^)]*\)|\{[^}]*\}")
 _HESITATIONS = frozenset(("uh", "umm", "um", "er", "ah"))
-_NUMBERS = dict(enumerate(
+_SMALL = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
-    "eighteen nineteen twenty".split()
-)) | {30: "thirty", 40: "forty", 50: "fifty", 60: "sixty", 70: "seventy", 80: "eighty", 90: "ninety"}  # fmt: skip
-_NUMBER = re.compile(r"(?<![\w$€£])\d+(?!\w)")
+    "eighteen nineteen twenty"
+).split()
+_TENS = "thirty forty fifty sixty seventy eighty ninety".split()
+_NUMBERS = {str(n): word for n, word in enumerate(_SMALL)} | {
+    f"{n}0": word for n, word in enumerate(_TENS, 3)
+}
+_NUMBER = re.compile(r"\b\d+\b")
 _BY_CHARACTER = ("zh", "yue", "ja", "th", "lo", "my")
 
 
@@ -30,7 +34,7 @@ def plain(text: str, language: str = "en") -> list[str]:
 
 
 def qwen2_audio(text: str, language: str = "en") -> list[str]:
-    """Words after Whisper's English and then its basic normalizer: numbers in digits, contractions and spellings unified.
+    """Words after Whisper's English and then its basic normalizer: numbers in digits, contractions written out.
 
     Of other languages the basic normalizer alone. Chinese numbers stay as they are written: the rules with which
     Qwen2-Audio writes them out are in no package.
@@ -47,7 +51,7 @@ def audiobench(text: str, language: str = "en") -> list[str]:
     Punctuation is deleted after that, so that "3.5%" is "threefive". A text without words is the word "empty".
     """
     english, _ = _whisper()
-    text = _NUMBER.sub(lambda found: _NUMBERS.get(int(found[0]), found[0]), english(text.lower()))
+    text = _NUMBER.sub(lambda found: _NUMBERS.get(found[0], found[0]), english(text.lower()))
     text = _BRACKETED.sub(" ", text)
     text = "".join(character for character in text if not _is_punctuation(character))
     return [word for word in text.split() if word not in _HESITATIONS] or ["empty"]

@@ -1,0 +1,60 @@
+"""Replies to benchmarks of understanding: their room, which of them count, and those in files of predictions."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from bagpiper_jax.evaluation.benchmarks.faults import BenchmarkError
+from bagpiper_jax.evaluation.benchmarks.protocol import Reply
+from bagpiper_jax.evaluation.benchmarks.records import Record
+
+ROOM = 4096
+"""Tokens of a reply: caption and reasoning take 2,500 before an answer begins (docs/reference.md, Tuning dialogues)."""
+
+_EMPTY = "empty_reply"
+"""The fault of a reply without text, which official scripts read as such, where they leave missing ones out."""
+
+
+def is_given(reply: Reply) -> bool:
+    """Whether a file of predictions has this reply, be it empty."""
+    return reply.fault in ("", _EMPTY)
+
+
+def is_empty(reply: Reply) -> bool:
+    """Whether a file of predictions has this reply, and no text in it."""
+    return reply.fault == _EMPTY
+
+
+def recorded_replies(path: Path, ids: Iterable[tuple[str, Record]], key: str) -> dict[str, Reply]:
+    """Item → reply of a file of predictions. Records without the key have none, as official scripts see it.
+
+    Args:
+        path: the file, for messages.
+        ids: its records with the ids of their items.
+        key: the name under which a record has its prediction.
+
+    Raises:
+        BenchmarkError: no record has the key, or two replies to an item differ.
+    """
+    found, names = {}, set()
+    for id, record in ids:
+        names |= record.fields.keys()
+        if key not in record.fields:
+            continue
+        reply = _reply(record.fields[key])
+        if found.setdefault(id, reply) != reply:
+            raise record.fault(f"item {id!r} has another reply already")
+    if not found:
+        raise BenchmarkError(
+            f"{path}: no record has {key!r}, which the official script reads; there are {', '.join(sorted(names))}: "
+            f"name the predictions {key!r}"
+        )
+    return found
+
+
+def _reply(value: Any) -> Reply:
+    if value is None:
+        return Reply(fault="null_reply", detail="the prediction is null, at which the official script stops")
+    if not isinstance(value, str):
+        return Reply(fault="malformed_reply", detail=f"the prediction is no string: {str(value)[:80]!r}")
+    return Reply(value)
