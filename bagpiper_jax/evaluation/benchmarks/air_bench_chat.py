@@ -27,9 +27,12 @@ _ORDERS = {"reference_first": False, "model_first": True}
 
 
 class AirBenchChat:
-    """The benchmark `air_bench_chat`. Its files are the folder with `Chat/`, or the meta file itself."""
+    """The benchmark `air_bench_chat`. Its files are the folder with `Chat/`, or the meta file itself.
 
-    name, version, failed = "air_bench_chat", "98324766", None
+    A question without verdict has 0 points, as lmms-eval counts it; the official script leaves it out.
+    """
+
+    name, version, failed, unit = "air_bench_chat", "98324766", 0.0, "points"
     overlaps = ("airbench_train_v1",)
 
     def __init__(self, files: Path, tools: Tools):

@@ -1,7 +1,7 @@
 """AIR-Bench Foundation: single-choice questions of 19 tasks about speech, sound and music.
 
-Files, as OFA-Sys/AIR-Bench has them: `Foundation/Foundation_meta.json`, and audio in `Foundation/<task>_<dataset>/`. Tasks
-keep their official names, misspellings included.
+Files, as OFA-Sys/AIR-Bench has them: `Foundation/Foundation_meta.json`, and audio in `Foundation/<task>_<dataset>/`.
+Tasks keep their official names, misspellings included.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -25,7 +25,7 @@ class Asr:
     Values are word error rates as shares, and may be above 1; a recording without a reply has all its words missing.
     """
 
-    name, version, failed = "asr", "1", 1.0
+    name, version, failed, unit = "asr", "1", 1.0, "edits per word"
     overlaps = ("librispeech",)
 
     def __init__(self, files: Path, tools: Tools):

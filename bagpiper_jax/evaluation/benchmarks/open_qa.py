@@ -28,7 +28,7 @@ _GRADES = {
 class OpenQa:
     """The benchmark `open_qa`. Its files are the folder of the sets."""
 
-    name, version, failed = "open_qa", "e991641d", 0.0
+    name, version, failed, unit = "open_qa", "e991641d", 0.0, "of 100"
     overlaps = ("audiobench_train_v1", "audiocaps", "wavcaps")
 
     def __init__(self, files: Path, tools: Tools):
@@ -49,7 +49,7 @@ class OpenQa:
                 yield self._item(id, path.stem, record)
 
     def verdicts(self, item: Item, reply: Reply) -> Mapping[str, Verdict]:
-        """The rating as a share of the highest; the judge's reply is in `answer`."""
+        """The rating, where 100 is the highest; the judge's reply is in `answer`."""
         scale = _scale(item.groups["set"])
         text = self._prompt.filled(
             question=item.record["instruction"],
@@ -63,7 +63,7 @@ class OpenQa:
             return {"judge": Verdict(None, raw, "no_rating")}
         if not 0 <= found <= SCALES[scale]:
             return {"judge": Verdict(None, raw, "rating_out_of_range")}
-        return {"judge": Verdict(found / SCALES[scale], raw)}
+        return {"judge": Verdict(100 * found / SCALES[scale], raw)}
 
     def official(self, judged: Sequence[Judged]) -> list[Score]:
         """Each set's mean rating out of 100 and share of readable ratings; then the mean of the sets, which is ours."""

@@ -46,12 +46,10 @@ def option(answer: str, choices: Sequence[str]) -> Option:
     if not text:
         return Option(None, "no_answer")
     plain = [_plain(choice) for choice in choices]
-    *_, behind = _LEAD.split(text)
-    found = _said(text, plain)
-    if found.place is None and behind != text:
-        found = _said(behind, plain)
-    if found.how != "no_option":
-        return found
+    _, *behind = _LEAD.split(text)
+    for passage in (*reversed(behind), text):
+        if (found := _said(passage, plain)).how != "no_option":
+            return found
     # Explanations name other choices too: then the first or the last line may say it alone.
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     ends = {said for line in (lines[0], lines[-1]) if (said := _said(line, plain)).place is not None}

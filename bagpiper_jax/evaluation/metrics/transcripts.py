@@ -1,13 +1,16 @@
 """Words of transcripts, as suites compare them: before edits are counted, both sides are made alike.
 
 Sources: `evaluate_asr.py` of QwenLM/Qwen2-Audio at 595360e8, whose numbers lmms-eval repeats; `text_normalizer` of
-AudioLLMs/AudioBench at e991641d. Whisper's normalizers are those of the package whisper-normalizer.
+AudioLLMs/AudioBench at e991641d. Whisper's normalizers are those of the package whisper-normalizer; what needs them
+raises MissingEvaluatorError where it is not installed.
 """
 
 import functools
 import re
 import unicodedata
 from collections.abc import Callable
+
+from bagpiper_jax.evaluation.benchmarks.faults import MissingEvaluatorError
 
 _TAG = re.compile(r"<\|.*?\|>")
 _SPACES = re.compile(r"\s+")
@@ -75,7 +78,11 @@ def _is_punctuation(character: str) -> bool:
 
 @functools.cache
 def _whisper() -> tuple[Callable[[str], str], Callable[[str], str]]:
-    from whisper_normalizer.basic import BasicTextNormalizer
-    from whisper_normalizer.english import EnglishTextNormalizer
-
+    try:
+        from whisper_normalizer.basic import BasicTextNormalizer
+        from whisper_normalizer.english import EnglishTextNormalizer
+    except ImportError as error:
+        raise MissingEvaluatorError(
+            "Whisper's rules for text are not installed; run: pip install 'bagpiper_jax[evaluation]'"
+        ) from error
     return EnglishTextNormalizer(), BasicTextNormalizer()
