@@ -1,7 +1,7 @@
 """Speech recognition: folders of LibriSpeech, Kaldi and ours; rates against golden pairs."""
 
 import pytest
-from benchmark_helpers import NoTools, golden, judged, write_json
+from official_results import NoTools, golden, judged, write_json
 
 from bagpiper_jax.evaluation.benchmarks.asr import Asr
 from bagpiper_jax.evaluation.benchmarks.faults import BenchmarkError
@@ -118,6 +118,12 @@ def test_kaldi_and_manifests_and_several_sets(tmp_path):
 def test_data_folders_of_kaldi_that_cannot_be_used(files, said, tmp_path):
     with pytest.raises(BenchmarkError, match=said):
         Asr(_kaldi(tmp_path / "a", **files), NoTools())
+
+
+def test_recordings_without_transcripts(tmp_path):
+    write_manifest(tmp_path, [Clip("c", "test", "sound", audio="audio/c.flac")])
+    with pytest.raises(BenchmarkError, match="holds recordings, but no transcripts; name a set"):
+        Asr(tmp_path, NoTools())
 
 
 def test_a_folder_without_recordings(tmp_path):

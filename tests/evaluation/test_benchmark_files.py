@@ -1,7 +1,7 @@
 """Files of benchmarks that are not what they should be, and names of benchmarks."""
 
 import pytest
-from benchmark_helpers import NoTools, golden, write_json
+from official_results import NoTools, golden, write_json
 
 from bagpiper_jax.evaluation.benchmarks.faults import BenchmarkError
 from bagpiper_jax.evaluation.benchmarks.mmau import Mmau

@@ -4,7 +4,7 @@ import json
 import time
 
 import pytest
-from benchmark_helpers import BENCHMARKS, NoTools, RuleJudge, golden, judged, write_json
+from official_results import BENCHMARKS, NoTools, RuleJudge, golden, judged, write_json
 
 from bagpiper_jax.evaluation.benchmarks.faults import BenchmarkError
 from bagpiper_jax.evaluation.benchmarks.mmar import Mmar

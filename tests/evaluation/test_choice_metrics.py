@@ -1,7 +1,7 @@
 """Multiple choice: the word-set rule and the letters against official results, options against what a reader sees."""
 
 import pytest
-from benchmark_helpers import golden
+from official_results import golden
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from benchmark_helpers import golden
+from official_results import golden
 
 from bagpiper_jax.evaluation.metrics import chat_scores, ratings, rubrics
 from bagpiper_jax.outcomes import RecordError

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from benchmark_helpers import NoTools, RuleJudge, golden, judged, write_json
+from official_results import NoTools, RuleJudge, golden, judged, write_json
 
 from bagpiper_jax.evaluation.benchmarks.air_bench_chat import AirBenchChat
 from bagpiper_jax.evaluation.benchmarks.air_bench_foundation import AirBenchFoundation

@@ -2,7 +2,7 @@
 
 import jiwer
 import pytest
-from benchmark_helpers import golden
+from official_results import golden
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -30,7 +30,8 @@ class Asr:
 
     def __init__(self, files: Path, tools: Tools):
         self._files = files
-        next(read_speech(files))  # says at once what is missing
+        if next(read_speech(files), None) is None:
+            raise BenchmarkError(f"{files} holds recordings, but no transcripts; name a set that has them")
 
     def items(self) -> Iterable[Item]:
         seen: set[str] = set()

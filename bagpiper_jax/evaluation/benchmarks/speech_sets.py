@@ -1,4 +1,7 @@
-"""Recordings with transcripts: LibriSpeech's folders, Kaldi's `text` and `wav.scp`, our manifests."""
+"""Recordings with transcripts: LibriSpeech's folders, Kaldi's `text` and `wav.scp`, our manifests.
+
+Paths of a `wav.scp` start at its folder, where they do not start at the root.
+"""
 
 import dataclasses
 from collections.abc import Callable, Iterator
