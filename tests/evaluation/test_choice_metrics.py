@@ -1,9 +1,9 @@
 """Multiple choice: the word-set rule and the letters against official results, options against what a reader sees."""
 
 import pytest
-from official_results import golden
 from hypothesis import given
 from hypothesis import strategies as st
+from official_results import golden
 
 from bagpiper_jax.evaluation.metrics.choices import is_right
 from bagpiper_jax.evaluation.metrics.letters import air_bench_letter, lmms_eval_letter
@@ -71,6 +71,8 @@ def test_choices_within_choices_and_equal_choices():
     assert option("in C# minor", ("C minor", "C# minor")).place == 1
     assert option("D", ("two", "three", "three", "one")).place == 3
     assert option("three", ("two", "three", "three")).place == 1
+    assert option("Call and answer: both", ("Solo", "Call and answer: both", "Both")).place == 1
+    assert option("Cello is the answer: ", ("...", "Cello")).place == 1
     # A choice may be a letter itself; then its text counts, not its place.
     assert option("A", ("C", "A", "G")).place == 1
 

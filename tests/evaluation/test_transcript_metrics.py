@@ -2,9 +2,9 @@
 
 import jiwer
 import pytest
-from official_results import golden
 from hypothesis import given
 from hypothesis import strategies as st
+from official_results import golden
 
 from bagpiper_jax.evaluation.metrics import spoken_text, transcripts
 from bagpiper_jax.evaluation.metrics.word_errors import WordErrors, mean_rate, total_rate, word_errors

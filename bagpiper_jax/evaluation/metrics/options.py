@@ -46,20 +46,24 @@ def option(answer: str, choices: Sequence[str]) -> Option:
     if not text:
         return Option(None, "no_answer")
     plain = [_plain(choice) for choice in choices]
+    if _plain(text) in plain:
+        return Option(plain.index(_plain(text)), "text")
     _, *behind = _LEAD.split(text)
     for passage in (*reversed(behind), text):
         if (found := _said(passage, plain)).how != "no_option":
             return found
     # Explanations name other choices too: then the first or the last line may say it alone.
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    ends = {said for line in (lines[0], lines[-1]) if (said := _said(line, plain)).place is not None}
-    return ends.pop() if len({each.place for each in ends}) == 1 else found
+    ends = [said for line in (lines[0], lines[-1]) if (said := _said(line, plain)).place is not None]
+    return ends[0] if len({each.place for each in ends}) == 1 else found
 
 
 def _said(text: str, plain: list[str]) -> Option:
     """What one passage says: the whole of it is a choice or a letter, or it holds one choice's words."""
     text = _OPTION.sub("", text.strip())
-    if (whole := _plain(text)) in plain:
+    if not (whole := _plain(text)):
+        return Option(None, "no_option")
+    if whole in plain:
         return Option(plain.index(whole), "text")
     if (alone := _ALONE.match(text)) and (place := _place(alone[1], plain)) is not None:
         return Option(place, "letter")
