@@ -73,7 +73,7 @@ def read_records(path: Path) -> list[Record]:
         content = path.read_bytes().removeprefix(b"\xef\xbb\xbf")
     except OSError as error:
         raise BenchmarkError(
-            f"{path} cannot be read: {error.strerror}; name the folder that holds the benchmark's files"
+            f"{path} cannot be read: {error.strerror}; name a JSON list or a JSONL file"
         ) from error
     return list(_of_lines(path, content) if path.suffix == ".jsonl" else _of_list(path, content))
 
@@ -90,6 +90,8 @@ def unique_by(records: Iterable[Record], id_of: Callable[[Record], str]) -> list
 def write_records(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
     """Writes a `.json` list or a `.jsonl` file, whole or not at all. Raises WriteError."""
     lines = (json.dumps(dict(record), ensure_ascii=False) for record in records)
+    with files.explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
     with files.whole(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
         if path.suffix == ".jsonl":
             file.writelines(f"{line}\n" for line in lines)
@@ -110,7 +112,6 @@ def _of_list(path: Path, content: bytes) -> Iterator[Record]:
 
 
 def _of_lines(path: Path, content: bytes) -> Iterator[Record]:
-    number = 0
     for number, line in enumerate(content.split(b"\n"), 1):
         if line.strip():
             try:
