@@ -14,6 +14,7 @@ from bagpiper_jax.evaluation.benchmarks.records import Record, located, read_rec
 from bagpiper_jax.evaluation.benchmarks.replies import ROOM, is_given, recorded_replies
 from bagpiper_jax.evaluation.metrics.chat_scores import (
     CATEGORIES,
+    MIXED,
     ChatScores,
     chat_scores,
     final_scores,
@@ -53,48 +54,19 @@ class AirBenchChat:
 
     def official(self, judged: Sequence[Judged]) -> list[Score]:
         """What the script prints of either order, and the published rows, which the README computes from both."""
-        tables = {
-            reading: chat_scores(_lines(judged, reading), swapped) for reading, swapped in _ORDERS.items()
-        }
-        expected = {name: sum(_category(each) == name for each in judged) for name in CATEGORIES.values()}
-        printed = [
-            score
-            for reading, table in tables.items()
-            for score in _printed(table, reading, expected, len(judged))
-        ]
-        scored = sum(each.verdicts.get("both", _NONE).value is not None for each in judged)
-        final = final_scores(*tables.values())
-        return printed + [
-            Score(
-                "score",
-                value,
-                "points",
-                scored,
-                len(judged),
-                ("category", name),
-                "both",
-                note=self._prompt.remark,
-            )
-            for name, value in final.items()
-        ]
+        tables = {name: chat_scores(_lines(judged, name), swapped) for name, swapped in _ORDERS.items()}
+        printed = [score for name, table in tables.items() for score in _printed(table, name, judged)]
+        return [*printed, *_published(final_scores(*tables.values()), judged, self._prompt.remark)]
 
     def recorded(self, path: Path) -> dict[str, Reply]:
         """Replies of `Chat_result_modelx.jsonl`, the records with `response`. Raises BenchmarkError."""
-        return recorded_replies(
-            path, ((item_id(record), record) for record in read_records(path)), "response"
-        )
+        return recorded_replies(path, "response", item_id)
 
     def write(self, path: Path, judged: Iterable[Judged]) -> None:
         """Writes `Chat_result_modelx.jsonl` with the answers of the replies, without caption and reasoning."""
-        replies = ((each.item.record, each.reply) for each in judged)
-        write_records(
-            path,
-            (
-                {**record, "response": reply_parts(reply.text).answer}
-                for record, reply in replies
-                if is_given(reply)
-            ),
-        )
+        given = (each for each in judged if is_given(each.reply))
+        answers = ((each.item.record, reply_parts(each.reply.text).answer) for each in given)
+        write_records(path, ({**record, "response": answer} for record, answer in answers))
 
     def _judged(self, item: Item, said: str, reading: str) -> Verdict:
         model_first = _ORDERS[reading]
@@ -104,12 +76,9 @@ class AirBenchChat:
             audio=item.record["meta_info"], question=item.record["question"], first=first, second=second
         )
         line = self._tools.judge(item.id, reading, [{"role": "user", "content": text}], 0.0, 1024)
-        found = points(line)
-        return (
-            Verdict(float(found[0 if model_first else 1]), line)
-            if found
-            else Verdict(None, line, "no_points")
-        )
+        if (found := points(line)) is None:
+            return Verdict(None, line, "no_points")
+        return Verdict(float(found[0 if model_first else 1]), line)
 
     def _item(self, record: Record) -> Item:
         for name in ("meta_info", "answer_gt"):
@@ -126,30 +95,32 @@ class AirBenchChat:
         )
 
 
-_NONE = Verdict(None)
+def _lines(judged: Sequence[Judged], order: str) -> list[tuple[str | None, str]]:
+    """The task and the judge's line of each question that was judged."""
+    found = ((each.item.record.get("task_name"), each.verdicts.get(order)) for each in judged)
+    return [(task, verdict.answer) for task, verdict in found if verdict]
 
 
-def _category(judged: Judged) -> str:
-    return judged.item.groups.get("category", "")
+def _printed(table: ChatScores, order: str, judged: Sequence[Judged]) -> Iterable[Score]:
+    units = {"win_rate": "", "gpt4_avg_score": "points", "llm_avg_score": "points"}
+    for name, row in table.categories.items():
+        expected, note = _count(judged, name), "" if row.sum else "the official script divides by zero here"
+        for metric, unit in units.items():
+            value, group = getattr(row, metric), ("category", name)
+            yield Score(metric, value, unit, row.sum, expected, group, order, note=note)
+    units = {"fail_num": "lines", "success_num": "lines", "percentage": ""}
+    for metric, unit in units.items():
+        yield Score(metric, getattr(table, metric), unit, table.success_num, len(judged), reading=order)
 
 
-def _lines(judged: Sequence[Judged], reading: str) -> list[tuple[str | None, str]]:
-    return [
-        (each.item.record.get("task_name"), each.verdicts[reading].answer)
-        for each in judged
-        if reading in each.verdicts
-    ]
+def _published(final: Mapping[str, float | None], judged: Sequence[Judged], note: str) -> Iterable[Score]:
+    scored = [each for each in judged if (both := each.verdicts.get("both")) and both.value is not None]
+    for name, value in final.items():
+        counts = [_count(each, *MIXED if name == "mixed_audio" else (name,)) for each in (scored, judged)]
+        if name == "average":
+            counts = [len(scored), len(judged)]
+        yield Score("score", value, "points", *counts, ("category", name), "both", note=note)
 
 
-def _printed(table: ChatScores, reading: str, expected: Mapping[str, int], total: int) -> Iterable[Score]:
-    for name, category in table.categories.items():
-        for metric in ("win_rate", "gpt4_avg_score", "llm_avg_score"):
-            value = getattr(category, metric)
-            note = "" if value is not None else "the official script divides by zero here"
-            unit = "" if metric == "win_rate" else "points"
-            yield Score(
-                metric, value, unit, category.sum, expected[name], ("category", name), reading, note=note
-            )
-    for metric in ("fail_num", "success_num"):
-        yield Score(metric, getattr(table, metric), "lines", table.success_num, total, reading=reading)
-    yield Score("percentage", table.percentage, "", table.success_num, total, reading=reading)
+def _count(judged: Sequence[Judged], *categories: str) -> int:
+    return sum(each.item.groups.get("category") in categories for each in judged)

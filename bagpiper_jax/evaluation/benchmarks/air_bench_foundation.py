@@ -66,9 +66,7 @@ class AirBenchFoundation:
 
     def recorded(self, path: Path) -> dict[str, Reply]:
         """Replies of `Foundation_result_modelx.jsonl`, the records with `response`. Raises BenchmarkError."""
-        return recorded_replies(
-            path, ((item_id(record), record) for record in read_records(path)), "response"
-        )
+        return recorded_replies(path, "response", item_id)
 
     def write(self, path: Path, judged: Iterable[Judged], reading: str = "bare") -> None:
         """Writes `Foundation_result_modelx.jsonl`.

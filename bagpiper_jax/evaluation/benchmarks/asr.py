@@ -5,7 +5,7 @@ from pathlib import Path
 
 from bagpiper_jax.evaluation.benchmarks.faults import BenchmarkError
 from bagpiper_jax.evaluation.benchmarks.protocol import Asked, Item, Judged, Reply, Score, Tools, Verdict
-from bagpiper_jax.evaluation.benchmarks.records import read_records, write_records
+from bagpiper_jax.evaluation.benchmarks.records import write_records
 from bagpiper_jax.evaluation.benchmarks.replies import ROOM, is_empty, is_given, recorded_replies
 from bagpiper_jax.evaluation.benchmarks.speech_sets import Utterance, read_speech
 from bagpiper_jax.evaluation.metrics.reply_parts import reply_parts
@@ -64,23 +64,13 @@ class Asr:
 
     def recorded(self, path: Path) -> dict[str, Reply]:
         """Replies of a `.json` or `.jsonl` file of records with `id` and `response`. Raises BenchmarkError."""
-        records = read_records(path)
-        return recorded_replies(path, ((record.text("id"), record) for record in records), _KEY)
+        return recorded_replies(path, _KEY, lambda each: each.id)
 
     def write(self, path: Path, judged: Iterable[Judged]) -> None:
         """Writes records of id, transcript and the answers of the replies."""
-        write_records(
-            path,
-            (
-                {
-                    "id": each.item.id,
-                    "text": each.item.record["text"],
-                    _KEY: reply_parts(each.reply.text).answer,
-                }
-                for each in judged
-                if is_given(each.reply)
-            ),
-        )
+        given = (each for each in judged if is_given(each.reply))
+        lines = ((each.item, reply_parts(each.reply.text).answer) for each in given)
+        write_records(path, ({"id": item.id, **item.record, _KEY: answer} for item, answer in lines))
 
 
 def _item(utterance: Utterance) -> Item:

@@ -1,9 +1,11 @@
 """What benchmarks of multiple-choice questions share: verdicts by every reading, and the table of MMAU and MMAR."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
-from bagpiper_jax.evaluation.benchmarks.protocol import Item, Judged, Reply, Score, Verdict
-from bagpiper_jax.evaluation.benchmarks.replies import is_empty
+from bagpiper_jax.evaluation.benchmarks.protocol import Asked, Item, Judged, Reply, Score, Verdict
+from bagpiper_jax.evaluation.benchmarks.records import Record
+from bagpiper_jax.evaluation.benchmarks.replies import ROOM, is_empty
 from bagpiper_jax.evaluation.metrics.choices import is_right
 from bagpiper_jax.evaluation.metrics.letters import lmms_eval_letter
 from bagpiper_jax.evaluation.metrics.options import option
@@ -89,6 +91,28 @@ def _accuracy(found: list[Judged], expected: int, group: tuple[str, str]) -> Sco
     right = sum(map(_value, found))
     value = float(f"{right / len(found) * 100:.2f}") if found else 0.0
     return Score("accuracy", value, "%", len(found), expected, group, "bare", note=note)
+
+
+def item_of(record: Record, folder: Path, audio: str, rows: Mapping[str, Sequence[str]], prompt: str) -> Item:
+    """The item of a record of MMAU or MMAR, which differ in their names of fields alone.
+
+    Args:
+        folder, audio: the folder of the file, and the name of the field with the clip's path from there.
+        rows: kind of group → the names that it may have; any where there are none, and the kind may be missing.
+        prompt: what is asked.
+
+    Raises:
+        BenchmarkError: a field is missing, or is not what it should be.
+    """
+    record.texts("choices", least=2)
+    record.text("answer")
+    groups = {
+        kind: record.one_of(kind, names) if names else record.text(kind, "") for kind, names in rows.items()
+    }
+    groups = {kind: name for kind, name in groups.items() if name}
+    path = record.text(audio)
+    asked = Asked(prompt, folder / path, max_tokens=ROOM)
+    return Item(record.id, asked, record.fields, groups, cluster=path)
 
 
 def question_of(item: Item) -> tuple[str, list[str]]:

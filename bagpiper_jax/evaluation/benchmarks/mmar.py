@@ -7,13 +7,14 @@ the criteria of MMAR-Rubrics, which ask how the answer was found.
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from bagpiper_jax.evaluation.benchmarks import choice_questions as questions
 from bagpiper_jax.evaluation.benchmarks.faults import MissingEvaluatorError
 from bagpiper_jax.evaluation.benchmarks.judging import REASONING, JudgePrompt
-from bagpiper_jax.evaluation.benchmarks.protocol import Asked, Item, Judged, Reply, Score, Tools, Verdict
+from bagpiper_jax.evaluation.benchmarks.protocol import Item, Judged, Reply, Score, Tools, Verdict
 from bagpiper_jax.evaluation.benchmarks.records import Record, located, read_records, unique_by, write_records
-from bagpiper_jax.evaluation.benchmarks.replies import ROOM, recorded_replies
+from bagpiper_jax.evaluation.benchmarks.replies import recorded_replies
 from bagpiper_jax.evaluation.metrics.choices import is_right
 from bagpiper_jax.evaluation.metrics.reply_parts import reply_parts
 from bagpiper_jax.evaluation.metrics.rubrics import RATERS, middle_mean, rubric_score
@@ -40,7 +41,7 @@ class Mmar:
         self._prompt = JudgePrompt(self._file.parent, REASONING)
 
     def items(self) -> Iterable[Item]:
-        for record in unique_by(read_records(self._file), lambda record: record.text("id")):
+        for record in unique_by(read_records(self._file), lambda each: each.id):
             yield self._item(record)
 
     def verdicts(self, item: Item, reply: Reply) -> Mapping[str, Verdict]:
@@ -70,12 +71,11 @@ class Mmar:
 
     def recorded(self, path: Path) -> dict[str, Reply]:
         """Replies of a file of predictions: `answer_prediction`, with `thinking_prediction` as reasoning before it."""
-        records = read_records(path)
-        replies = recorded_replies(path, ((record.text("id"), record) for record in records), _KEY)
-        for record in records:
-            thoughts, id = record.fields.get(_THOUGHTS), record.text("id")
-            if isinstance(thoughts, str) and thoughts and id in replies and not replies[id].fault:
-                replies[id] = Reply(f"<think>\n{thoughts}\n</think>\n\n{replies[id].text}")
+        replies = recorded_replies(path, _KEY, lambda each: each.id)
+        for record in read_records(path):
+            thoughts, reply = record.fields.get(_THOUGHTS), replies.get(record.id)
+            if isinstance(thoughts, str) and thoughts and reply and not reply.fault:
+                replies[record.id] = Reply(f"<think>\n{thoughts}\n</think>\n\n{reply.text}")
         return replies
 
     def write(self, path: Path, judged: Iterable[Judged], reading: str = "parsed") -> None:
@@ -121,19 +121,22 @@ class Mmar:
         return None
 
     def _item(self, record: Record) -> Item:
-        choices, audio = record.texts("choices", least=2), record.text("audio_path")
-        record.text("answer")
-        groups = {kind: record.one_of(kind, fixed) for kind, fixed in _ROWS.items() if fixed}
-        if finest := record.text("sub-category", ""):
-            groups["sub-category"] = finest
         # The prompt of the maintainers (issue 3).
-        text = f"{record.text('question')}\nSelect one option from the provided choices:\n" + "\n".join(
-            choices
+        lines = (
+            record.text("question"),
+            "Select one option from the provided choices:",
+            *record.texts("choices", 2),
         )
-        return Item(
-            record.text("id"),
-            Asked(text, self._file.parent / audio, max_tokens=ROOM),
-            record.fields,
-            groups,
-            cluster=audio,
+        item = questions.item_of(
+            record, self._file.parent / record.text("audio_path"), _ROWS, "\n".join(lines)
         )
+        for criterion in record.fields.get("rubric") or ():
+            if not isinstance(criterion, dict) or not _is_points(criterion.get("choices")):
+                raise record.fault(f"a criterion must have numbers as choices, but is {str(criterion)[:80]}")
+        return item
+
+
+def _is_points(choices: Any) -> bool:
+    return (
+        isinstance(choices, list) and bool(choices) and all(isinstance(each, int | float) for each in choices)
+    )

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from bagpiper_jax.evaluation.benchmarks import choice_questions as questions
-from bagpiper_jax.evaluation.benchmarks.protocol import Asked, Item, Judged, Reply, Score, Tools, Verdict
+from bagpiper_jax.evaluation.benchmarks.protocol import Item, Judged, Reply, Score, Tools, Verdict
 from bagpiper_jax.evaluation.benchmarks.records import Record, located, read_records, unique_by, write_records
-from bagpiper_jax.evaluation.benchmarks.replies import ROOM, recorded_replies
+from bagpiper_jax.evaluation.benchmarks.replies import recorded_replies
 
 _FILE = "mmau-test-mini.json"
 _ROWS = {"task": ("sound", "music", "speech"), "difficulty": ("easy", "hard", "medium"), "sub-category": ()}
@@ -31,7 +31,7 @@ class Mmau:
         self._file = located(files, _FILE)
 
     def items(self) -> Iterable[Item]:
-        for record in unique_by(read_records(self._file), lambda record: record.text("id")):
+        for record in unique_by(read_records(self._file), lambda each: each.id):
             yield self._item(record)
 
     def verdicts(self, item: Item, reply: Reply) -> Mapping[str, Verdict]:
@@ -56,8 +56,7 @@ class Mmau:
 
     def recorded(self, path: Path) -> dict[str, Reply]:
         """Replies of a file of predictions, the records with `model_output`. Raises BenchmarkError."""
-        records = read_records(path)
-        return recorded_replies(path, ((record.text("id"), record) for record in records), _KEY)
+        return recorded_replies(path, _KEY, lambda each: each.id)
 
     def write(self, path: Path, judged: Iterable[Judged], reading: str = "parsed") -> None:
         """Writes the file of predictions that the script, and the space for hidden answers, take.
@@ -72,17 +71,7 @@ class Mmau:
         )
 
     def _item(self, record: Record) -> Item:
-        choices, audio = record.texts("choices", least=2), record.text("audio_id")
-        record.text("answer")
-        groups = {kind: record.one_of(kind, fixed) for kind, fixed in _ROWS.items() if fixed}
-        if finest := record.text("sub-category", ""):
-            groups["sub-category"] = finest
         # The prompt of the maintainers (issue 3), who found it best most of the time.
-        text = f"{record.text('question')}  Select one option from the provided choices.\n{choices}."
-        return Item(
-            record.text("id"),
-            Asked(text, self._file.parent / audio, max_tokens=ROOM),
-            record.fields,
-            groups,
-            cluster=audio,
-        )
+        question, choices = record.text("question"), record.texts("choices", least=2)
+        prompt = f"{question}  Select one option from the provided choices.\n{choices}."
+        return questions.item_of(record, self._file.parent, "audio_id", _ROWS, prompt)

@@ -6,13 +6,13 @@ and `reference`. They may have `id`, else they are numbered, and `audio`, a path
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from bagpiper_jax.evaluation.benchmarks.faults import BenchmarkError
 from bagpiper_jax.evaluation.benchmarks.judging import RATING, JudgePrompt
 from bagpiper_jax.evaluation.benchmarks.protocol import Asked, Item, Judged, Reply, Score, Tools, Verdict
-from bagpiper_jax.evaluation.benchmarks.records import Record, read_records, write_records
+from bagpiper_jax.evaluation.benchmarks.records import Record, read_records, unique_by, write_records
 from bagpiper_jax.evaluation.benchmarks.replies import ROOM, is_given, recorded_replies
 from bagpiper_jax.evaluation.metrics.ratings import SCALES, judge_score, rating, success_rate
 from bagpiper_jax.evaluation.metrics.reply_parts import reply_parts
@@ -33,6 +33,8 @@ class OpenQa:
 
     def __init__(self, files: Path, tools: Tools):
         self._sets = sorted(path for ending in ("json", "jsonl") for path in files.glob(f"*.{ending}"))
+        if len({path.stem for path in self._sets}) < len(self._sets):
+            raise BenchmarkError(f"{files} holds a set twice, as .json and as .jsonl; keep one of them")
         if not self._sets:
             raise BenchmarkError(
                 f"{files} holds no set such as audiocaps_qa.jsonl; name the folder of the sets"
@@ -41,12 +43,9 @@ class OpenQa:
         self._prompt = JudgePrompt(files, RATING)
 
     def items(self) -> Iterable[Item]:
-        ids: dict[str, Record] = {}
         for path in self._sets:
-            for id, record in _named(path):
-                if (first := ids.setdefault(id, record)) is not record:
-                    raise record.fault(f"its id {id!r} is that of {first.place} too")
-                yield self._item(id, path.stem, record)
+            for record in unique_by(read_records(path), _id_of(path)):
+                yield self._item(_id_of(path)(record), path.stem, record)
 
     def verdicts(self, item: Item, reply: Reply) -> Mapping[str, Verdict]:
         """The rating, where 100 is the highest; the judge's reply is in `answer`."""
@@ -89,7 +88,7 @@ class OpenQa:
         places = sorted([*path.glob("*.json"), *path.glob("*.jsonl")]) if path.is_dir() else [path]
         found: dict[str, Reply] = {}
         for place in places:
-            found |= recorded_replies(place, _named(place), _KEY)
+            found |= recorded_replies(place, _KEY, _id_of(place))
         return found
 
     def write(self, folder: Path, judged: Iterable[Judged]) -> None:
@@ -114,12 +113,9 @@ class OpenQa:
         return Item(id, asked, record.fields, {"set": name}, cluster=audio)
 
 
-def _named(path: Path) -> list[tuple[str, Record]]:
-    """The records of a set with their ids: set and own id, or the number of the record."""
-    return [
-        (f"{path.stem}_{record.fields.get('id', number)}", record)
-        for number, record in enumerate(read_records(path), 1)
-    ]
+def _id_of(path: Path) -> Callable[[Record], str]:
+    """Record → the name of its set with its own id, or with its number."""
+    return lambda record: f"{path.stem}_{record.fields.get('id', record.number)}"
 
 
 def _scale(name: str) -> str:

@@ -17,10 +17,12 @@ class Record:
     Attributes:
         fields: as the file has them.
         place: where it stands, for messages.
+        number: of the record in its file, from 1.
     """
 
     fields: Mapping[str, Any]
     place: str
+    number: int
 
     def text(self, name: str, default: str | None = None) -> str:
         """A field that must be a string. Raises BenchmarkError: it is none, or is missing and has no default."""
@@ -50,6 +52,11 @@ class Record:
         if value not in known:
             raise self.fault(f"{name!r} is {value!r}, which is none of {', '.join(known)}")
         return value
+
+    @property
+    def id(self) -> str:
+        """The field `id`. Raises BenchmarkError: it is no string."""
+        return self.text("id")
 
     def fault(self, what: str) -> BenchmarkError:
         return BenchmarkError(
@@ -108,7 +115,7 @@ def _of_list(path: Path, content: bytes) -> Iterator[Record]:
         raise BenchmarkError(f"{path} must be a list of records; take it from its publisher again")
     for number, value in enumerate(values, 1):
         named = f" ({value['id']})" if isinstance(value, dict) and "id" in value else ""
-        yield _record(value, f"{path}, record {number}{named}")
+        yield _record(value, f"{path}, record {number}{named}", number)
 
 
 def _of_lines(path: Path, content: bytes) -> Iterator[Record]:
@@ -118,12 +125,12 @@ def _of_lines(path: Path, content: bytes) -> Iterator[Record]:
                 value = strict.loads(line)
             except ValueError as error:
                 raise BenchmarkError(f"{path}:{number}: no JSON: {error}; mend the line") from error
-            yield _record(value, f"{path}:{number}")
+            yield _record(value, f"{path}:{number}", number)
     if not content.strip():
         raise BenchmarkError(f"{path} holds no records; take it from its publisher again")
 
 
-def _record(value: Any, place: str) -> Record:
+def _record(value: Any, place: str, number: int) -> Record:
     if not isinstance(value, dict):
         raise BenchmarkError(f"{place}: a record must be an object, but is {str(value)[:80]!r}; mend it")
-    return Record(value, place)
+    return Record(value, place, number)
