@@ -221,6 +221,9 @@ def test_open_questions_of_two_sets_and_a_nan(tmp_path):
     assert scores["mean_of_sets", ""].value is None
     benchmark.write(tmp_path / "out", found)
     assert benchmark.recorded(tmp_path / "out") == benchmark.recorded(tmp_path)
+    write_json(tmp_path / "own_mcq.json", [row])
+    with pytest.raises(BenchmarkError, match="holds a set twice"):
+        OpenQa(tmp_path, NoTools())
     with pytest.raises(BenchmarkError, match="holds no set"):
         OpenQa(tmp_path / "nothing", NoTools())
     json.dumps(items[0].record)

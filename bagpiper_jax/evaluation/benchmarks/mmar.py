@@ -122,14 +122,9 @@ class Mmar:
 
     def _item(self, record: Record) -> Item:
         # The prompt of the maintainers (issue 3).
-        lines = (
-            record.text("question"),
-            "Select one option from the provided choices:",
-            *record.texts("choices", 2),
-        )
-        item = questions.item_of(
-            record, self._file.parent / record.text("audio_path"), _ROWS, "\n".join(lines)
-        )
+        choices = record.texts("choices", least=2)
+        lines = (record.text("question"), "Select one option from the provided choices:", *choices)
+        item = questions.item_of(record, self._file.parent, "audio_path", _ROWS, "\n".join(lines))
         for criterion in record.fields.get("rubric") or ():
             if not isinstance(criterion, dict) or not _is_points(criterion.get("choices")):
                 raise record.fault(f"a criterion must have numbers as choices, but is {str(criterion)[:80]}")
