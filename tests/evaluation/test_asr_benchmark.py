@@ -117,7 +117,7 @@ def test_kaldi_and_manifests_and_several_sets(tmp_path):
 )
 def test_data_folders_of_kaldi_that_cannot_be_used(files, said, tmp_path):
     with pytest.raises(BenchmarkError, match=said):
-        Asr(_kaldi(tmp_path / "a", **files), NoTools())
+        list(Asr(_kaldi(tmp_path / "a", **files), NoTools()).items())
 
 
 def test_recordings_without_transcripts(tmp_path):
