@@ -1,13 +1,35 @@
 """Files of benchmarks that are not what they should be, and names of benchmarks."""
 
 import pytest
-from official_results import NoTools, golden, write_json
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from official_results import NoTools, RuleJudge, golden, write_json
 
 from bagpiper_jax.evaluation.benchmarks.faults import BenchmarkError
 from bagpiper_jax.evaluation.benchmarks.mmau import Mmau
+from bagpiper_jax.evaluation.benchmarks.protocol import Judged, Reply
 from bagpiper_jax.evaluation.benchmarks.records import read_records
 from bagpiper_jax.evaluation.benchmarks.registry import names, open_benchmark
 
+_FILES = {
+    "mmau": "mmau-test-mini.json", "mmar": "MMAR-meta.jsonl", "air_bench_foundation": "Foundation_meta.json",
+    "air_bench_chat": "Chat_meta.json", "open_qa": "own_qa.jsonl",
+}  # fmt: skip
+_WHOLE = {
+    "id": "a", "uniq_id": 1, "audio_id": "a.wav", "audio_path": "a.wav", "path": "a.wav", "audio": "a.wav",
+    "question": "q", "instruction": "q", "reference": "r", "choices": ["yes", "no"], "answer": "yes", "task": "sound",
+    "difficulty": "easy", "modality": "sound", "category": "Signal Layer", "sub-category": "s",
+    "rubric": [{"name": "n", "choices": [0, 1]}], "task_name": "sound_QA", "dataset_name": "d",
+    "choice_a": "yes", "choice_b": "no",
+    "choice_c": None, "answer_gt": "yes", "meta_info": "m",
+}  # fmt: skip
+"""A record with the fields of all benchmarks."""
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-2, 2) | st.text(max_size=4),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=6,
+)
 _RECORD = golden("mmau")["files"][0]["records"][0]
 _OURS = ("mmau", "mmar", "air_bench_foundation", "air_bench_chat", "open_qa", "asr")
 
@@ -75,6 +97,23 @@ def test_records_that_cannot_be_used_are_named(change, said, tmp_path):
     with pytest.raises(BenchmarkError, match=said) as caught:
         list(Mmau(tmp_path, NoTools()).items())
     assert "mmau-test-mini.json, record 2" in str(caught.value) and "mend the record" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", _FILES)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(changes=st.dictionaries(st.sampled_from(sorted(_WHOLE)), _JSON, min_size=1, max_size=3))
+@example(changes={"rubric": 1})
+def test_whatever_a_record_holds_it_is_an_item_or_named(name, tmp_path, changes):
+    write_json(tmp_path / _FILES[name], [_WHOLE | changes])
+    judge = RuleJudge(lambda item, stage: "5")
+    benchmark = open_benchmark(name, tmp_path, judge)
+    try:
+        (item,) = benchmark.items()
+    except BenchmarkError as error:
+        assert _FILES[name] in str(error) and "mend the record" in str(error)
+    else:
+        reply = Reply("<think>hm</think>yes")
+        benchmark.official([Judged(item, reply, benchmark.verdicts(item, reply))])
 
 
 @pytest.mark.parametrize("missing", ["id", "choices", "answer", "question", "audio_id", "task"])

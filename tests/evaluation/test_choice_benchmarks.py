@@ -222,7 +222,9 @@ def test_five_raters_are_asked_as_mmar_rubrics_asks_them(case, tmp_path):
 def test_criteria_without_points_are_named(tmp_path):
     record = golden("mmar")["files"][0]["records"][0] | {"rubric": [{"name": "C1", "choices": []}]}
     write_json(tmp_path / "MMAR-meta.jsonl", [record])
-    with pytest.raises(BenchmarkError, match="MMAR-meta.jsonl:1: a criterion must have numbers as choices"):
+    with pytest.raises(
+        BenchmarkError, match="MMAR-meta.jsonl:1: 'rubric' must be a list of objects with choices"
+    ):
         list(Mmar(tmp_path, NoTools()).items())
 
 

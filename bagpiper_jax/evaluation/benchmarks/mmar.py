@@ -125,13 +125,16 @@ class Mmar:
         choices = record.texts("choices", least=2)
         lines = (record.text("question"), "Select one option from the provided choices:", *choices)
         item = questions.item_of(record, self._file.parent, "audio_path", _ROWS, "\n".join(lines))
-        for criterion in record.fields.get("rubric") or ():
-            if not isinstance(criterion, dict) or not _is_points(criterion.get("choices")):
-                raise record.fault(f"a criterion must have numbers as choices, but is {str(criterion)[:80]}")
+        rubric = record.fields.get("rubric")
+        if rubric and not (isinstance(rubric, list) and all(map(_is_criterion, rubric))):
+            raise record.fault(
+                f"'rubric' must be a list of objects with choices, which are numbers, not {rubric!r:.80}"
+            )
         return item
 
 
-def _is_points(choices: Any) -> bool:
+def _is_criterion(value: Any) -> bool:
+    choices = value.get("choices") if isinstance(value, dict) else None
     return (
         isinstance(choices, list) and bool(choices) and all(isinstance(each, int | float) for each in choices)
     )
