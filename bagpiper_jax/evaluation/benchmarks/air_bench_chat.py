@@ -116,10 +116,9 @@ def _printed(table: ChatScores, order: str, judged: Sequence[Judged]) -> Iterabl
 def _published(final: Mapping[str, float | None], judged: Sequence[Judged], note: str) -> Iterable[Score]:
     scored = [each for each in judged if (both := each.verdicts.get("both")) and both.value is not None]
     for name, value in final.items():
-        counts = [_count(each, *MIXED if name == "mixed_audio" else (name,)) for each in (scored, judged)]
-        if name == "average":
-            counts = [len(scored), len(judged)]
-        yield Score("score", value, "points", *counts, ("category", name), "both", note=note)
+        names = {"mixed_audio": MIXED, "average": tuple(CATEGORIES.values())}.get(name, (name,))
+        have, want = _count(scored, *names), _count(judged, *names)
+        yield Score("score", value, "points", have, want, ("category", name), "both", note=note)
 
 
 def _count(judged: Sequence[Judged], *categories: str) -> int:
