@@ -20,7 +20,7 @@ _OURS: dict[str, str] = {
 _THEIRS: dict[str, Callable[[Path, Tools], Benchmark]] = {}
 
 
-def register(make: type) -> type:
+def register(make: type[Benchmark]) -> type[Benchmark]:
     """Makes a class known under its `name`; a user's module decorates its benchmark with it."""
     _THEIRS[make.name] = make
     return make
