@@ -11,7 +11,7 @@ from bagpiper_jax.evaluation.benchmarks.air_bench_foundation import item_id
 from bagpiper_jax.evaluation.benchmarks.judging import COMPARISON, JudgePrompt
 from bagpiper_jax.evaluation.benchmarks.protocol import Asked, Item, Judged, Reply, Score, Tools, Verdict
 from bagpiper_jax.evaluation.benchmarks.records import Record, located, read_records, unique_by, write_records
-from bagpiper_jax.evaluation.benchmarks.replies import ROOM, is_given, recorded_replies
+from bagpiper_jax.evaluation.benchmarks.replies import ROOM, recorded_replies
 from bagpiper_jax.evaluation.metrics.chat_scores import (
     CATEGORIES,
     MIXED,
@@ -64,7 +64,7 @@ class AirBenchChat:
 
     def write(self, path: Path, judged: Iterable[Judged]) -> None:
         """Writes `Chat_result_modelx.jsonl` with the answers of the replies, without caption and reasoning."""
-        given = (each for each in judged if is_given(each.reply))
+        given = (each for each in judged if not each.reply.fault)
         answers = ((each.item.record, reply_parts(each.reply.text).answer) for each in given)
         write_records(path, ({**record, "response": answer} for record, answer in answers))
 

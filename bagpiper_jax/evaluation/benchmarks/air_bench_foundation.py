@@ -10,7 +10,7 @@ from pathlib import Path
 from bagpiper_jax.evaluation.benchmarks import choice_questions as questions
 from bagpiper_jax.evaluation.benchmarks.protocol import Asked, Item, Judged, Reply, Score, Tools, Verdict
 from bagpiper_jax.evaluation.benchmarks.records import Record, located, read_records, unique_by, write_records
-from bagpiper_jax.evaluation.benchmarks.replies import ROOM, is_given, recorded_replies
+from bagpiper_jax.evaluation.benchmarks.replies import ROOM, recorded_replies
 from bagpiper_jax.evaluation.metrics.letters import air_bench_letter
 
 _META = "Foundation_meta.json"
@@ -47,7 +47,7 @@ class AirBenchFoundation:
 
     def official(self, judged: Sequence[Judged]) -> list[Score]:
         """Shares by task and data set, unrounded, as printed; then by task, and the mean of tasks, which are ours."""
-        seen = [each for each in judged if "task" in each.item.groups and is_given(each.reply)]
+        seen = [each for each in judged if "task" in each.item.groups and not each.reply.fault]
         if stops := [each for each in seen if _bare(each).reason == _NO_GOLD]:
             note = f"the official script ends at item {stops[0].item.id}: its right answer is none of its choices"
             return [Score("accuracy", None, "", 0, len(judged), reading="bare", note=note)]
@@ -79,7 +79,7 @@ class AirBenchFoundation:
     def _line(self, judged: Judged, reading: str) -> dict | None:
         fields = {name: value for name, value in judged.item.record.items() if name != "choices"}
         choices, verdict = judged.item.record["choices"], judged.verdicts.get(reading)
-        if not is_given(judged.reply):
+        if judged.reply.fault:
             return None
         if reading == "parsed" and verdict and verdict.value is not None:
             return fields | {"response": _LETTERS[choices.index(verdict.answer)]}

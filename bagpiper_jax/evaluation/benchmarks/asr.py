@@ -6,7 +6,7 @@ from pathlib import Path
 from bagpiper_jax.evaluation.benchmarks.faults import BenchmarkError
 from bagpiper_jax.evaluation.benchmarks.protocol import Asked, Item, Judged, Reply, Score, Tools, Verdict
 from bagpiper_jax.evaluation.benchmarks.records import write_records
-from bagpiper_jax.evaluation.benchmarks.replies import ROOM, is_empty, is_given, recorded_replies
+from bagpiper_jax.evaluation.benchmarks.replies import ROOM, recorded_replies
 from bagpiper_jax.evaluation.benchmarks.speech_sets import Utterance, read_speech
 from bagpiper_jax.evaluation.metrics.reply_parts import reply_parts
 from bagpiper_jax.evaluation.metrics.transcripts import NORMALIZERS
@@ -68,7 +68,7 @@ class Asr:
 
     def write(self, path: Path, judged: Iterable[Judged]) -> None:
         """Writes records of id, transcript and the answers of the replies."""
-        given = (each for each in judged if is_given(each.reply))
+        given = (each for each in judged if not each.reply.fault)
         lines = ((each.item, reply_parts(each.reply.text).answer) for each in given)
         write_records(path, ({"id": item.id, **item.record, _KEY: answer} for item, answer in lines))
 
@@ -90,10 +90,8 @@ def _verdict(reference: list[str], words: list[str]) -> Verdict:
 
 
 def _scores(of_set: Sequence[Judged], name: str, reading: str) -> list[Score]:
-    heard = [_errors(each, reading) for each in of_set if reading in each.verdicts or is_empty(each.reply)]
-    missing = [
-        _errors(each, reading) for each in of_set if not (reading in each.verdicts or is_empty(each.reply))
-    ]
+    heard = [_errors(each, reading) for each in of_set if reading in each.verdicts]
+    missing = [_errors(each, reading) for each in of_set if reading not in each.verdicts]
     rates = {"wer": total_rate(heard), "mean_utterance_wer": mean_rate(heard)}
     if missing:
         rates["wer_with_missing"] = total_rate([*heard, *missing])

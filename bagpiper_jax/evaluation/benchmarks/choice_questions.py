@@ -5,7 +5,7 @@ from pathlib import Path
 
 from bagpiper_jax.evaluation.benchmarks.protocol import Asked, Item, Judged, Reply, Score, Verdict
 from bagpiper_jax.evaluation.benchmarks.records import Record
-from bagpiper_jax.evaluation.benchmarks.replies import ROOM, is_empty
+from bagpiper_jax.evaluation.benchmarks.replies import ROOM
 from bagpiper_jax.evaluation.metrics.choices import is_right
 from bagpiper_jax.evaluation.metrics.letters import lmms_eval_letter
 from bagpiper_jax.evaluation.metrics.options import option
@@ -63,14 +63,10 @@ def accuracies(judged: Sequence[Judged], rows: Mapping[str, Sequence[str]]) -> l
 
 def submitted(judged: Judged, reading: str) -> str | None:
     """What a file of predictions has of a reply: what a reading extracted; None where there is no reply."""
-    if is_empty(judged.reply):
-        return ""
     return judged.verdicts[reading].answer if reading in judged.verdicts else None
 
 
 def _value(judged: Judged) -> float | None:
-    if is_empty(judged.reply):
-        return 0.0
     return verdict.value if (verdict := judged.verdicts.get("bare")) else None
 
 

@@ -13,7 +13,7 @@ from bagpiper_jax.evaluation.benchmarks.faults import BenchmarkError
 from bagpiper_jax.evaluation.benchmarks.judging import RATING, JudgePrompt
 from bagpiper_jax.evaluation.benchmarks.protocol import Asked, Item, Judged, Reply, Score, Tools, Verdict
 from bagpiper_jax.evaluation.benchmarks.records import Record, read_records, unique_by, write_records
-from bagpiper_jax.evaluation.benchmarks.replies import ROOM, is_given, recorded_replies
+from bagpiper_jax.evaluation.benchmarks.replies import ROOM, recorded_replies
 from bagpiper_jax.evaluation.metrics.ratings import SCALES, judge_score, rating, success_rate
 from bagpiper_jax.evaluation.metrics.reply_parts import reply_parts
 
@@ -95,7 +95,7 @@ class OpenQa:
         """Writes a file of predictions for each set, with the answers of the replies."""
         sets: dict[str, list[dict]] = {}
         for each in judged:
-            if is_given(each.reply):
+            if not each.reply.fault:
                 line = {**each.item.record, _KEY: reply_parts(each.reply.text).answer}
                 sets.setdefault(each.item.groups["set"], []).append(line)
         for name, lines in sets.items():

@@ -1,4 +1,4 @@
-"""Replies to benchmarks of understanding: their room, which of them count, and those in files of predictions."""
+"""Replies to benchmarks of understanding: their room, and those in files of predictions."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,19 +10,6 @@ from bagpiper_jax.evaluation.benchmarks.records import Record, read_records
 
 ROOM = 4096
 """Tokens of a reply: caption and reasoning take 2,500 before an answer begins (docs/reference.md, Tuning dialogues)."""
-
-_EMPTY = "empty_reply"
-"""The fault of a reply without text, which official scripts read as such, where they leave missing ones out."""
-
-
-def is_given(reply: Reply) -> bool:
-    """Whether a file of predictions has this reply, be it empty."""
-    return reply.fault in ("", _EMPTY)
-
-
-def is_empty(reply: Reply) -> bool:
-    """Whether a file of predictions has this reply, and no text in it."""
-    return reply.fault == _EMPTY
 
 
 def recorded_replies(path: Path, key: str, id_of: Callable[[Record], str]) -> dict[str, Reply]:

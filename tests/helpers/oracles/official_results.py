@@ -45,12 +45,10 @@ class RuleJudge(NoTools):
 
 
 def judged(benchmark: Benchmark, replies: Mapping[str, Reply]) -> list[Judged]:
-    """All items with their verdicts, as a run makes them: missing and empty replies are faults."""
+    """All items with their verdicts, as a run makes them: missing replies are faults."""
     found = []
     for item in benchmark.items():
         reply = replies.get(item.id, Reply(fault="missing_reply"))
-        if not reply.fault and not reply.text.strip():
-            reply = Reply(fault="empty_reply")
         found.append(Judged(item, reply, {} if reply.fault else benchmark.verdicts(item, reply)))
     return found
 
