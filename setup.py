@@ -6,6 +6,7 @@ bagpiper_jax[quickstart] the embedded corpus's voice, speech metrics
 bagpiper_jax[debian]     the corpus of real recordings: score rendering
 bagpiper_jax[curation]   captions at scale: asking endpoints, near-duplicates
 bagpiper_jax[serve]      the server: OpenAI's API and a page
+bagpiper_jax[evaluation] benchmarks: transcripts made alike before words are compared
 bagpiper_jax[interop]    PyTorch and transformers, for .pt files and parity tests
 bagpiper_jax[tpu|gpu]    the accelerator builds of JAX
 bagpiper_jax[docs]       the documentation as a site
@@ -57,6 +58,8 @@ DEBIAN = ["av>=14", "music21>=9.7", "symusic>=0.5.8,<0.6"]
 CURATION = ["aiohttp>=3.12,<4", "datasketch>=2.0,<3"]
 # uvicorn speaks HTTP, Starlette routes, pydantic reads requests, prometheus_client writes /metrics.
 SERVE = ["starlette>=1.0,<2", "uvicorn>=0.40,<1", "pydantic>=2.10,<3", "prometheus_client>=0.22,<1"]
+# Whisper's rules for text, as suites of speech recognition apply them.
+EVALUATION = ["whisper-normalizer>=0.1.12,<0.2"]
 # mkdocs-jupyter shows the notebook; ruff lays out signatures.
 DOCS = [
     "mkdocs>=1.6,<2",
@@ -75,6 +78,8 @@ TEST += ["threadpoolctl>=3.5,<4"]
 TEST += ["openai>=2,<4"]
 # To run the notebook.
 TEST += ["nbclient>=0.10,<1", "ipykernel>=6.29,<8"]
+# Counts word errors without us.
+TEST += ["jiwer>=4,<5"]
 # Builds the wheel that the tests install.
 TEST += ["setuptools>=77"]
 # libtpu compiles for TPUs that are not there.
@@ -111,11 +116,12 @@ setup(
         "debian": DATA + QUICKSTART + DEBIAN,
         "curation": CURATION,
         "serve": SERVE,
+        "evaluation": EVALUATION,
         "interop": INTEROP,
         # gcsfs: outputs of runs in a bucket.
         "tpu": ["jax[tpu]>=0.10.2,<0.13", "gcsfs>=2025.3"],
         "gpu": ["jax[cuda12]>=0.10.2,<0.13", "tokamax>=0.0.12,<0.1"],
         "docs": DOCS,
-        "test": DATA + QUICKSTART + DEBIAN + CURATION + SERVE + INTEROP + DOCS + TEST,
+        "test": DATA + QUICKSTART + DEBIAN + CURATION + SERVE + EVALUATION + INTEROP + DOCS + TEST,
     },
 )

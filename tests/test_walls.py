@@ -33,6 +33,7 @@ ABSENT_ON_A_BARE_TRAINING_HOST = (
     "tensorflow", "seqio", "gin", "librosa", "grain", "tokenizers", "soundfile", "soxr", "av",
     "torch", "transformers", "tensorboardX", "tqdm", "safetensors", "array_record", "jinja2",
     "markupsafe", "rapidfuzz", "xxhash", "starlette", "uvicorn", "pydantic", "prometheus_client",
+    "whisper_normalizer",
 )  # fmt: skip
 
 
