@@ -7,7 +7,12 @@ from pathlib import Path
 from bagpiper_jax.evaluation.benchmarks.faults import BenchmarkError
 from bagpiper_jax.evaluation.benchmarks.protocol import Benchmark, Tools
 
-_OURS: dict[str, str] = {}
+_OURS: dict[str, str] = {
+    "seed_tts": "seed_tts:SeedTts",
+    "cv3": "cv3:Cv3",
+    "text_to_audio": "text_to_audio:TextToAudio",
+    "cycle": "cycle:Cycle",
+}
 """Name → "module:Class" below this package; imported when asked for."""
 
 _THEIRS: dict[str, Callable[[Path, Tools], Benchmark]] = {}
