@@ -2,6 +2,7 @@
 
 import json
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -103,6 +104,10 @@ def test_whisper_hears_what_captions_quote(demo_clips):
     ]
     assert sum(each.words for each in errors) >= 40
     assert total_rate(errors) < 0.08
+    with ThreadPoolExecutor(2) as threads:
+        clips = _clips(demo_clips, "understanding_speech")
+        together = [*threads.map(lambda clip: whisper.transcribe(clip, "en"), clips)]
+    assert together == [whisper.transcribe(clip, "en") for clip in clips]
 
 
 @pytest.mark.slow
@@ -143,6 +148,19 @@ def test_files_of_any_form_are_heard_by_their_first_channel(name, tmp_path):
     (tmp_path / "empty.wav").write_bytes(b"")
     with pytest.raises(audio.AudioError, match="empty"):
         getattr(judge, method)(tmp_path / "empty.wav")
+
+
+@pytest.mark.parametrize(
+    "name, method", [("dnsmos", "opinions"), ("yamnet", "hear"), ("resemblyzer", "voice")]
+)
+def test_threads_share_an_evaluator(name, method, tmp_path):
+    judge = getattr(installed(name), method)
+    sounds = [write_sound(tmp_path / f"{number}.wav", 1.0 + number) for number in range(3)]
+    alone = [_flat(judge(sound)) for sound in sounds]
+    with ThreadPoolExecutor(4) as threads:
+        assert [_flat(found) for found in threads.map(judge, 2 * sounds)] == [
+            pytest.approx(each) for each in 2 * alone
+        ]
 
 
 def _flat(found) -> list[float]:

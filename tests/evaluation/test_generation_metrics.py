@@ -143,7 +143,6 @@ def test_nothing_is_not_repeated():
 
 def test_duration_error_and_tag_agreement():
     assert duration.error(10, 8.5) == duration.error(8.5, 10) == 1.5
-    assert duration.share(10, 8.5) == pytest.approx(0.15)
     with pytest.raises(ValueError, match="cannot be wanted"):
         duration.error(0, 1)
     assert tags.agreement(np.arange(10), np.arange(10)) == 1

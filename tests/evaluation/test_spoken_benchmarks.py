@@ -63,6 +63,8 @@ def test_missing_sounds_are_left_out_and_counted(tmp_path):
     assert scores[f"{READING}_above_half"].value == pytest.approx(100 / 3)
     assert benchmark.failed == 1.0, "honest scores take all words of what is missing for wrong"
     assert benchmark.recorded(tmp_path / "g").keys() == heard.keys()
+    nothing = _scores(benchmark, {})["wer"]
+    assert (nothing.value, nothing.scored, nothing.expected) == (None, 0, 4)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from bagpiper_jax.evaluation.benchmarks.faults import BenchmarkError
-from bagpiper_jax.evaluation.benchmarks.generated.spoken import Line, Spoken, unbroken
+from bagpiper_jax.evaluation.benchmarks.generated.lines import Line, unbroken
+from bagpiper_jax.evaluation.benchmarks.generated.spoken import Spoken
 from bagpiper_jax.evaluation.benchmarks.protocol import Tools
 
 _LANGUAGES = ("zh", "en", "ja", "ko", "de", "es", "fr", "it", "ru")

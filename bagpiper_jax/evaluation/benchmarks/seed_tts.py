@@ -8,7 +8,8 @@ other models are named after them.
 from pathlib import Path
 
 from bagpiper_jax.evaluation.benchmarks.faults import BenchmarkError
-from bagpiper_jax.evaluation.benchmarks.generated.spoken import Line, Spoken, unbroken
+from bagpiper_jax.evaluation.benchmarks.generated.lines import Line, unbroken
+from bagpiper_jax.evaluation.benchmarks.generated.spoken import Spoken
 from bagpiper_jax.evaluation.benchmarks.protocol import Tools
 
 _FILE = "meta.lst"

@@ -9,14 +9,13 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from bagpiper_jax.evaluation.benchmarks.faults import MissingEvaluatorError
 from bagpiper_jax.evaluation.benchmarks.generated import captioned, sets, sounds
 from bagpiper_jax.evaluation.benchmarks.protocol import Asked, Item, Judged, Reply, Score, Tools, Verdict
 from bagpiper_jax.evaluation.evaluators import sound
 from bagpiper_jax.evaluation.metrics import duration, tags
 
-_OPINIONS = {"dnsmos": ("ovrl", "sig", "bak", "p808"), "audiobox": ("CE", "CU", "PC", "PQ")}
-"""Evaluator → what it has opinions on; DNSMOS is about speech, and says little of other sound."""
+_OPINIONS = ("dnsmos", "audiobox")
+"""DNSMOS is about speech, and says little of other sound."""
 
 _TAGGERS = ("panns", "yamnet")
 """The first that is here says whether a clip and its recording have the same tags."""
@@ -41,10 +40,10 @@ class TextToAudio:
         """Error of the length in seconds, agreement of tags, CLAP's cosine and opinions, as far as models are here."""
         with sounds.audible(reply) as path:
             found = self._length(item, path) | self._tags(item, path)
-            if clap := self._here("clap"):
+            if clap := self._at_hand("clap"):
                 found[f"clap_{clap.name}"] = Verdict(clap.match(item.record["caption"], path))
             for name in _OPINIONS:
-                if judge := self._here(name):
+                if judge := self._at_hand(name):
                     found |= {
                         f"{judge.name}_{on}": Verdict(value) for on, value in judge.opinions(path).items()
                     }
@@ -63,11 +62,14 @@ class TextToAudio:
         found = sets.scores(self._tools, pairs, note)
         for reading in dict.fromkeys(name for each in judged for name in each.verdicts):
             found.append(sounds.mean(judged, reading, "s" if reading == "duration_error" else ""))
+        missing = {name: sounds.at_hand(self._tools, name)[1] for name in ("clap", *_OPINIONS)}
         return found + [
-            Score(name, None, "", 0, len(judged), note=self._missing(name))
-            for name in ("clap", *_OPINIONS)
-            if self._missing(name)
+            Score(name, None, "", 0, len(judged), note=why) for name, why in missing.items() if why
         ]
+
+    def _at_hand(self, *names: str):
+        """The first of these evaluators that is here, or None."""
+        return sounds.at_hand(self._tools, *names)[0]
 
     def _length(self, item: Item, path: Path) -> dict[str, Verdict]:
         reference, seconds = _path(item.record["reference"]), sound.seconds(path)
@@ -79,25 +81,12 @@ class TextToAudio:
         return {"duration_error": Verdict(duration.error(wanted, seconds), f"{seconds:.2f} s", reason)}
 
     def _tags(self, item: Item, path: Path) -> dict[str, Verdict]:
-        tagger = next((found for name in _TAGGERS if (found := self._here(name))), None)
+        tagger = self._at_hand(*_TAGGERS)
         if tagger is None or not item.record["reference"]:
             return {}
         truth, heard = (tagger.hear(each).clip_logits for each in (Path(item.record["reference"]), path))
         said = ", ".join(tagger.labels[place] for place in tags.strongest(heard))
         return {f"tag_agreement_{tagger.name}": Verdict(tags.agreement(truth, heard), said)}
-
-    def _here(self, name: str):
-        try:
-            return self._tools.evaluator(name)
-        except MissingEvaluatorError:
-            return None
-
-    def _missing(self, name: str) -> str:
-        try:
-            self._tools.evaluator(name)
-        except MissingEvaluatorError as error:
-            return str(error)
-        return ""
 
 
 def _path(name: str) -> Path | None:

@@ -1,4 +1,4 @@
-"""How far the length of a generated clip is from the length that was wanted, in seconds and as a share."""
+"""How far the length of a generated clip is from the length that was wanted, in seconds."""
 
 
 def error(wanted: float, generated: float) -> float:
@@ -6,8 +6,3 @@ def error(wanted: float, generated: float) -> float:
     if not wanted > 0:
         raise ValueError(f"a clip of {wanted:g} s cannot be wanted")
     return abs(generated - wanted)
-
-
-def share(wanted: float, generated: float) -> float:
-    """The same as a share of what was wanted. Raises ValueError: no length was wanted."""
-    return error(wanted, generated) / wanted

@@ -53,7 +53,9 @@ def hearing(listener: Listener) -> Callable[[Path | None], Heard | None]:
 
 def _of(listener: Listener, pairs: Mapping[str, tuple[Path | None, Path | None]], note: str) -> list[Score]:
     hear, expected = hearing(listener), len(pairs)
-    references = [heard for path in {reference for reference, _ in pairs.values()} if (heard := hear(path))]
+    references = [
+        heard for path in dict.fromkeys(reference for reference, _ in pairs.values()) if (heard := hear(path))
+    ]
     generated = {id: heard for id, (_, path) in pairs.items() if (heard := hear(path))}
     value, why = _frechet(references, list(generated.values()))
     found = [Score(_distance(listener.name), value, "", len(generated), expected, note=why or note)]

@@ -1,13 +1,15 @@
-"""The sounds of replies, and scores made of their verdicts."""
+"""The sounds of replies, and scores made of what evaluators say of them."""
 
 import contextlib
+import dataclasses
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from bagpiper_jax.audio import AudioError
-from bagpiper_jax.evaluation.benchmarks.faults import BenchmarkError
-from bagpiper_jax.evaluation.benchmarks.protocol import Judged, Reply, Score
+from bagpiper_jax.evaluation.benchmarks.faults import BenchmarkError, MissingEvaluatorError
+from bagpiper_jax.evaluation.benchmarks.protocol import Item, Judged, Reply, Score, Tools
 from bagpiper_jax.outcomes import RecordError
 
 SUFFIXES = (".wav", ".flac", ".mp3", ".ogg")
@@ -39,15 +41,42 @@ def recorded(folder: Path) -> dict[str, Reply]:
     return {name: Reply(audio=path) for name, path in in_folder(folder).items()}
 
 
-def values(judged: Sequence[Judged], reading: str) -> list[float]:
-    """The values of all verdicts of that name."""
-    found = (each.verdicts.get(reading) for each in judged)
-    return [verdict.value for verdict in found if verdict is not None and verdict.value is not None]
+def at_hand(tools: Tools, *names: str) -> tuple[Any, str]:
+    """The first of these evaluators that is here, and ""; else None, and what the last one needs."""
+    missing = ""
+    for name in names:
+        try:
+            return tools.evaluator(name), ""
+        except MissingEvaluatorError as error:
+            missing = str(error)
+    return None, missing
+
+
+def judge(judged: Sequence[Judged], by: Callable[[Path, Item], Any]) -> list[Any]:
+    """What is said of the sounds that are there and can be used."""
+    found = []
+    for each in judged:
+        with contextlib.suppress(RecordError), audible(each.reply) as path:
+            found.append(by(path, each.item))
+    return found
+
+
+def score(name: str, values: Sequence[float], expected: int, unit: str = "", note: str = "") -> Score:
+    """The mean of values; in "%" it is multiplied by 100."""
+    if not values:
+        return Score(name, None, unit, 0, expected, note="no sound could be judged")
+    return Score(
+        name, statistics.fmean(values) * (100 if unit == "%" else 1), unit, len(values), expected, note=note
+    )
+
+
+def rounded(score: Score, places: int) -> Score:
+    """A score as a script prints it."""
+    return dataclasses.replace(score, value=None if score.value is None else round(score.value, places))
 
 
 def mean(judged: Sequence[Judged], reading: str, unit: str = "") -> Score:
-    """The mean of a verdict over the items that have it; in "%" it is multiplied by 100."""
-    found = values(judged, reading)
-    value = statistics.fmean(found) * (100 if unit == "%" else 1) if found else None
-    note = "" if found else "no item has a verdict"
-    return Score(reading, value, unit, len(found), len(judged), note=note)
+    """The mean of a verdict over the items that have it."""
+    verdicts = (each.verdicts.get(reading) for each in judged)
+    values = [each.value for each in verdicts if each is not None and each.value is not None]
+    return score(reading, values, len(judged), unit)
