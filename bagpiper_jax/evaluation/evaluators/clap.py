@@ -36,7 +36,7 @@ class Clap:
         """The cosine of a caption and a file. Raises audio.AudioError."""
         rate = self._hearing.sampling_rate
         samples = sound.read(path, rate)[: self._hearing.nb_max_samples]
-        tokens = self._tokenizer(caption, truncation=True, return_tensors="pt")
+        tokens = self._tokenizer(caption, truncation=True, return_tensors="pt", return_token_type_ids=False)
         heard = self._hearing(samples, sampling_rate=rate, return_tensors="pt")
         with self._torch.inference_mode():
             sides = (self._model.get_text_features(**tokens), self._model.get_audio_features(**heard))

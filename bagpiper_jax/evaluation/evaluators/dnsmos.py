@@ -33,7 +33,7 @@ class Dnsmos:
         )
 
     def opinions(self, path: Path) -> dict[str, float]:
-        """ "ovrl", "sig", "bak" and "p808" of a file. Raises audio.AudioError."""
+        """The opinions "ovrl", "sig", "bak" and "p808" on a file. Raises audio.AudioError."""
         return self.opinions_of(sound.read_as_librosa(path, dnsmos.RATE))
 
     def opinions_of(self, samples: Float32[np.ndarray, " samples"]) -> dict[str, float]:

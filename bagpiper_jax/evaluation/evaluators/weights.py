@@ -75,7 +75,7 @@ def checkpoint(path: str, evaluator: str, needed: Mapping[str, tuple[int, ...]])
     ]
     if wrong:
         raise MissingEvaluatorError(
-            f"{evaluator}: {file} lacks {wrong[0]} of the shape {needed[wrong[0]]}, and {len(wrong) - 1} more; "
+            f"{evaluator}: {file} lacks {wrong[0]} of the shape {needed[wrong[0]]}, and {len(wrong) - 1} others; "
             "it is not the checkpoint that is meant"
         )
     return {name: found[name] for name in needed}

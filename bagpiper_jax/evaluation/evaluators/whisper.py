@@ -38,10 +38,7 @@ class FasterWhisper:
             audio.AudioError: the file cannot be used.
             MissingEvaluatorError: the model does not know the language.
         """
-        if language != "en" and not self._model.model.is_multilingual:
-            raise MissingEvaluatorError(
-                f"{self.name} hears English alone; name the path of a multilingual Whisper"
-            )
+        _require(self.name, language, self._model.model.is_multilingual)
         segments, _ = self._model.transcribe(
             sound.read(path, RATE),
             language=language,
@@ -72,16 +69,14 @@ class TransformersWhisper:
         self._model = library.WhisperForConditionalGeneration.from_pretrained(
             directory, local_files_only=True, use_safetensors=True, dtype=self._torch.float32
         ).eval()
+        self._multilingual = getattr(self._model.generation_config, "is_multilingual", False)
 
     def transcribe(self, path: Path, language: str) -> str:
         """As `FasterWhisper.transcribe`."""
+        _require(self.name, language, self._multilingual)
         samples = sound.read(path, RATE)[: _SECONDS * RATE]
         features = self._processor(samples, sampling_rate=RATE, return_tensors="pt").input_features
-        told = (
-            {"language": language, "task": "transcribe"}
-            if self._model.generation_config.is_multilingual
-            else {}
-        )
+        told = {"language": language, "task": "transcribe"} if self._multilingual else {}
         with self._torch.inference_mode():
             tokens = self._model.generate(features, do_sample=False, num_beams=1, **told)
         return self._processor.batch_decode(tokens, skip_special_tokens=True)[0].strip()
@@ -94,7 +89,8 @@ def open_whisper(path: str = "") -> FasterWhisper | TransformersWhisper:
         return FasterWhisper(weights.at(str(package / "model"), "whisper", "model.bin"), "tiny.en")
     directory = weights.at(path, "whisper")
     if (directory / "model.bin").is_file():
-        return FasterWhisper(directory, directory.name)
+        # Without its tokenizer, faster-whisper would fetch one.
+        return FasterWhisper(weights.at(path, "whisper", "tokenizer.json"), directory.name)
     if any(directory.glob("*.safetensors")):
         return TransformersWhisper(directory, directory.name)
     raise MissingEvaluatorError(
@@ -102,6 +98,11 @@ def open_whisper(path: str = "") -> FasterWhisper | TransformersWhisper:
     )
 
 
+def _require(name: str, language: str, multilingual: bool) -> None:
+    if language != "en" and not multilingual:
+        raise MissingEvaluatorError(f"{name} hears English alone; name the path of a multilingual Whisper")
+
+
 def _name(model: str) -> str:
-    """ "tiny.en" and "whisper-tiny.en" are whisper_tiny_en."""
+    """The name of "tiny.en" or "whisper-tiny.en": whisper_tiny_en."""
     return "whisper_" + re.sub(r"\W+", "_", model.lower().removeprefix("whisper").strip("-_"))
