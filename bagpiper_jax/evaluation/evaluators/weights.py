@@ -96,9 +96,9 @@ def _torch(file: Path, evaluator: str) -> dict[str, np.ndarray]:
     torch = library("torch", "torch", evaluator)
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
+        content = content.get("model", content)
     except Exception as error:  # torch raises whatever its unpickler meets
         raise MissingEvaluatorError(
             f"{evaluator}: {file} holds more than plain tensors ({error}); save its state dict as .safetensors"
         ) from error
-    content = content.get("model", content)
     return {name: each.numpy() for name, each in content.items() if isinstance(each, torch.Tensor)}
