@@ -60,9 +60,9 @@ class RecordedSystem:
     """Replies that were made before, ours or others'; nothing is asked.
 
     Attributes:
-        path: a result folder of ours, a predictions.jsonl, a folder of WAVs that are named by their items' ids, or a
-            file in the form of the benchmark's own scorer. Of a folder that holds one for each benchmark, by its name,
-            that one is read.
+        path: an output of ours, a JSONL with `id` and `reply` in each line, a folder of WAVs that are named by their
+            items' ids, or a file in the form of the benchmark's own script. Of a folder that holds one for each
+            benchmark, by its name, that one is read.
         name: as tables print it; "" takes the name of the file or folder.
     """
 

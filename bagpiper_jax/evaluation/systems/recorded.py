@@ -38,8 +38,6 @@ class RecordedUnderTest:
             return dataclasses.replace(reply, fault="no_sound", detail="the recorded reply has no sound")
         if asked.wants == "audio" and not os.path.isfile(reply.audio):
             return dataclasses.replace(reply, fault="missing_sound", detail=f"{reply.audio} is no file")
-        if asked.wants == "text" and not reply.text.strip():
-            return dataclasses.replace(reply, fault="empty_reply", detail="the recorded reply is empty")
         return reply
 
 
@@ -56,18 +54,27 @@ def _place(path: Path, name: str) -> Path:
 
 def _read(place: Path, benchmark: Benchmark) -> tuple[Mapping[str, Reply], list[str]]:
     """Item → reply, and what is wrong with what was read."""
-    if place.name == PREDICTIONS:
+    own = getattr(benchmark, "recorded", None)
+    if place.is_file() and place.suffix == ".jsonl" and (own is None or _is_ours(place)):
         return _of_lines(place)
-    if (own := getattr(benchmark, "recorded", None)) is not None:
+    if own is not None:
         return dict(own(place)), []
     if place.is_dir():
         return _of_folder(place)
-    if place.suffix == ".jsonl":
-        return _of_lines(place)
     raise BenchmarkError(
-        f"{place} is of no known form: {benchmark.name} takes a {PREDICTIONS} of ours, a JSONL with id and text or "
-        "audio in each line, or a folder of WAVs that are named by their items' ids"
+        f"{place} is of no known form: {benchmark.name} takes a JSONL with id and reply in each line, or a folder of "
+        "WAVs that are named by their items' ids"
     )
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether the first line that can be read has a reply, which the files of official scripts call otherwise."""
+    for _, line in _lines(path):
+        try:
+            return "reply" in strict.loads(line)
+        except (ValueError, TypeError):
+            continue
+    return False
 
 
 def _of_folder(folder: Path) -> tuple[dict[str, Reply], list[str]]:
@@ -80,7 +87,7 @@ def _of_folder(folder: Path) -> tuple[dict[str, Reply], list[str]]:
 
 
 def _of_lines(path: Path) -> tuple[dict[str, Reply], list[str]]:
-    """Of a JSONL: {"id", "reply": {"text", "audio", "fault", "detail"}} as we write it, or {"id", "text", "audio"}."""
+    """Of a JSONL: {"id", "reply": "text"}, or with text and audio as our predictions have them."""
     found: dict[str, Reply] = {}
     unreadable: list[int] = []
     for number, line in _lines(path):
@@ -114,15 +121,13 @@ def _reply(line: bytes, folder: Path) -> tuple[str | None, Reply]:
     """The id of a line, None where it tells none, and its reply, whatever is in it."""
     try:
         fields = strict.loads(line)
-        id = fields["id"]
-    except (ValueError, KeyError, TypeError):
+        id, given = fields["id"], fields.get("reply")
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None, _MISSING
     if not isinstance(id, str):
         return None, _MISSING
-    given = fields.get("reply", fields)
-    values = {name: given.get(name) or "" for name in ("text", "audio", "fault", "detail")} if isinstance(
-        given, dict
-    ) else {"text": given, "audio": "", "fault": "", "detail": ""}  # fmt: skip
+    parts = given if isinstance(given, dict) else {"text": given}
+    values = {name: parts.get(name) or "" for name in ("text", "audio", "fault", "detail")}
     if not all(isinstance(value, str) for value in values.values()):
         return id, Reply(fault="malformed_reply", detail=f"text and audio must be strings: {line[:200]!r}")
     sound = folder / values["audio"] if values["audio"] else None
