@@ -16,10 +16,9 @@ def answer(messages):
 
 
 def arguments(files, output, server, concurrency):
-    return [
-        f"toy={files}", f"--output={output}", f"--url={server.url}", "--model=m", "--gin.tested/Endpoint.key_variable=''",
-        f"--gin.tested/Endpoint.concurrency={concurrency}", "--gin.tested/Endpoint.first_wait=0.01",
-    ]  # fmt: skip
+    tested = {"key_variable": "''", "concurrency": concurrency, "first_wait": 0.01}
+    settings = [f"--gin.tested/Endpoint.{name}={value}" for name, value in tested.items()]
+    return [f"toy={files}", f"--output={output}", f"--url={server.url}", "--model=m", *settings]
 
 
 def run_to_end(given, environment=()):
