@@ -16,7 +16,7 @@ def answer(messages):
 
 
 def arguments(files, output, server, concurrency):
-    tested = {"key_variable": "''", "concurrency": concurrency, "first_wait": 0.01}
+    tested = {"key_variable": "''", "concurrency": concurrency, "first_wait": 0.01, "attempts": 30}
     settings = [f"--gin.tested/Endpoint.{name}={value}" for name, value in tested.items()]
     return [f"toy={files}", f"--output={output}", f"--url={server.url}", "--model=m", *settings]
 

@@ -10,7 +10,7 @@ from bagpiper_jax.data.lock import read_lock
 from bagpiper_jax.evaluation.systems.config import CaptionedSystem, CheckpointSystem, SystemConfig
 
 _log = logging.getLogger(__name__)
-_LOCKS = re.compile(r"^TrainConfig\.(?:train_lock|migrate_from)\s*=\s*(.*(?:\\\n.*)*)", re.M)
+_LOCKS = re.compile(r"^TrainConfig\.(?:train_lock|migrate_from)\s*=(.*(?:\n[ \t]+.*)*)", re.M)
 _FROM = re.compile(r"^TrainConfig\.init_from\s*=\s*\\?\s*['\"](.+?)['\"]", re.M)
 _QUOTED = re.compile(r"['\"](.+?)['\"]")
 _MOST_RUNS = 16

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bagpiper_jax import audio, digests, files
 from bagpiper_jax.audio import SAMPLE_RATE
-from bagpiper_jax.dialogue import DialogueError
+from bagpiper_jax.dialogue import DialogueError, Message
 from bagpiper_jax.evaluation.benchmarks.protocol import Asked, Reply
 from bagpiper_jax.evaluation.systems import clips
 from bagpiper_jax.evaluation.systems.config import CheckpointSystem
@@ -68,11 +68,13 @@ class CheckpointUnderTest:
 
     async def _answer(self, asked: Asked, sound: Path) -> Reply:
         prompting, loop = self._prompting, self._loop(asked)
-        if asked.clip is None:
-            dialogue = prompting.for_audio(asked.text)
-        else:
+        if asked.clip is not None:
             heard = await asyncio.to_thread(clips.read, asked.clip, self._config.max_seconds)
             dialogue = prompting.about(heard, asked.text)
+        elif asked.wants == "audio":
+            dialogue = prompting.for_audio(asked.text)
+        else:
+            dialogue = [Message("user", "text", asked.text)]
         async with contextlib.aclosing(self._engine.submit(dialogue, loop)) as stream:
             reply = await collected(stream)
         detail = "" if reply.complete else "cut at its longest"
