@@ -219,3 +219,18 @@ def test_every_published_number_has_its_source():
     assert len(rows) > 30 and all(row.source and row.metric and row.system for row in rows)
     keys = [(row.benchmark, row.system, row.metric, row.source) for row in rows]
     assert len(set(keys)) == len(keys)
+
+
+@pytest.mark.parametrize(
+    "task, sources, named",
+    [
+        ("audio_set_captions", ("AudioSet",), True),
+        ("AudioSet-balanced", ("audio_set",), True),
+        ("performance_fmart", ("fma",), False),
+        ("fma_large", ("fma",), True),
+        ("speech", ("",), False),
+        ("speech", (), False),
+    ],
+)
+def test_sources_are_found_in_the_names_of_tasks(task, sources, named):
+    assert bool(contamination.found(sources, [task])) is named

@@ -13,6 +13,8 @@ _log = logging.getLogger(__name__)
 _LOCKS = re.compile(r"^TrainConfig\.(?:train_lock|migrate_from)\s*=(.*(?:\n[ \t]+.*)*)", re.M)
 _FROM = re.compile(r"^TrainConfig\.init_from\s*=\s*\\?\s*['\"](.+?)['\"]", re.M)
 _QUOTED = re.compile(r"['\"](.+?)['\"]")
+_SHORT = 5
+"""Names of fewer letters must be whole words."""
 _MOST_RUNS = 16
 """That began from one another."""
 
@@ -46,13 +48,13 @@ def found(overlaps: Iterable[str], trained: Sequence[str] | None) -> list[str] |
     """The tasks that name one of a benchmark's sources; None where nothing is known of the training."""
     if trained is None:
         return None
-    wanted = [_plain(name) for name in overlaps]
-    return [task for task in trained if any(name and name in _plain(task) for name in wanted)]
+    return [task for task in trained if any(_names(task, source) for source in overlaps)]
 
 
-def _plain(name: str) -> str:
-    """Letters and digits alone, in lower case: `AudioSet`, `audio_set` and `audio-set` are one source."""
-    return re.sub(r"[\W_]", "", name.lower())
+def _names(task: str, source: str) -> bool:
+    """Whether a task's name holds a source's: `AudioSet`, `audio_set` and `audio-set` are one, `fma` is no part of words."""
+    words, wanted = re.split(r"[\W_]+", task.lower()), re.sub(r"[\W_]", "", source.lower())
+    return wanted in words or (len(wanted) >= _SHORT and wanted in "".join(words))
 
 
 def _locks_of(checkpoint: str) -> list[str]:
