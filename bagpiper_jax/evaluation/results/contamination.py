@@ -52,9 +52,9 @@ def found(overlaps: Iterable[str], trained: Sequence[str] | None) -> list[str] |
 
 
 def _names(task: str, source: str) -> bool:
-    """Whether a task's name holds a source's: `AudioSet`, `audio_set` and `audio-set` are one, `fma` is no part of words."""
+    """Whether a task's name holds a source's: `AudioSet` and `audio_set` are one, and `fma` is no part of a word."""
     words, wanted = re.split(r"[\W_]+", task.lower()), re.sub(r"[\W_]", "", source.lower())
-    return wanted in words or (len(wanted) >= _SHORT and wanted in "".join(words))
+    return bool(wanted) and (wanted in words or (len(wanted) >= _SHORT and wanted in "".join(words)))
 
 
 def _locks_of(checkpoint: str) -> list[str]:
