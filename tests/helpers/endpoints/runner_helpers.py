@@ -135,7 +135,7 @@ def job(arguments, environment=()):
     """The job in a process of its own."""
     command = [sys.executable, "-m", "bagpiper_jax", "benchmark", *map(str, arguments)]
     command.append("--gin.BenchmarkConfig.modules=('runner_helpers',)")
-    path = os.pathsep.join([str(REPOSITORY), str(HELPERS)])
+    path = os.pathsep.join(map(str, (REPOSITORY, HELPERS, HELPERS / "endpoints")))
     found = {**os.environ, "PYTHONPATH": path, "OPENAI_API_KEY": "", **dict(environment)}
     process = subprocess.Popen(
         command, env=found, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
