@@ -4,6 +4,7 @@ An item without a verdict counts as `Benchmark.failed`; where that is None it is
 says of how many.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from bagpiper_jax.evaluation.benchmarks.protocol import Benchmark, Judged, Score
@@ -44,7 +45,8 @@ def grouped(judged: Sequence[Judged]) -> Mapping[tuple[str, str], Sequence[Judge
 def value_of(judged: Judged, reading: str, failed: float | None) -> float | None:
     """What an item counts in honest scores; None where it is left out."""
     verdict = judged.verdicts.get(reading)
-    return failed if verdict is None or verdict.value is None else float(verdict.value)
+    value = None if verdict is None else verdict.value
+    return failed if value is None or not math.isfinite(value) else float(value)
 
 
 def _score(

@@ -47,6 +47,7 @@ class Result:
         judge: model and address of the judge, if one was asked.
         left_out: why there are no scores; "" if there are.
         official, honest: the scores under both protocols.
+        date: when they were made, in UTC.
         format: of this file.
         package: version of bagpiper_jax.
     """
@@ -68,6 +69,7 @@ class Result:
     left_out: str
     official: list[Score]
     honest: list[Score]
+    date: str
     format: int = FORMAT
     package: str = bagpiper_jax.__version__
 

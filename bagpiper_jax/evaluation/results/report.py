@@ -62,8 +62,9 @@ def _section(result: record.Result, folder: Path) -> dict:
             for title, scores in (("Official", result.official), ("Honest", result.honest))
             if scores
         },
-        "samples": list(itertools.islice(_samples(folder), _SHOWN)),
+        "samples": list(itertools.islice(_samples(folder, result.unit == "%"), _SHOWN)),
         "command": result.command,
+        "date": result.date[:10],
     }
 
 
@@ -87,12 +88,17 @@ def row(score: Score) -> Row:
     )
 
 
-def _samples(folder: Path) -> Iterator[Mapping]:
-    """Replies that failed or were judged wrong by a reading, in the order of the items."""
+def _samples(folder: Path, tells_right: bool) -> Iterator[Mapping]:
+    """Replies that failed, or that a reading judged wrong, in the order of the items.
+
+    Args:
+        tells_right: whether a value of 0 is wrong; of an error rate it is the best.
+    """
     try:
         for line in predictions.read(folder):
             verdicts = line["verdicts"]
-            wrong = any(not verdict["value"] for verdict in verdicts.values())
+            values = [verdict["value"] for verdict in verdicts.values()]
+            wrong = None in values or (tells_right and 0 in values)
             if wrong or line["fault"]:
                 yield {
                     "id": line["id"],
@@ -100,7 +106,8 @@ def _samples(folder: Path) -> Iterator[Mapping]:
                     "reply": line["reply"]["text"],
                     "fault": f"{line['fault']}: {line['detail']}" if line["fault"] else "",
                     "verdicts": [
-                        (name, _judged(verdict), bool(verdict["value"])) for name, verdict in verdicts.items()
+                        (name, _judged(verdict), bool(verdict["value"]) if tells_right else None)
+                        for name, verdict in verdicts.items()
                     ],
                 }
     except BenchmarkError as error:  # the scores are whole without it

@@ -6,6 +6,7 @@ is waited for. Then each benchmark is judged, scored and written. Killed at any 
 
 import asyncio
 import dataclasses
+import datetime
 import logging
 import tempfile
 from collections.abc import Callable, Sequence
@@ -23,7 +24,6 @@ from bagpiper_jax.evaluation.running.inference import replies
 from bagpiper_jax.evaluation.running.judging import judge_all, unjudged
 from bagpiper_jax.evaluation.running.tools import Evaluators, Judge, Toolbox, judging
 from bagpiper_jax.evaluation.systems.opening import opened
-from bagpiper_jax.evaluation.systems.protocol import System
 from bagpiper_jax.runs.progress import Underway
 
 _log = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ class _Test:
     files: str
     items: Sequence[Item]
     folder: Path
-    system: System | None = None
+    tested: record.Tested | None = None
     replies: Sequence[Reply] = ()
 
     @property
@@ -107,8 +107,10 @@ def _opened(config: BenchmarkConfig, name: str, place: str, evaluators: Evaluato
 async def _ask(config: BenchmarkConfig, tests: Sequence[_Test], output: Path) -> None:
     async with opened(config.system, output, config.part) as systems:
         for test in tests:
-            test.system = systems(test.benchmark)
-            test.replies = await replies(test.system, test.benchmark, test.items, test.folder, config.part)
+            system = systems(test.benchmark)
+            # Nothing else of the system outlives the asking: its memory is free when evaluators come.
+            test.tested = record.Tested(system.name, dict(system.identity), list(system.remarks))
+            test.replies = await replies(system, test.benchmark, test.items, test.folder, config.part)
 
 
 def _scored(config: BenchmarkConfig, test: _Test, judge: Judge | None, command: str) -> record.Result:
@@ -131,7 +133,7 @@ def _scored(config: BenchmarkConfig, test: _Test, judge: Judge | None, command: 
     result = record.Result(
         benchmark=test.name,
         version=benchmark.version,
-        system=record.Tested(test.system.name, dict(test.system.identity), list(test.system.remarks)),
+        system=test.tested,
         files=test.files,
         limit=config.limit,
         command=command,
@@ -147,7 +149,8 @@ def _scored(config: BenchmarkConfig, test: _Test, judge: Judge | None, command: 
         judge={"model": config.judge.model, "url": config.judge.url} if tools.judged else None,
         left_out=left_out,
         official=official,
-        honest=honest.scores(benchmark, judged) if not left_out else [],
+        honest=honest.scores(benchmark, judged),
+        date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )
     record.write(test.folder, result)
     return result
