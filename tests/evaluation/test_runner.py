@@ -223,7 +223,7 @@ def test_ten_thousand_recorded_replies_are_scored_in_seconds(tmp_path):
         toy_files(tmp_path / "toy", 10_000),
         replies(tmp_path / "told.jsonl", 10_000, wrong=range(0, 10_000, 3)),
     )
-    start = time.perf_counter()
+    start = time.process_time()  # other work on the machine does not count
     result = run_toy(files, tmp_path / "out", recorded(told))
-    took = time.perf_counter() - start
-    assert result.honest[0].value == pytest.approx(66.66) and took < 10, took
+    took = time.process_time() - start
+    assert result.honest[0].value == pytest.approx(66.66) and took < 5, took

@@ -1,6 +1,5 @@
 """`predictions.jsonl`: every item with its raw reply, what was extracted, every verdict and its reason, a line each."""
 
-import dataclasses
 import json
 import math
 import os
@@ -63,17 +62,15 @@ def _line(judged: Judged, folder: Path) -> dict[str, Any]:
 
 def writable(text: str) -> str:
     """Text with half of a surrogate pair, out of a damaged file, as its escape."""
-    return text.encode("utf-8", "backslashreplace").decode()
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
 def plain(value: Any) -> dict[str, Any]:
-    """The fields of a dataclass as JSON knows them: numbers that are none become null."""
-    fields = dataclasses.asdict(value)
-    return {
-        name: None
-        if isinstance(x, float) and not math.isfinite(x)
-        else writable(x)
-        if isinstance(x, str)
-        else x
-        for name, x in fields.items()
-    }
+    """The fields of a flat dataclass as JSON knows them: numbers that are none become null."""
+    return {name: _plain(x) for name, x in vars(value).items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, str):
+        return writable(value)
+    return None if isinstance(value, float) and not math.isfinite(value) else value
