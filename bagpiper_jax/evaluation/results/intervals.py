@@ -29,8 +29,11 @@ def clustered(values: Sequence[float], clusters: Sequence[str]) -> Float[np.ndar
 def interval(
     sums: Float[np.ndarray, "C 2"], seed: int = 0, draws: int = DRAWS, share: float = 0.95
 ) -> tuple[float, float] | None:
-    """Percentile bounds of the mean over items; None for fewer than two clusters, of which nothing can be said."""
-    if len(sums) < 2:
+    """Percentile bounds of the mean over items; None where draws tell nothing: of one cluster, or where all are alike.
+
+    So three right answers of three have no interval: they do not show that all others would be right.
+    """
+    if len(sums) < 2 or np.ptp(sums[:, 0] / sums[:, 1]) == 0:
         return None
     rng = np.random.default_rng(seed)
     kinds, counts = np.unique(sums, axis=0, return_counts=True)
@@ -53,7 +56,7 @@ class Difference:
 
     Attributes:
         mean: second less first.
-        interval: bounds of its 95 % interval, None for fewer than two clusters.
+        interval: bounds of its 95 % interval, None where draws tell nothing.
         p: how often flipped signs give a difference as large or larger: the two-sided p-value of no difference.
         exact: whether all flips were tried, else a random sample of them.
     """

@@ -25,7 +25,9 @@ class RecordedUnderTest:
     def __init__(self, config: RecordedSystem, benchmark: Benchmark):
         """Reads the replies. Raises BenchmarkError: there is nothing of that name, or it is of no known form."""
         place = _place(Path(config.path), benchmark.name)
-        self.name = config.name or Path(config.path).absolute().name
+        self.name = config.name or (
+            place.stem if place == Path(config.path) else Path(config.path).absolute().name
+        )
         self._replies, self.remarks = _read(place, benchmark)
         self.identity = {"kind": "recorded", "path": str(config.path), "content": _content(place)}
 
