@@ -25,9 +25,8 @@ class RecordedUnderTest:
     def __init__(self, config: RecordedSystem, benchmark: Benchmark):
         """Reads the replies. Raises BenchmarkError: there is nothing of that name, or it is of no known form."""
         place = _place(Path(config.path), benchmark.name)
-        self.name = config.name or (
-            place.stem if place == Path(config.path) else Path(config.path).absolute().name
-        )
+        path = Path(config.path).absolute()
+        self.name = config.name or (path.stem if path.is_file() else path.name)
         self._replies, self.remarks = _read(place, benchmark)
         self.identity = {"kind": "recorded", "path": str(config.path), "content": _content(place)}
 
