@@ -5,6 +5,7 @@ is waited for. Then each benchmark is judged, scored and written. Killed at any 
 """
 
 import asyncio
+import collections
 import dataclasses
 import datetime
 import logging
@@ -95,8 +96,8 @@ def _opened(config: BenchmarkConfig, name: str, place: str, evaluators: Evaluato
     tools = Toolbox(name, evaluators)
     benchmark = registry.open_benchmark(name, place, tools)
     items = list(benchmark.items())[: config.limit]
-    seen: set[str] = set()
-    if twice := next((item.id for item in items if item.id in seen or seen.add(item.id)), None):
+    ids = collections.Counter(item.id for item in items)
+    if twice := next((id for id, count in ids.items() if count > 1), None):
         raise BenchmarkError(f"{name}: the id {twice!r} stands twice in {place}; give every item its own")
     folder = Path(config.output) / name
     folder.mkdir(parents=True, exist_ok=True)
