@@ -73,17 +73,7 @@ class Journal:
 
     def __iter__(self) -> Iterator[tuple[int, dict]]:
         """(place, object) of every line in order; `at` reads a place again. The log counts lines that are no object."""
-        unreadable, start = 0, 0
-        with open(self.path, "rb") as file:
-            for line in file:
-                entry = _parsed(line)
-                if entry is None:
-                    unreadable += 1
-                else:
-                    yield _place(start, len(line)), entry
-                start += len(line)
-        if unreadable:
-            _log.warning("%s: %d lines cannot be read and count for nothing", self.path, unreadable)
+        yield from lines(self.path)
 
     def append(self, entry: Mapping) -> int:
         """Writes a line and returns its place; `sync` brings it to the disk. Raises JournalError."""
@@ -167,6 +157,27 @@ class Results:
 
     def __exit__(self, *_) -> None:
         self.close()
+
+
+def lines(path: str | os.PathLike) -> Iterator[tuple[int, dict]]:
+    """(place, object) of every line of a journal that another process may be writing; as `Journal` gives them."""
+    unreadable, start = 0, 0
+    with open(path, "rb") as file:
+        for line in file:
+            entry = _parsed(line)
+            if entry is None:
+                unreadable += 1
+            else:
+                yield _place(start, len(line)), entry
+            start += len(line)
+    if unreadable:
+        _log.warning("%s: %d lines cannot be read and count for nothing", path, unreadable)
+
+
+def at(path: str | os.PathLike, place: int) -> dict:
+    """The object at a place that `lines` gave."""
+    with open(path, "rb") as file:
+        return json.loads(os.pread(file.fileno(), place & 0xFFFFFFFF, place >> 32))
 
 
 def _parsed(line: bytes) -> dict | None:

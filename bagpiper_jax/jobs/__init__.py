@@ -36,9 +36,14 @@ JOBS = {
     "generate": "answers about audio, and makes audio of text",
     "serve": "answers over HTTP: OpenAI's API, and a page",
     "evaluate": "scores a run on held-out clips and writes its report page",
+    "benchmark": "runs benchmarks on a run, an endpoint or recorded replies, and writes every table",
+    "compare": "tests whether one of two benchmarked systems is better than the other",
+    "leaderboard": "lists benchmarked systems beside published numbers",
 }
 
-COMPUTING = ("train_codec", "train_tower", "tokenize_audio", "train", "logit_check", "generate", "evaluate")
+COMPUTING = (
+    "train_codec", "train_tower", "tokenize_audio", "train", "logit_check", "generate", "evaluate", "benchmark",
+)  # fmt: skip
 """Jobs that run a model; on CPU they start with huge pages."""
 
 # Of the machine, not of the program: its disk, its rights, its file system.

@@ -82,6 +82,7 @@ class Underway:
 
     def __init__(self, what: str, total: int = 0, done: int = 0, active: bool = True):
         self._what, self._total, self._done, self._active = what, total, done, active
+        self._start = done
         self._bar = terminal_bar(desc=what, initial=done, total=total) if total and active else None
         self._began, self._ended = time.monotonic(), threading.Event()
         self._thread = threading.Thread(target=self._tell, name="underway", daemon=True)
@@ -107,7 +108,15 @@ class Underway:
     def _tell(self) -> None:
         while not self._ended.wait(SECONDS_BETWEEN_LINES):
             far = f"{self._done} of {self._total}, " if self._total else ""
-            _log.info("%s: %s%.0f s", self._what, far, time.monotonic() - self._began)
+            passed = time.monotonic() - self._began
+            _log.info("%s: %s%.0f s%s", self._what, far, passed, self._remaining(passed))
+
+    def _remaining(self, passed: float) -> str:
+        """What the rest will take at the pace so far, once anything is done."""
+        done, left = self._done - self._start, self._total - self._done
+        if done <= 0 or left <= 0:
+            return ""
+        return f", {datetime.timedelta(seconds=round(passed / done * left))} left"
 
 
 def terminal_bar(**options):

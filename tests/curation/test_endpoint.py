@@ -13,7 +13,6 @@ from misbehaving_endpoint import GOOD, endpoint
 
 from bagpiper_jax.curation.dialogues.judging import GENERATION, read_marks
 from bagpiper_jax.curation.endpoint.answers import Answers
-from bagpiper_jax.curation.endpoint.asking import _in_order
 from bagpiper_jax.curation.endpoint.client import Answer
 from bagpiper_jax.curation.endpoint.failures import EndpointError, Failure
 from bagpiper_jax.curation.endpoint.replies import read_object
@@ -21,6 +20,7 @@ from bagpiper_jax.curation.endpoint.responses import _retry_after, checked, toke
 from bagpiper_jax.curation.tagging import checked_tags
 from bagpiper_jax.journal import JournalError
 from bagpiper_jax.outcomes import RecordError
+from bagpiper_jax.workers import in_order
 
 NAMES = ("choices", "message", "content", "usage", "total_tokens", "finish_reason")
 
@@ -174,7 +174,7 @@ def test_answers_come_in_order_and_few_are_begun(window):
         return -number
 
     async def collect():
-        async for number, result in _in_order(work, range(10), window):
+        async for number, result in in_order(work, range(10), window):
             assert result == -number and max(begun) < len(done) + window
             done.append(number)
 
@@ -194,7 +194,7 @@ def test_the_first_fault_of_the_program_stops_the_rest():
             ended.append(number)
 
     async def collect():
-        async for _ in _in_order(work, range(5), 5):
+        async for _ in in_order(work, range(5), 5):
             pass
 
     with pytest.raises(KeyError):

@@ -51,7 +51,7 @@ def test_what_lasts_says_again_and_again_how_far_it_is(lines, monkeypatch):
         lines.arrived.clear()
         assert lines.arrived.wait(60)
     said = len(lines.said)
-    assert lines.said[-1] == "encoding clips: 5 of 9, 0 s"
+    assert lines.said[-1] == "encoding clips: 5 of 9, 0 s, 0:00:00 left"
     lines.arrived.clear()
     assert not lines.arrived.wait(0.05) and len(lines.said) == said, "it ends with the work"
 

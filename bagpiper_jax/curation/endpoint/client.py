@@ -13,13 +13,21 @@ import os
 import random
 import urllib.parse
 from collections.abc import Callable, Mapping
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 from bagpiper_jax.curation.endpoint.answers import Answers
 from bagpiper_jax.curation.endpoint.credentials import ApiKey
 from bagpiper_jax.curation.endpoint.failures import Declined, EndpointError, Failure
 from bagpiper_jax.curation.endpoint.patience import Patience, remedy_of
-from bagpiper_jax.curation.endpoint.responses import checked, content_of, is_cut, require_told, tokens_of
+from bagpiper_jax.curation.endpoint.responses import (
+    checked,
+    content_of,
+    is_cut,
+    keep_sound,
+    require_told,
+    tokens_of,
+)
 from bagpiper_jax.outcomes import RecordError
 
 _TURNS = 10
@@ -85,6 +93,9 @@ class Question:
         messages: makes the chat messages; called only when the request is sent.
         size: an upper bound of the tokens in `messages`.
         temperature, max_tokens: the sampling temperature, and the most tokens of the answer.
+        further: fields of the request besides; what an answer depends on is in `identity` too.
+        sound: the file that the answer's sound is written to, where one is asked for.
+        again: whether it is asked again what an answer without use was journaled to, such as a refusal.
     """
 
     stage: str
@@ -94,6 +105,9 @@ class Question:
     size: int
     temperature: float
     max_tokens: int
+    further: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    sound: Path | None = None
+    again: bool = False
 
     def key(self, model: str) -> str:
         parts = (model, self.stage, self.clip, self.temperature, self.max_tokens, *self.identity)
@@ -102,10 +116,17 @@ class Question:
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-    """What a model answered; `finished` is False where the length limit cut it off."""
+    """What a model answered.
+
+    Attributes:
+        text: what it wrote, or the transcript of what it spoke.
+        finished: False where the length limit cut it off.
+        sound: the file of its sound, None where it has none.
+    """
 
     text: str
     finished: bool
+    sound: Path | None = None
 
 
 def text_question(stage: str, clip: str, prompt: str, temperature: float, max_tokens: int) -> Question:
@@ -158,14 +179,17 @@ class Client:
         """
         key = question.key(self._endpoint.model)
         try:
-            if (answer := self._answers.get(key)) is None:
+            answer = self._answers.get(key)
+            if answer is None or not _is_of_use(answer, question):
                 async with self._slots:
                     answer = await self._retried(question, key)
             require_told(answer)
         except Failure as failed:
             detail = f"{question.stage}: {failed}"
             raise RecordError(f"endpoint_{failed.reason}", detail, remedy_of(failed)) from failed
-        return Answer(answer["choices"][0]["message"]["content"], not is_cut(answer))
+        message = answer["choices"][0]["message"]
+        sound = question.sound if "sound" in message else None
+        return Answer(message["content"], not is_cut(answer), sound)
 
     async def _retried(self, question: Question, key: str) -> dict:
         """The answer of the first attempt that gives one. Raises Failure: none did; EndpointError: none can."""
@@ -243,7 +267,11 @@ class Client:
         body = await asyncio.to_thread(self._body, question)
         with self._within_budget(question) as most:
             try:
-                answer = checked(*await self._post(body, key, most), most, self._key.redact)
+                sounds = question.sound is not None
+                response = await self._post(body, key, most, sounds)
+                answer = checked(*response, most, self._key.redact, sounds)
+                if question.sound is not None:
+                    await asyncio.to_thread(keep_sound, answer, question.sound)
             except Declined as declined:
                 tokens = tokens_of(declined.answer, most)
                 await self._answers.add(key, tokens, **entry, answer=declined.answer)
@@ -263,10 +291,10 @@ class Client:
             self._endpoint.max_tokens_name: question.max_tokens,
         }
         return json.dumps(
-            {"model": self._endpoint.model, "messages": question.messages(), **settings}
+            {"model": self._endpoint.model, "messages": question.messages(), **settings, **question.further}
         ).encode()
 
-    async def _post(self, body: bytes, key: str, most: int) -> tuple[int, Mapping, bytes]:
+    async def _post(self, body: bytes, key: str, most: int, sounds: bool) -> tuple[int, Mapping, bytes]:
         """Status, headers and content. Raises Failure: nothing, or not everything, came back in time."""
         import aiohttp
 
@@ -275,10 +303,21 @@ class Client:
         try:
             # A redirect would take the key to another host.
             async with self._session.post(url, data=body, headers=headers, allow_redirects=False) as response:
-                return response.status, response.headers, await content_of(response, most)
+                return response.status, response.headers, await content_of(response, most, sounds)
         except TimeoutError as error:
             raise Failure("timeout", f"no whole answer in {self._endpoint.seconds:g} s", most) from error
         except aiohttp.ClientConnectorError as error:
             raise Failure("unreachable", str(error)) from error
         except aiohttp.ClientError as error:
             raise Failure("cut", f"{type(error).__name__}: {error}", most) from error
+
+
+def _is_of_use(answer: dict, question: Question) -> bool:
+    """Whether a journaled answer serves a question: nothing is paid twice that does."""
+    if question.sound is not None and not question.sound.is_file():
+        return False
+    try:
+        require_told(answer)
+    except Declined:
+        return not question.again
+    return True

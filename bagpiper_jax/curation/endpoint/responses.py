@@ -1,13 +1,18 @@
 """What comes back from an endpoint: an answer, or the reason why there is none."""
 
+import base64
 import datetime
 import email.utils
 import json
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
+from bagpiper_jax import files
 from bagpiper_jax.curation.endpoint.failures import Declined, Failure, codes_of
 
 _MAX_ANSWER_BYTES = 4 << 20
+_MAX_SOUND_BYTES = 64 << 20
+"""Of an answer that holds a sound."""
 _STORED = 1 << 16
 """Characters of a useless response that the journal keeps."""
 _TRY_AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
@@ -22,18 +27,23 @@ _BROKE_OFF = frozenset({"abort", "aborted", "cancelled", "error", "network_error
 """`finish_reason`s of a server that failed while it answered."""
 
 
-async def content_of(response, most: int) -> bytes:
+async def content_of(response, most: int, sounds: bool = False) -> bytes:
     """The body of an aiohttp response. Raises Failure `too_long`, which may have cost `most` tokens."""
-    content = bytearray()
+    content, longest = bytearray(), _MAX_SOUND_BYTES if sounds else _MAX_ANSWER_BYTES
     async for chunk in response.content.iter_chunked(1 << 16):
         content += chunk
-        if len(content) > _MAX_ANSWER_BYTES:
-            raise Failure("too_long", f"the answer exceeds {_MAX_ANSWER_BYTES} bytes", most)
+        if len(content) > longest:
+            raise Failure("too_long", f"the answer exceeds {longest} bytes", most)
     return bytes(content)
 
 
 def checked(
-    status: int, headers: Mapping, content: bytes, most: int, redact: Callable[[str], str] = str
+    status: int,
+    headers: Mapping,
+    content: bytes,
+    most: int,
+    redact: Callable[[str], str] = str,
+    sounds: bool = False,
 ) -> dict:
     """What makes the answer in a response: text, refusal, finish_reason and tokens. Nothing else of it is kept.
 
@@ -41,6 +51,7 @@ def checked(
         status, headers, content: the response.
         most: the most tokens that the request may have cost.
         redact: takes out of a useless response what must not be stored. The text of an answer stays as it is.
+        sounds: whether a sound is kept as well, for `keep_sound`; a sound without text is an answer then.
 
     Raises:
         Failure: the response is no answer; Declined, if it is one without use.
@@ -65,6 +76,7 @@ def checked(
     tokens = tokens_of(answer, most)
     try:
         essence = _essence(*_read(answer), tokens)
+        sound = _sound(answer) if sounds else None
     except (KeyError, IndexError, TypeError, AttributeError) as error:
         raise failure("no_choices", body, tokens) from error
     text, finish = essence["choices"][0]["message"]["content"], finish_of(essence)
@@ -74,10 +86,45 @@ def checked(
         json.dumps(essence, ensure_ascii=False).encode("utf-8")
     except UnicodeEncodeError as error:  # half of a surrogate pair
         raise failure("broken_text", body, tokens) from error
+    if sound is not None:
+        essence["choices"][0]["message"] |= {
+            "content": text or sound.get("transcript") or "",
+            "sound": sound["data"],
+        }
+        return essence
     require_told(essence)
     if not text.strip():
         raise failure("empty_answer", body, tokens)
     return essence
+
+
+def _sound(answer: dict) -> dict | None:
+    """The sound of an answer, base64 with its transcript. Raises what reading a wrongly built answer raises."""
+    sound = answer["choices"][0]["message"].get("audio")
+    if sound is None:
+        return None
+    if not isinstance(sound["data"], str) or not isinstance(sound.get("transcript") or "", str):
+        raise TypeError("the sound is no text of base64")
+    return sound if sound["data"] else None
+
+
+def keep_sound(answer: dict, path: Path) -> None:
+    """Moves the sound out of an answer into a file, so that the journal has the file's name alone.
+
+    Raises:
+        Failure: `broken_sound`: it is no base64.
+        WriteError: the disk refuses.
+    """
+    message = answer["choices"][0]["message"]
+    if "sound" not in message:
+        return
+    try:
+        data = base64.b64decode(message["sound"], validate=True)
+    except ValueError as error:
+        raise Failure("broken_sound", f"{error}: {message['sound'][:80]!r}", tokens_of(answer, 0)) from error
+    path.parent.mkdir(parents=True, exist_ok=True)
+    files.replace(path, data)
+    message["sound"] = path.name
 
 
 def _read(answer: dict) -> tuple[str, str | None, str | None]:
@@ -122,7 +169,7 @@ def require_told(answer: dict) -> None:
         raise Declined("content_filter", f"finish_reason is {finish!r}", answer)
     if message.get("refusal"):
         raise Declined("refusal", message["refusal"], answer)
-    if finish in _CUT and not (message["content"] or "").strip():
+    if finish in _CUT and "sound" not in message and not (message["content"] or "").strip():
         raise Declined("only_reasoning", "the token limit ended the answer before its text began", answer)
     if finish and finish not in _WHOLE | _CUT:
         raise Declined("not_text", f"finish_reason is {finish[:80]!r}", answer)

@@ -78,11 +78,18 @@ class Verdict:
 
 @dataclasses.dataclass(frozen=True)
 class Judged:
-    """An item with its reply and all verdicts, name → verdict: a line of `predictions.jsonl`."""
+    """An item with its reply and all verdicts, name → verdict: a line of `predictions.jsonl`.
+
+    Attributes:
+        fault: why there are no verdicts: the reply's fault, or the reason why it cannot be judged; "" if there are.
+        detail: a sentence about it.
+    """
 
     item: Item
     reply: Reply
     verdicts: Mapping[str, Verdict]
+    fault: str = ""
+    detail: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,6 +143,11 @@ class Benchmark(Protocol):
         failed: the value of an item that has no verdict, in honest scores: 0 for shares, None where none makes sense
             (then such items are counted, and left out).
         overlaps: training sources that share material with it; a run whose locks name one is marked.
+
+    It may have more:
+        unit: of honest scores, "" by default; values in "%" are multiplied by 100, which is the default where
+            `failed` is 0.
+        recorded(path): item id → Reply, of a file or folder in the form that the official script reads.
     """
 
     name: ClassVar[str]

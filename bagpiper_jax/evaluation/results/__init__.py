@@ -1,0 +1,1 @@
+"""What comes of a run: honest scores with intervals, comparisons, tables, pages."""

@@ -1,0 +1,1 @@
+"""The runner: items → replies, kept as they come → verdicts → predictions and scores."""
