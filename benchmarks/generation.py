@@ -154,7 +154,7 @@ _TEXT, _AUDIO = (20, 900), (50, 2048)
 
 def drawn(rng: np.random.Generator, count: int, between: tuple[int, int]) -> list[int]:
     """Lengths whose logarithms are uniform."""
-    return np.exp(rng.uniform(*np.log(between), count)).astype(int).tolist()
+    return np.exp(rng.uniform(np.log(between[0]), np.log(between[1]), count)).astype(int).tolist()
 
 
 def measure(sides: dict[str, Callable], repeats: int) -> dict[str, list[tuple[float, float]]]:
