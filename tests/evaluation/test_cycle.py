@@ -72,7 +72,7 @@ def test_a_run_of_ours_captions(tmp_path, monkeypatch):
     run = importing(
         tmp_path / "Run 1", espnet=save_native(tmp_path / "base.pt", native_tensors(model)), model=model
     )
-    short = dataclasses.replace(LoopConfig().text, max_steps=6, min_steps=0)
+    short = dataclasses.replace(LoopConfig().text, max_steps=6, min_steps=1)
     monkeypatch.setattr(captioner, "LoopConfig", functools.partial(LoopConfig, text=short))
     found = open_evaluator("captioner", str(run))
     assert found.name == "captioner_run_1" and len(found.version) == 64

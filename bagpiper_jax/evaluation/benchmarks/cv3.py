@@ -5,7 +5,7 @@ there is a voice to be like, `prompt_wav.scp`. The language is what the folder's
 rates are Whisper-large-v3's and Paraformer's, voices ERes2Net's, opinions P.808's.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bagpiper_jax.evaluation.benchmarks.faults import BenchmarkError
@@ -28,7 +28,7 @@ class Cv3(Spoken):
         super().__init__(read(files), tools)
 
 
-def read(folder: Path) -> list[Line]:
+def read(folder: Path) -> Sequence[Line]:
     """The lines of a set. Raises BenchmarkError: files are missing or broken."""
     path, voices = folder / "text", folder / "prompt_wav.scp"
     if not path.is_file():

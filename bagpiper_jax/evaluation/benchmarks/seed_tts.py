@@ -5,6 +5,7 @@ The published English scores are Whisper-large-v3's, the Chinese ones Paraformer
 other models are named after them.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from bagpiper_jax.evaluation.benchmarks.faults import BenchmarkError
@@ -28,7 +29,7 @@ class SeedTts(Spoken):
         super().__init__(read(files / _FILE if files.is_dir() else files), tools)
 
 
-def read(path: Path) -> list[Line]:
+def read(path: Path) -> Sequence[Line]:
     """The lines of a list. Raises BenchmarkError: it is missing or broken, where the official script repeats a line."""
     if not path.is_file():
         raise BenchmarkError(

@@ -99,6 +99,6 @@ def _torch(file: Path, evaluator: str) -> dict[str, np.ndarray]:
         content = content.get("model", content)
     except Exception as error:  # torch raises whatever its unpickler meets
         raise MissingEvaluatorError(
-            f"{evaluator}: {file} holds more than plain tensors ({error}); save its state dict as .safetensors"
+            f"{evaluator}: {file} is no state dict of plain tensors; save one as .safetensors"
         ) from error
     return {name: each.numpy() for name, each in content.items() if isinstance(each, torch.Tensor)}

@@ -52,7 +52,7 @@ def paired(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Logits of the clips that both sides have, matched by name, in the order of the names [clips, classes] each."""
     names = sorted(reference.keys() & generated.keys())
-    return tuple(np.stack([side[name] for name in names]) for side in (reference, generated))
+    return np.stack([reference[name] for name in names]), np.stack([generated[name] for name in names])
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -106,8 +107,8 @@ def _row(path: Path, row: Mapping[str, str], name: str, form: _Form, clips: Mapp
 
 
 def _require_unique(path: Path, found: list[Captioned]) -> None:
-    seen: set[str] = set()
-    twice = [each.id for each in found if each.id in seen or seen.add(each.id)]
+    counts = Counter(each.id for each in found)
+    twice = [id for id, count in counts.items() if count > 1]
     if twice or not found:
         said = f"the id {twice[0]} is there twice" if twice else "it has no captions"
         raise BenchmarkError(f"{path}: {said}; mend the file")
