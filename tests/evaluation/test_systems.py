@@ -147,7 +147,9 @@ def test_our_own_server_is_an_endpoint(tmp_path, generator):
     write_lines(files / "toy.jsonl", lines)
     tone(files / "a.wav", 0.5)
     with running(generator) as server:
-        system = EndpointSystem(quick(f"{server.url}/v1", seconds=300.0), temperature=LOOP.text.temperature)
+        system = EndpointSystem(
+            quick(f"{server.url}/v1", model="tiny", seconds=300.0), temperature=LOOP.text.temperature
+        )
         result = run_toy(files, tmp_path / "out", system)
     assert result.faults == {}
     heard, made = lines_of(tmp_path / "out/toy/predictions.jsonl")

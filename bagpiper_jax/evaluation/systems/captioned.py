@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 from bagpiper_jax.curation.endpoint.answers import Answers
 from bagpiper_jax.curation.endpoint.client import Client, text_question
@@ -31,7 +32,7 @@ class CaptionedUnderTest:
 
     def __init__(self, config: CaptionedSystem, captioner: System, reader: Client, captions: ReplyCache):
         self.name = config.name or f"{captioner.name} → {config.reader.model}"
-        self.identity = {
+        self.identity: dict[str, Any] = {
             "kind": "captioned",
             "captions": captioner.identity,
             "caption_tokens": config.caption_tokens,

@@ -5,6 +5,7 @@ import base64
 import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 from bagpiper_jax import audio
 from bagpiper_jax.curation.endpoint.answers import Answers
@@ -28,7 +29,7 @@ class EndpointUnderTest:
     def __init__(self, config: EndpointSystem, client: Client):
         endpoint = config.endpoint
         self.name = config.name or endpoint.model
-        self.identity = {
+        self.identity: dict[str, Any] = {
             "kind": "endpoint",
             "url": endpoint.url,
             "model": endpoint.model,

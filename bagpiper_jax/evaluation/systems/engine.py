@@ -7,6 +7,7 @@ import json
 import logging
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 from bagpiper_jax import audio, digests, files
 from bagpiper_jax.audio import SAMPLE_RATE
@@ -43,7 +44,7 @@ class CheckpointUnderTest:
 
     def __init__(self, config: CheckpointSystem, prompting: Prompting, engine: Engine):
         self.name = config.name or Path(config.checkpoint).absolute().name
-        self.identity = identity(config)
+        self.identity: dict[str, Any] = identity(config)
         self.width, self.remarks = config.engine.rows, []
         self._config, self._prompting, self._engine = config, prompting, engine
         self._room = asyncio.Semaphore(_ASKED * self.width)

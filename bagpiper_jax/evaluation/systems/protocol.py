@@ -1,6 +1,6 @@
 """What a system under test is."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,7 +19,7 @@ class System(Protocol):
     """
 
     name: str
-    identity: Mapping[str, Any]
+    identity: dict[str, Any]
     width: int
     costs: bool
     remarks: list[str]

@@ -5,6 +5,7 @@ import hashlib
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from bagpiper_jax import files, strict
 from bagpiper_jax.corpora import assembly
@@ -28,7 +29,11 @@ class RecordedUnderTest:
         path = Path(config.path).absolute()
         self.name = config.name or (path.stem if path.is_file() else path.name)
         self._replies, self.remarks = _read(place, benchmark)
-        self.identity = {"kind": "recorded", "path": str(config.path), "content": _content(place)}
+        self.identity: dict[str, Any] = {
+            "kind": "recorded",
+            "path": str(config.path),
+            "content": _content(place),
+        }
 
     async def answer(self, item: str, asked: Asked, sound: Path) -> Reply:
         """As `System.answer`."""
