@@ -168,7 +168,7 @@ def sample(
     Args:
         keys: a key for each row; stream n draws with `fold_in(key, n)`.
         temperature: of each row.
-        top_k: ids kept; 0 keeps all.
+        top_k: ids kept; 0 keeps all, and so does more than there are.
     """
     size = logits.shape[-1]
     few = min(FEW, size)
@@ -186,7 +186,8 @@ def sample(
         return jnp.take_along_axis(ids, choice[..., None], axis=-1)[..., 0].astype(jnp.int32)
 
     def of_all(choice):
-        kept = logits >= _largest(logits, jnp.where(top_k == 0, size, top_k)[:, None])[..., None]
+        rank = jnp.where(top_k == 0, size, jnp.minimum(top_k, size))
+        kept = logits >= _largest(logits, rank[:, None])[..., None]
         drawn = _gumbel_max(keys, jnp.where(kept, logits, -jnp.inf), temperature)
         return jnp.where(wide[:, None], drawn, choice)
 

@@ -120,6 +120,16 @@ def test_top_k_bars_the_rest_and_temperature_sharpens():
     assert shares(SamplingConfig(0.0, 2))[3] == 1
 
 
+def test_more_than_there_is_is_all():
+    """The first id is a terminator that is barred, as in every segment's first rows."""
+    logits = np.tile(np.array([-np.inf, 0, 0, 0, 0, 0, 0], np.float32), (200, 1, 1))
+    keys = jax.vmap(jax.random.key)(np.arange(200))
+    warm = np.ones(200, np.float32)
+    all_of_them = sampling.sample(keys, logits, warm, np.full(200, 0))
+    np.testing.assert_array_equal(sampling.sample(keys, logits, warm, np.full(200, 20)), all_of_them)
+    assert set(np.ravel(all_of_them)) == set(range(1, 7))
+
+
 @pytest.mark.parametrize("top_k", [1, 33, 50, 0])
 def test_a_draw_keeps_the_top_k_whatever_the_mates_keep(top_k):
     logits = jax.random.normal(jax.random.key(0), (40, 2, 60))
