@@ -29,7 +29,7 @@ def test_a_job_may_be_named_as_one_runs_it_at_home(cloud, script, more, job):
     [
         (["tran"], "there is no job 'tran'; did you mean 'train'?"),
         (["bagpiper_jax.train"], "there is no job 'bagpiper_jax.train'; did you mean 'train'?"),
-        (["bagpiper_jax.data.records"], "there is no job 'bagpiper_jax.data.records'; known: build_corpus, "),
+        (["bagpiper_jax.data.records"], "there is no job 'bagpiper_jax.data.records'; known: benchmark, "),
         (["python", "train.py"], "there is no job 'python'; known: "),
         (["python", "-m"], "'python -m' names no job; known: "),
         (["bagpiper"], "'bagpiper' names no job; known: "),
