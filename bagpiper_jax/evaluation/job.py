@@ -5,7 +5,6 @@ import dataclasses
 import json
 import logging
 import math
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from bagpiper_jax import files
-from bagpiper_jax.evaluation import sections
+from bagpiper_jax.evaluation import outputs, sections
 from bagpiper_jax.evaluation.held_out import Corpus, EvaluationError, read_corpus
 from bagpiper_jax.evaluation.report import Exhibit, write_report
 from bagpiper_jax.evaluation.scores import Score
@@ -90,7 +89,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, dict[str, Score]]:
     """
     if not config.checkpoint and not config.sft_checkpoint:
         raise EvaluationError("name a run: EvaluateConfig.checkpoint or EvaluateConfig.sft_checkpoint")
-    _make(Path(config.output))
+    outputs.make(config.output, "EvaluateConfig.output", EvaluationError)
     corpus = read_corpus(config.corpus, config.split, config.captions)
     evaluation = _Evaluation(config, corpus)
     with Underway("loading the runs"):
@@ -102,18 +101,6 @@ def evaluate(config: EvaluateConfig) -> dict[str, dict[str, Score]]:
         evaluation.dialogues(tuned, base or tuned)
     evaluation.write()
     return evaluation.scores
-
-
-def _make(output: Path) -> None:
-    """Before the work, which may take hours."""
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=output):
-            pass
-    except (OSError, ValueError) as error:
-        raise EvaluationError(
-            f"EvaluateConfig.output {str(output)!r} cannot be written: {error}; name another folder"
-        ) from error
 
 
 def _load(config: EvaluateConfig, checkpoint: str) -> Generator | None:

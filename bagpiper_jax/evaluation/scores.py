@@ -2,10 +2,11 @@
 
 import dataclasses
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from bagpiper_jax.captions import ParsedCaption
+from bagpiper_jax.evaluation.metrics.caption_agreement import common_in_order
 
 Value = TypeVar("Value")
 
@@ -159,13 +160,6 @@ def _common_word(training: Sequence[ParsedCaption]) -> Callable[[ParsedCaption],
     """Says the most frequent word as often as it takes."""
     common = most_frequent(word for caption in training for word in caption.words)
     return lambda true: true.words.count(common)
-
-
-def common_in_order(a: Sequence[Hashable], b: Sequence[Hashable]) -> int:
-    """Length of the longest common subsequence."""
-    from rapidfuzz.distance import LCSseq
-
-    return LCSseq.similarity(a, b)
 
 
 _FACTS = {

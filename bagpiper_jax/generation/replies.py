@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float32
 
+from bagpiper_jax.audio import SAMPLE_RATE
 from bagpiper_jax.dialogue import Message, Rendered, render_prompt
 from bagpiper_jax.errors import Explained
 from bagpiper_jax.generation.batch import answer, longest
@@ -63,6 +64,21 @@ class Generator:
     codec: Codec | None = None
     extras: dict = dataclasses.field(default_factory=dict)
     _cores: dict = dataclasses.field(default_factory=dict, init=False, repr=False, compare=False)
+
+    @property
+    def sample_rate(self) -> int:
+        """Of the sound that streams bring: the codec's, else that of the clips that are heard."""
+        return SAMPLE_RATE if self.codec is None else self.codec.sample_rate
+
+    @property
+    def hop(self) -> int:
+        """Samples of a frame of the codec; 1 without one."""
+        return 1 if self.codec is None else self.codec.hop
+
+    @property
+    def thinks(self) -> bool:
+        """Whether the model writes before it sounds; one that was only pretrained turns captions into sound."""
+        return self.extras.get("stage") == "sft"
 
     @property
     def system_prompt(self) -> str:

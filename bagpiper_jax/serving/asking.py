@@ -4,7 +4,6 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
-from bagpiper_jax.audio import SAMPLE_RATE
 from bagpiper_jax.dialogue import Message
 from bagpiper_jax.generation.replies import Generator
 from bagpiper_jax.generation.segments import LoopConfig
@@ -46,10 +45,10 @@ class Asking:
 
     def __init__(self, generator: Generator, loop: LoopConfig, system_prompt: str | None, clips: Clips):
         self._clips, self._vocabulary = clips, generator.model.config.vocabulary
-        self._codec = generator.codec
+        self._generator = generator
         self.loop = loop
         self.system_prompt = generator.system_prompt if system_prompt is None else system_prompt
-        self.thinks = generator.extras.get("stage") == "sft"
+        self.thinks = generator.thinks
 
     async def chat(self, request: ChatRequest) -> Question:
         """The question of a chat. Raises APIError."""
@@ -84,7 +83,7 @@ class Asking:
         return Question(tuple(dialogue), loop, begun)
 
     def _modalities(self, writes: bool, sounds: bool) -> tuple[str, ...]:
-        if sounds and self._codec is None:
+        if sounds and self._generator.codec is None:
             raise invalid("this model has no codec and only writes", "modalities", "unsupported_value")
         if not sounds:
             return ("text",)
@@ -140,9 +139,8 @@ class Asking:
 
     def _rows(self, seconds: float) -> int:
         """Rows of so much sound: its frames, and those by which the streams are delayed."""
-        rate = SAMPLE_RATE if self._codec is None else self._codec.sample_rate
-        hop = 1 if self._codec is None else self._codec.hop
-        return max(1, math.ceil(min(seconds, 1e6) * rate / hop)) + self._vocabulary.num_streams - 1
+        frames = min(seconds, 1e6) * self._generator.sample_rate / self._generator.hop
+        return max(1, math.ceil(frames)) + self._vocabulary.num_streams - 1
 
 
 def _split(messages: Sequence[ChatMessage]) -> tuple[Sequence[ChatMessage], str]:

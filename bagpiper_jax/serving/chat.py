@@ -43,7 +43,7 @@ class _Reply:
 
     def __init__(self, endpoint: Endpoint, question: Question, request: ChatRequest, wanted: ChatAudio):
         self._endpoint, self._question, self._request, self._wanted = endpoint, question, request, wanted
-        self._rate = endpoint.served.codec_rate
+        self._rate = endpoint.served.generator.sample_rate
         self._created = int(time.time())
         self._id, self._audio_id = f"chatcmpl-{uuid.uuid4().hex}", f"audio_{uuid.uuid4().hex}"
 

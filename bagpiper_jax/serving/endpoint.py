@@ -105,7 +105,7 @@ class Endpoint(abc.ABC):
             raise APIError(503, "the engine has ended; the server has to be started again", "engine_ended")
         with told_of_dialogues():
             stream = self.served.engine.submit(question.dialogue, question.loop, begun=question.begun)
-        answer = Answer(stream, self.served.generator.tokenizer, self.served.codec_hop)
+        answer = Answer(stream, self.served.generator.tokenizer, self.served.generator.hop)
         try:
             yield answer, self._timed(answer, began), stream.prompt
         finally:
@@ -118,7 +118,7 @@ class Endpoint(abc.ABC):
             if first := firsts.pop(isinstance(piece, Sound), None):
                 first.observe(time.monotonic() - began)
             if isinstance(piece, Sound):
-                self.metrics.rows.labels("audio").inc(len(piece.samples) // self.served.codec_hop)
+                self.metrics.rows.labels("audio").inc(len(piece.samples) // self.served.generator.hop)
             yield piece
 
 

@@ -4,7 +4,6 @@ import dataclasses
 import time
 from typing import Any
 
-from bagpiper_jax.audio import SAMPLE_RATE
 from bagpiper_jax.generation.replies import Generator
 from bagpiper_jax.generation.service import Engine
 from bagpiper_jax.serving.asking import Asking
@@ -28,14 +27,6 @@ class Served:
     limits: Limits
     created: int = dataclasses.field(default_factory=lambda: int(time.time()))
 
-    @property
-    def codec_rate(self) -> int:
-        return SAMPLE_RATE if self.generator.codec is None else self.generator.codec.sample_rate
-
-    @property
-    def codec_hop(self) -> int:
-        return 1 if self.generator.codec is None else self.generator.codec.hop
-
     def card(self) -> dict[str, Any]:
         """The model as `/v1/models` has it. What OpenAI has not stands under `bagpiper`."""
         text, audio = self.asking.loop.text, self.asking.loop.audio
@@ -53,7 +44,7 @@ class Served:
                 "system_prompt": self.asking.system_prompt,
                 "text": dataclasses.asdict(text),
                 "audio": dataclasses.asdict(audio)
-                | {"max_seconds": audio.max_steps * self.codec_hop / self.codec_rate},
+                | {"max_seconds": audio.max_steps * self.generator.hop / self.generator.sample_rate},
                 "limits": {
                     "audio_seconds": self.limits.audio,
                     "body_mib": self.limits.body,

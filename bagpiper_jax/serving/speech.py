@@ -39,7 +39,9 @@ class Speech(Endpoint):
                 await outgoing.end()
             else:
                 whole = np.concatenate([samples async for samples in heard])
-                data = await asyncio.to_thread(sounds.encoded, whole, self.served.codec_rate, format)
+                data = await asyncio.to_thread(
+                    sounds.encoded, whole, self.served.generator.sample_rate, format
+                )
                 await outgoing.whole(data, MEDIA_TYPES[format])
 
     async def _events(self, heard: "_Heard", outgoing: Outgoing, format: str, prompt: int) -> None:
@@ -52,7 +54,7 @@ class Speech(Endpoint):
         await outgoing.end()
 
     async def _bytes(self, heard: "_Heard", format: str) -> AsyncIterator[bytes]:
-        pcm = PCMStream(self.served.codec_rate)
+        pcm = PCMStream(self.served.generator.sample_rate)
         if format == "wav":
             yield wav_header(RATE)
         async for samples in heard:

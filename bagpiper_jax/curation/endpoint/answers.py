@@ -4,10 +4,9 @@ Every answer is on the disk, synced, before anything is made of it. Memory holds
 never answers.
 """
 
-import asyncio
 import os
 
-from bagpiper_jax.journal import Journal
+from bagpiper_jax.journal import Journal, SharedSync
 
 
 class Answers:
@@ -26,8 +25,7 @@ class Answers:
                 self._count(bytes.fromhex(line["key"]), place, "answer" in line, int(line["tokens"]))
             except (ValueError, KeyError, TypeError, OverflowError):
                 continue  # no line of ours
-        self._lock = asyncio.Lock()
-        self._written = self._synced = 0
+        self._sync = SharedSync(self._journal)
 
     def _count(self, key: bytes, place: int, answered: bool, tokens: int) -> None:
         self.requests += 1
@@ -50,16 +48,7 @@ class Answers:
         """
         place = self._journal.append({"key": key, "tokens": tokens, **entry})
         self._count(bytes.fromhex(key), place, "answer" in entry, tokens)
-        self._written += 1
-        await self._sync(self._written)
-
-    async def _sync(self, number: int) -> None:
-        """One fsync serves all who wrote before it began."""
-        async with self._lock:
-            if self._synced < number:
-                written = self._written
-                await asyncio.to_thread(self._journal.sync)
-                self._synced = written
+        await self._sync.of_line()
 
     def close(self) -> None:
         self._journal.close()

@@ -20,15 +20,20 @@ def facts(wanted: str, said: str) -> dict[str, float]:
         "events": the sounds, speech and instruments that are named, in any order; "spoken_words": the quoted words, in
         order. A kind that `wanted` says nothing of is not in it.
     """
-    from rapidfuzz.distance import LCSseq
-
     truth, found = parse_caption(wanted), parse_caption(said)
     shares = {}
     if truth.kinds:
         shares["events"] = _common(truth.kinds, found.kinds) / truth.count
     if truth.words:
-        shares["spoken_words"] = LCSseq.similarity(truth.words, found.words) / len(truth.words)
+        shares["spoken_words"] = common_in_order(truth.words, found.words) / len(truth.words)
     return shares
+
+
+def common_in_order(a: Sequence[Hashable], b: Sequence[Hashable]) -> int:
+    """Length of the longest common subsequence."""
+    from rapidfuzz.distance import LCSseq
+
+    return LCSseq.similarity(a, b)
 
 
 def _common(first: Sequence[Hashable], second: Sequence[Hashable]) -> int:

@@ -15,7 +15,7 @@ from typing import Any
 
 from bagpiper_jax import digests, journal
 from bagpiper_jax.evaluation.benchmarks.protocol import Asked, Reply
-from bagpiper_jax.journal import Journal
+from bagpiper_jax.journal import Journal, SharedSync
 
 _FORM = 1
 """Of the keys."""
@@ -37,8 +37,7 @@ class ReplyCache:
                 if isinstance(line.get("key"), str) and isinstance(line.get("reply"), dict):
                     self._places[line["key"]] = path, place
         self._under_way: dict[str, asyncio.Future[Reply]] = {}
-        self._lock = asyncio.Lock()
-        self._written = self._synced = 0
+        self._sync = SharedSync(self._own)
 
     def __len__(self) -> int:
         return len(self._places)
@@ -89,17 +88,8 @@ class ReplyCache:
         sound = os.path.relpath(reply.audio, self.folder) if reply.audio else None
         line = {"key": key, "reply": {"text": reply.text, "audio": sound, "detail": reply.detail}}
         self._places[key] = self._own.path, self._own.append(line)
-        self._written += 1
-        await self._sync(self._written)
+        await self._sync.of_line()
         return reply
-
-    async def _sync(self, number: int) -> None:
-        """One fsync serves all who wrote before it began."""
-        async with self._lock:
-            if self._synced < number:
-                written = self._written
-                await asyncio.to_thread(self._own.sync)
-                self._synced = written
 
     def __enter__(self) -> "ReplyCache":
         return self

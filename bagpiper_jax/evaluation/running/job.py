@@ -9,12 +9,12 @@ import collections
 import dataclasses
 import datetime
 import logging
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from bagpiper_jax import files, task_modules
+from bagpiper_jax.evaluation import outputs
 from bagpiper_jax.evaluation.benchmarks import registry
 from bagpiper_jax.evaluation.benchmarks.faults import BenchmarkError, MissingEvaluatorError
 from bagpiper_jax.evaluation.benchmarks.protocol import Benchmark, Item, Judged, Reply, Score
@@ -64,8 +64,7 @@ def run(
         BenchmarkError: the files of a benchmark are not what they should be, or the output cannot be written.
         EndpointError, JournalError, Explained: the system or the judge cannot be asked; the same command goes on.
     """
-    output = Path(config.output)
-    _make(output)
+    output = outputs.make(config.output, "BenchmarkConfig.output", BenchmarkError)
     task_modules.load_task_modules(config.modules)
     evaluators = Evaluators(config.evaluators, opens)
     tests = [_opened(config, name, place, evaluators) for name, place in config.benchmarks.items()]
@@ -77,18 +76,6 @@ def run(
     with Underway("writing the report"):
         report.write(output)
     return results
-
-
-def _make(output: Path) -> None:
-    """Before the work, which may take hours."""
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=output):
-            pass
-    except (OSError, ValueError) as error:
-        raise BenchmarkError(
-            f"BenchmarkConfig.output {str(output)!r} cannot be written: {error}; name another folder"
-        ) from error
 
 
 def _opened(config: BenchmarkConfig, name: str, place: str, evaluators: Evaluators) -> _Test:

@@ -10,18 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from bagpiper_jax import audio, digests, files
-from bagpiper_jax.audio import SAMPLE_RATE
-from bagpiper_jax.dialogue import DialogueError, Message
+from bagpiper_jax.dialogue import Message
 from bagpiper_jax.evaluation.benchmarks.protocol import Asked, Reply
 from bagpiper_jax.evaluation.systems import clips
 from bagpiper_jax.evaluation.systems.config import CheckpointSystem
 from bagpiper_jax.generation.offline.collecting import NO_SOUND, collected
+from bagpiper_jax.generation.offline.faults import fault_of
 from bagpiper_jax.generation.offline.prompting import Prompting
-from bagpiper_jax.generation.replies import GeneratorError, load_generator
-from bagpiper_jax.generation.requests import EngineError, PoisonedError
+from bagpiper_jax.generation.replies import load_generator
 from bagpiper_jax.generation.segments import LoopConfig
 from bagpiper_jax.generation.service import Engine
-from bagpiper_jax.outcomes import RecordError
 from bagpiper_jax.runs.progress import Underway
 from bagpiper_jax.training.checkpoints import find_checkpoint
 
@@ -29,12 +27,6 @@ _log = logging.getLogger(__name__)
 _ASKED = 2
 """Questions for each row whose clips are in memory: no row waits for a clip to be read."""
 _SAMPLE_SECONDS = 0.05
-_REASONS = {
-    DialogueError: "bad_request",
-    EngineError: "too_long",
-    GeneratorError: "not_answerable",
-    PoisonedError: "poisoned",
-}
 
 
 class CheckpointUnderTest:
@@ -48,8 +40,7 @@ class CheckpointUnderTest:
         self.width, self.remarks = config.engine.rows, []
         self._config, self._prompting, self._engine = config, prompting, engine
         self._room = asyncio.Semaphore(_ASKED * self.width)
-        codec = prompting.generator.codec
-        self._rate = SAMPLE_RATE if codec is None else codec.sample_rate
+        self._rate = prompting.generator.sample_rate
         self._waiting = 0
         self._used: list[float] = []
 
@@ -60,10 +51,7 @@ class CheckpointUnderTest:
             async with self._room:
                 return await self._answer(asked, sound)
         except Exception as error:
-            if not (self._engine.is_open or isinstance(error, RecordError)):
-                raise  # no question can be answered any more
-            reason = next((reason for kind, reason in _REASONS.items() if isinstance(error, kind)), "")
-            return clips.fault(RecordError(reason, str(error)) if reason else error)
+            return clips.fault(fault_of(error, self._engine))
         finally:
             self._waiting -= 1
 

@@ -7,18 +7,15 @@ import os
 from pathlib import Path
 
 from bagpiper_jax import audio
-from bagpiper_jax.audio import SAMPLE_RATE
 from bagpiper_jax.corpora import assembly
 from bagpiper_jax.corpora.assembly import Reject
 from bagpiper_jax.curation.derived import SeenIds
-from bagpiper_jax.dialogue import DialogueError
 from bagpiper_jax.generation.config import EngineConfig
 from bagpiper_jax.generation.offline.collecting import NO_SOUND, collected
+from bagpiper_jax.generation.offline.faults import fault_of
 from bagpiper_jax.generation.offline.folder import Answered, ReplyFolder
 from bagpiper_jax.generation.offline.prompting import Prompting
 from bagpiper_jax.generation.offline.records import Read, Record, Source
-from bagpiper_jax.generation.replies import GeneratorError
-from bagpiper_jax.generation.requests import EngineError, PoisonedError
 from bagpiper_jax.generation.service import Engine
 from bagpiper_jax.generation.thinking import parted
 from bagpiper_jax.outcomes import RecordError
@@ -29,14 +26,6 @@ _ASKED = 2
 """Requests for each row of the engine whose clips are in memory: no row waits for a clip to be read."""
 _BEGUN = 16
 """Requests for each row that are read: a long answer holds up no other, though all are written in order."""
-
-_REASONS = {
-    DialogueError: "bad_request",
-    EngineError: "too_long",
-    GeneratorError: "not_answerable",
-    PoisonedError: "poisoned",
-}
-"""What a request is counted by that the engine does not answer; the error's message has the remedy."""
 
 
 def answer_all(prompting: Prompting, config: EngineConfig, source: Source, folder: ReplyFolder) -> None:
@@ -59,8 +48,7 @@ class Answering:
         self._prompting, self._engine, self._folder = prompting, engine, folder
         self._window, self._room = _BEGUN * rows, asyncio.Semaphore(_ASKED * rows)
         self._seen = SeenIds()
-        codec = prompting.generator.codec
-        self._rate = SAMPLE_RATE if codec is None else codec.sample_rate
+        self._rate = prompting.generator.sample_rate
 
     async def run(self, source: Source, progress: Underway) -> None:
         """Answers all. Raises as `answer_all`."""
@@ -77,9 +65,7 @@ class Answering:
         try:
             return await self._answered(read)
         except Exception as error:
-            if not (self._engine.is_open or isinstance(error, RecordError)):
-                raise  # no request can be answered any more
-            return Reject.by(_fault_of(error), read.file, read.line, read.id)
+            return Reject.by(fault_of(error, self._engine), read.file, read.line, read.id)
 
     async def _answered(self, read: Read) -> Answered | None:
         if read.fault is not None or read.record is None:
@@ -126,9 +112,3 @@ def _digest(record: Record, clip: Path | None) -> str:
     except OSError as error:
         raise RecordError("missing_audio", f"{clip}: {error.strerror}", audio.REMEDIES["missing"]) from error
     return assembly.digest(fields, status.st_size, status.st_mtime_ns)
-
-
-def _fault_of(error: Exception) -> RecordError:
-    """What a request is rejected with. Raises WriteError, JournalError: the disk's faults."""
-    reason = next((reason for kind, reason in _REASONS.items() if isinstance(error, kind)), "")
-    return RecordError(reason, str(error)) if reason else assembly.fault_of(error)

@@ -6,7 +6,7 @@ import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
-from bagpiper_jax.audio import SAMPLE_RATE, GrowingWav
+from bagpiper_jax.audio import GrowingWav
 from bagpiper_jax.dialogue import Message
 from bagpiper_jax.generation.config import EngineConfig
 from bagpiper_jax.generation.replies import Generator
@@ -41,12 +41,11 @@ def stream(
     Raises:
         GeneratorError, DialogueError, EngineError, PoisonedError: as the engine's stream.
     """
-    rate = SAMPLE_RATE if generator.codec is None else generator.codec.sample_rate
 
     async def answer() -> float | None:
         with Engine(generator, config) as engine:
             async with contextlib.aclosing(engine.submit(dialogue, loop)) as events:
-                return await followed(events, output, rate, say)
+                return await followed(events, output, generator.sample_rate, say)
 
     return asyncio.run(answer())
 

@@ -32,8 +32,7 @@ class Prompting:
         """
         if self.loop.modalities:
             return self.loop
-        thinks = self.generator.extras.get("stage") == "sft"
-        modalities = ("text",) if hears else ("text", "audio") if thinks else ("audio",)
+        modalities = ("text",) if hears else ("text", "audio") if self.generator.thinks else ("audio",)
         return dataclasses.replace(self.loop, modalities=modalities, max_segments=len(modalities))
 
     def about(self, clip: Float32[np.ndarray, "samples"], question: str = "") -> list[Message]:
