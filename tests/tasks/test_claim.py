@@ -14,7 +14,7 @@ from bagpiper_jax.manifest import write_manifest
 from bagpiper_jax.task_modules import load_task_modules
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
-ANSWERS = {"First comes speech.", "Speech, then music.", "“one two”.", "piano.", "Yes."}
+ANSWERS = {"First comes speech.", "Speech, then piano.", '"one two".', "piano.", "Yes."}
 
 
 def scene(name, *kinds, split="train"):
