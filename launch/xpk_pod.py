@@ -1,11 +1,12 @@
 """A job on a GKE cluster with TPU slices, through XPK (JobSet and Kueue).
 
-    python launch/xpk_pod.py up --name=JOB --cluster=C --project=P --zone=Z --type=v5p-128 -- train …
+    python launch/xpk_pod.py up --name=JOB --cluster=C --project=P --zone=Z --type=v5p-128 --image=IMAGE -- train …
     python launch/xpk_pod.py status|logs|delete --name=JOB --cluster=C --project=P --zone=Z
     python launch/xpk_pod.py create_cluster|delete_cluster --cluster=C --project=P --zone=Z --type=v5p-128
 
 JobSet starts all hosts again, on other machines if need be, after exit code 75 and after what kills a process
-(127 to 255), `--restarts` times. `--dry_run` prints every command instead of running it.
+(127 to 255), `--restarts` times. `--dry_run` prints every command instead of running it. The image is that of
+launch/image/Dockerfile; without one, every host copies this folder and installs it, at every start.
 """
 
 import argparse
@@ -23,18 +24,20 @@ GRACE_SECONDS = 300
 """Between SIGTERM and SIGKILL: time for the save of a checkpoint."""
 
 
+_BASE = "python:3.12"
+
+
 @dataclasses.dataclass(frozen=True)
 class Workload:
     """A job on a cluster; `pod` says on what, and names the job.
 
     Attributes:
-        image: base that the repository is added to, or, with `whole`, an image that has everything.
+        image: has the package and its environment; "" adds this folder to `_BASE` and installs it when a host starts.
     """
 
     pod: Pod
     cluster: str
-    image: str = "python:3.12"
-    whole: bool = False
+    image: str = ""
 
 
 def _where(work: Workload) -> list[str]:
@@ -56,14 +59,12 @@ def delete_cluster(work: Workload) -> list[str]:
 
 def up(work: Workload, job: list[str], restarts: int) -> list[str]:
     setup, python = "bash launch/host_setup.sh tpu && ", ".venv/bin/python"
-    if work.whole:
+    if work.image:
         setup, python = "", "python"
     # exec, so that the job itself gets the SIGTERM of a preemption.
     command = f"{setup}exec {shlex.join([python, '-m', *job])}"
     image = (
-        ["--docker-image=" + work.image]
-        if work.whole
-        else ["--base-docker-image=" + work.image, "--script-dir=."]
+        ["--docker-image=" + work.image] if work.image else ["--base-docker-image=" + _BASE, "--script-dir=."]
     )
     return [
         "xpk", "workload", "create", f"--workload={work.pod.name}", *_where(work), *_size(work), *image,
@@ -99,8 +100,8 @@ def main() -> int:
     try:
         flags = _flags()
         pod = Pod(flags.name, flags.project, flags.zone, flags.type, flags.slices, flags.spot)
-        work = Workload(pod, flags.cluster, flags.image, flags.whole)
-        if flags.action == "up" and not work.whole:
+        work = Workload(pod, flags.cluster, flags.image)
+        if flags.action == "up" and not work.image:
             check_files(
                 flags.job, preflight.of_folder, "this folder, which is copied to the pod", flags.dry_run
             )
@@ -130,9 +131,8 @@ def _flags() -> argparse.Namespace:
     parser.add_argument("--type", default="v5p-128")
     parser.add_argument("--slices", type=int, default=1)
     parser.add_argument("--spot", action="store_true")
-    parser.add_argument("--image", default="python:3.12")
     parser.add_argument(
-        "--whole", action="store_true", help="--image has the package and its environment already"
+        "--image", default="", help="has the package: see launch/image/Dockerfile; default: install at start"
     )
     parser.add_argument("--restarts", type=int, default=1000, help="at most")
     parser.add_argument("--dry_run", action="store_true", help="print the command, run none")

@@ -36,7 +36,7 @@ from places import GOLDEN
         ("tpu_delete", "tpu_pod.py", "delete", POD),
         ("tpu_stop", "tpu_pod.py", "stop", POD),
         ("xpk_up", "xpk_pod.py", "up", ["--cluster=c", *POD, *JOB]),
-        ("xpk_image", "xpk_pod.py", "up", ["--cluster=c", "--image=gcr.io/p/i:1", "--whole", *POD, *JOB]),
+        ("xpk_image", "xpk_pod.py", "up", ["--cluster=c", "--image=gcr.io/p/i:1", *POD, *JOB]),
         ("xpk_status", "xpk_pod.py", "status", ["--cluster=c", *POD]),
         ("xpk_logs", "xpk_pod.py", "logs", ["--cluster=c", *POD]),
         ("xpk_delete", "xpk_pod.py", "delete", ["--cluster=c", *POD]),
