@@ -52,7 +52,8 @@ CORE = [
 DATA = ["seqio>=0.0.20,<0.1", "tensorflow>=2.20,<3", "tensorflow-datasets>=4.9.9,<5", "av>=14"]
 # Of ESPnet's files and of released data sets.
 DATA += ["PyYAML>=6", "pyarrow>=18"]
-BEAM = ["apache-beam>=2.66,<3"]
+# Newer ones of sentencepiece, which SeqIO loads, need protobuf 7, which Beam does not take yet.
+BEAM = ["apache-beam>=2.66,<3", "sentencepiece<0.2.2"]
 QUICKSTART = ["hibari-tts==0.2.1", "onnxruntime>=1.20", "pystoi>=0.4.1"]
 # symusic 0.6.0 cannot hand its audio to numpy.
 DEBIAN = ["av>=14", "music21>=9.7", "symusic>=0.5.8,<0.6"]

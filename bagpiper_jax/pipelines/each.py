@@ -10,7 +10,13 @@ _log = logging.getLogger(__name__)
 _Item = TypeVar("_Item")
 
 IN_PROCESS = ("--runner=DirectRunner", "--direct_running_mode=in_memory")
-"""Options of a pipeline that runs in this process; `multi_processing` and `--direct_num_workers=0` take all cores."""
+"""Options of a pipeline that runs in this process."""
+
+ALL_CORES = ("--runner=DirectRunner", "--direct_running_mode=multi_processing", "--direct_num_workers=0")
+"""Options of one that runs in a process for every core."""
+
+_PYTHON_RUNNER = "apache_beam.runners.portability.fn_api_runner.FnApiRunner"
+"""What DirectRunner comes to without Prism, a program that it would first download and run as it is."""
 
 
 class PipelineError(Explained):
@@ -30,7 +36,8 @@ def for_each(
         what: the name of the work, in the runner's own pages and in messages.
         items: small values that can be pickled; each is worked on at least once, so work must be safe to repeat.
         work: what is done with an item; returns what it counted. It and `prepare` must be picklable.
-        options: Beam's own, such as "--runner=DataflowRunner".
+        options: Beam's own, such as "--runner=DataflowRunner". DirectRunner is the one of Python, which downloads
+            nothing; whoever wants Prism names it.
         prepare: runs once in every worker process before its first item.
 
     Returns:
@@ -47,7 +54,7 @@ def for_each(
     except ImportError:
         raise PipelineError(f"{what} on Apache Beam needs it: pip install 'bagpiper_jax[beam]'") from None
     try:
-        pipeline = apache_beam.Pipeline(options=PipelineOptions(list(options)))
+        pipeline = apache_beam.Pipeline(options=PipelineOptions(_without_prism(options)))
         pieces = pipeline | "items" >> apache_beam.Create(list(items)) | apache_beam.Reshuffle()
         _ = pieces | what >> apache_beam.ParDo(Work(work, prepare))
         result = pipeline.run()
@@ -57,6 +64,12 @@ def for_each(
         raise PipelineError(f"{what} on Apache Beam failed: {_first_fault(error)}") from error
     counters = result.metrics().query()["counters"]
     return {c.key.metric.name: c.result for c in counters if c.key.metric.namespace == NAMESPACE}
+
+
+def _without_prism(options: Sequence[str]) -> list[str]:
+    return [
+        f"--runner={_PYTHON_RUNNER}" if option == "--runner=DirectRunner" else option for option in options
+    ]
 
 
 def _first_fault(error: BaseException) -> str:
