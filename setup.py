@@ -4,6 +4,7 @@ bagpiper_jax             models, training, generation, serving from a cache: no 
 bagpiper_jax[data]       author and cache SeqIO mixtures (brings TensorFlow)
 bagpiper_jax[quickstart] the embedded corpus's voice, speech metrics
 bagpiper_jax[debian]     the corpus of real recordings: score rendering
+bagpiper_jax[beam]       offline work on Apache Beam: this machine, Dataflow, Flink, Spark
 bagpiper_jax[curation]   captions at scale: asking endpoints, near-duplicates
 bagpiper_jax[serve]      the server: OpenAI's API and a page
 bagpiper_jax[evaluation] benchmarks: rules for transcripts, and models that judge sound as far as packages carry them
@@ -51,6 +52,8 @@ CORE = [
 DATA = ["seqio>=0.0.20,<0.1", "tensorflow>=2.20,<3", "tensorflow-datasets>=4.9.9,<5", "av>=14"]
 # Of ESPnet's files and of released data sets.
 DATA += ["PyYAML>=6", "pyarrow>=18"]
+# Newer ones of sentencepiece, which SeqIO loads, need protobuf 7, which Beam does not take yet.
+BEAM = ["apache-beam>=2.66,<3", "sentencepiece<0.2.2"]
 QUICKSTART = ["hibari-tts==0.2.1", "onnxruntime>=1.20", "pystoi>=0.4.1"]
 # symusic 0.6.0 cannot hand its audio to numpy.
 DEBIAN = ["av>=14", "music21>=9.7", "symusic>=0.5.8,<0.6"]
@@ -122,6 +125,7 @@ setup(
         "data": DATA,
         "quickstart": DATA + QUICKSTART,
         "debian": DATA + QUICKSTART + DEBIAN,
+        "beam": BEAM,
         "curation": CURATION,
         "serve": SERVE,
         "evaluation": EVALUATION,
@@ -130,6 +134,6 @@ setup(
         "tpu": ["jax[tpu]>=0.10.2,<0.13", "gcsfs>=2025.3"],
         "gpu": ["jax[cuda12]>=0.10.2,<0.13", "tokamax>=0.0.12,<0.1"],
         "docs": DOCS,
-        "test": DATA + QUICKSTART + DEBIAN + CURATION + SERVE + EVALUATION + INTEROP + DOCS + TEST,
+        "test": DATA + BEAM + QUICKSTART + DEBIAN + CURATION + SERVE + EVALUATION + INTEROP + DOCS + TEST,
     },
 )

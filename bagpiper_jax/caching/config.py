@@ -23,6 +23,8 @@ class CacheConfig:
         max_reject_frac: the job refuses a task with a larger share of rejected clips.
         shard_inputs: clips per shard, the unit of restarting.
         workers: processes that write shards on this machine; each loads TensorFlow (about 1 GB).
+        beam: options of an Apache Beam pipeline that writes all shards, such as ('--runner=DirectRunner',) or those of
+            Dataflow; without any, this machine's processes write them.
         shard: "i/n" has this machine write only its part of all shards, the i-th of n counted from 0, into a
             `cache_dir` that all machines see. When all are done, the job without it joins what they wrote.
         live: tries the first so many clips of each task, tells what becomes of them and writes nothing; 0 caches.
@@ -46,6 +48,7 @@ class CacheConfig:
     max_reject_frac: float = 0.01
     shard_inputs: int = 1000
     workers: int = 1
+    beam: tuple[str, ...] = ()
     shard: str = "0/1"
     live: int = 0
     system_prompt: str = ""

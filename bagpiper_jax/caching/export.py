@@ -9,6 +9,7 @@ import difflib
 import logging
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +18,13 @@ from bagpiper_jax.caching import provenance
 from bagpiper_jax.caching.config import CacheConfig
 from bagpiper_jax.caching.joining import finish, remove_leftovers
 from bagpiper_jax.caching.shards import ExportError, missing, writing
-from bagpiper_jax.caching.task_shards import ShardWriters, configure_tasks, count_inputs
+from bagpiper_jax.caching.task_shards import (
+    Shards,
+    ShardWriters,
+    configure_tasks,
+    count_inputs,
+    write_on_beam,
+)
 from bagpiper_jax.data import cache
 from bagpiper_jax.data.cache import TaskCache
 from bagpiper_jax.data.lock import Lock, LockedTask, write_lock
@@ -45,12 +52,12 @@ def cache_mixtures(config: CacheConfig) -> list[Path]:
         raise ExportError(
             f"CacheConfig.mixing for {sorted(config.mixing)}, the mixtures are {sorted(config.mixtures)}"
         )
-    made = {}
-    with ShardWriters(config) as writers:
-        for mixture, tasks in rates.items():
-            for task, split in _tasks_and_splits(mixture, tasks, config):
-                if (task.name, split) not in made:
-                    made[task.name, split] = _cache_task(task, split, config, writers, machine, machines)
+    wanted = {
+        (task.name, split): task
+        for mixture, tasks in rates.items()
+        for task, split in _tasks_and_splits(mixture, tasks, config)
+    }
+    made = _made(wanted, config, machine, machines)
     if machines > 1:
         _log.info("part %s written; when all are, run cache_tasks without CacheConfig.shard", config.shard)
         return []
@@ -165,32 +172,73 @@ def _locked(task, rate: float, split: str, directory: Path, config: CacheConfig)
     )
 
 
-def _cache_task(
-    task, split: str, config: CacheConfig, writers: ShardWriters, machine: int = 0, machines: int = 1
-) -> Path:
-    """Writes this machine's share of the shards that are missing, and joins them if it is the only one."""
+@dataclasses.dataclass(frozen=True)
+class _Begun:
+    """A task's cache, before its shards are joined.
+
+    Attributes:
+        shards: what this machine has to write; None of a cache that is complete.
+        described: what the records are made from.
+    """
+
+    directory: Path
+    shards: Shards | None
+    described: dict
+
+
+def _made(wanted: dict[tuple[str, str], Any], config: CacheConfig, machine: int, machines: int) -> dict:
+    """(Task, split) → directory of its cache, of which this machine's share is written; joined where that is all."""
+
+    def begun(place: tuple[str, str]) -> _Begun:
+        return _begin(wanted[place], place[1], config, machine, machines)
+
+    if config.beam:
+        caches = {place: begun(place) for place in wanted}
+        with Underway("caching on Apache Beam"):
+            write_on_beam(config, [each.shards for each in caches.values() if each.shards])
+        for each in caches.values():
+            _join(each, config, machines)
+        return {place: each.directory for place, each in caches.items()}
+    made = {}
+    with ShardWriters(config) as writers:
+        for place in wanted:
+            each = begun(place)
+            if each.shards:
+                began = time.monotonic()
+                with Underway(f"caching {' '.join(place)}"):
+                    writers.write(each.shards)
+                number, seconds = len(each.shards.missing), time.monotonic() - began
+                _log.info("%s %s: %d of %d shards in %.1f s", *place, number, each.shards.count, seconds)
+            _join(each, config, machines)
+            made[place] = each.directory
+    return made
+
+
+def _begin(task, split: str, config: CacheConfig, machine: int, machines: int) -> _Begun:
+    """Makes the directory of a task's cache, and finds out what this machine has to write."""
     described = _describe(task, split, config)
     directory = Path(config.cache_dir) / task.name / split / provenance.fingerprint(described)
     if (directory / cache.COMPLETE).exists():
         _log.info("%s %s: already cached in %s", task.name, split, directory)
         remove_leftovers(directory)
-        return directory
+        return _Begun(directory, None, described)
     with writing(directory):
         directory.mkdir(parents=True, exist_ok=True)
         files.remove_leftovers(directory)
-    began, inputs = time.monotonic(), count_inputs(task, split)
-    shards = max(1, -(-inputs // config.shard_inputs))
-    mine = [shard for shard in missing(directory, shards) if shard % machines == machine]
-    with Underway(f"caching {task.name} {split}"):
-        writers.write(task.name, split, directory, mine, shards, inputs)
-    seconds = time.monotonic() - began
-    _log.info("%s %s: %d of %d shards in %.1f s", task.name, split, len(mine), shards, seconds)
-    if machines == 1:
-        with writing(directory):
-            manifest = finish(directory, described, shards, config.max_reject_frac)
-        others = {reason: count for reason, count in manifest["counts"].items() if reason != "ok"}
-        _log.info("%d records of %d clips %s", manifest["records"], manifest["inputs"], others or "")
-    return directory
+    inputs = count_inputs(task, split)
+    count = max(1, -(-inputs // config.shard_inputs))
+    mine = tuple(shard for shard in missing(directory, count) if shard % machines == machine)
+    return _Begun(directory, Shards(task.name, split, directory, mine, count, inputs), described)
+
+
+def _join(begun: _Begun, config: CacheConfig, machines: int) -> None:
+    """Joins the shards of a cache, if this machine wrote them all."""
+    if begun.shards is None or machines > 1:
+        return
+    with writing(begun.directory):
+        manifest = finish(begun.directory, begun.described, begun.shards.count, config.max_reject_frac)
+    others = {reason: count for reason, count in manifest["counts"].items() if reason != "ok"}
+    _log.info("%d records of %d clips %s", manifest["records"], manifest["inputs"], others or "")
 
 
 def _describe(task, split: str, config: CacheConfig) -> dict:

@@ -1,5 +1,8 @@
-"""Shards of SeqIO tasks, written by this process or by a pool of them. Each process loads TensorFlow once."""
+"""Shards of SeqIO tasks, written by this process, by a pool, or on Apache Beam. Each process loads TensorFlow once."""
 
+import dataclasses
+import functools
+import json
 import logging
 import os
 from collections.abc import Iterator, Sequence
@@ -8,9 +11,10 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from bagpiper_jax.caching.config import CacheConfig
-from bagpiper_jax.caching.shards import ExportError, Limits, write_shard
+from bagpiper_jax.caching.shards import ExportError, Limits, part_path, write_shard
 from bagpiper_jax.data.codes import MANIFEST as CODES_MANIFEST
 from bagpiper_jax.data.codes import codec_fingerprint, read_manifest
+from bagpiper_jax.pipelines.each import for_each
 from bagpiper_jax.task_modules import load_task_modules
 from bagpiper_jax.vocabulary import Vocabulary
 from bagpiper_jax.workers import worker_pool
@@ -54,6 +58,25 @@ def _codec_sizes(data_root: str, codec: str) -> tuple[int, int]:
     return release.codebook_size, release.num_streams
 
 
+@dataclasses.dataclass(frozen=True)
+class Shards:
+    """The shards of a task's split that are still to be written.
+
+    Attributes:
+        task, split: the name of the task, and the split.
+        directory: of the cache.
+        missing: the numbers of the shards.
+        count, inputs: all shards, and the examples of the source in them.
+    """
+
+    task: str
+    split: str
+    directory: Path
+    missing: tuple[int, ...]
+    count: int
+    inputs: int
+
+
 class ShardWriters:
     """Writes shards in this process, or in `config.workers` others that start when there is enough to do."""
 
@@ -68,29 +91,23 @@ class ShardWriters:
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
 
-    def write(
-        self, task: str, split: str, directory: Path, missing: Sequence[int], shards: int, inputs: int
-    ) -> None:
-        """Writes the shards `missing` of `shards`. Raises ExportError; what was finished stays.
-
-        Args:
-            inputs: examples of the source in all shards.
-        """
-        arguments = [(self._config, task, split, directory, shard, shards, inputs) for shard in missing]
-        if self._config.workers < 2 or len(missing) < 2:
-            for each in arguments:
-                _write(*each)
+    def write(self, shards: Shards) -> None:
+        """Writes what is missing. Raises ExportError; what was finished stays."""
+        if self._config.workers < 2 or len(shards.missing) < 2:
+            for number in shards.missing:
+                _write(self._config, shards, number)
             return
         if self._pool is None:
             self._pool = worker_pool(self._config.workers, _start_worker, self._config)
         try:
-            for written in as_completed([self._pool.submit(_write, *each) for each in arguments]):
+            waiting = [self._pool.submit(_write, self._config, shards, number) for number in shards.missing]
+            for written in as_completed(waiting):
                 written.result()
         except BrokenProcessPool as error:
             raise ExportError(
-                f"a worker process died while caching {task} {split}, most likely for lack of memory; give "
-                "CacheConfig.workers or shard_inputs a smaller number and run cache_tasks again: finished shards "
-                "are kept"
+                f"a worker process died while caching {shards.task} {shards.split}, most likely for lack of memory; "
+                "give CacheConfig.workers or shard_inputs a smaller number and run cache_tasks again: finished "
+                "shards are kept"
             ) from error
 
 
@@ -103,20 +120,36 @@ def _start_worker(config: CacheConfig) -> None:
     configure_tasks(config)
 
 
-def _write(
-    config: CacheConfig, name: str, split: str, directory: Path, shard: int, shards: int, total: int
-) -> None:
+def write_on_beam(config: CacheConfig, tasks: Sequence[Shards]) -> None:
+    """Writes what is missing of all tasks, in one pipeline. Raises PipelineError; what was finished stays."""
+    pieces = [(shards, number) for shards in tasks for number in shards.missing]
+    if pieces:
+        work, prepare = functools.partial(_write_piece, config), functools.partial(configure_tasks, config)
+        counts = for_each("cache tasks", pieces, work, config.beam, prepare)
+        _log.info("Apache Beam counted %s", dict(sorted(counts.items())))
+
+
+def _write_piece(config: CacheConfig, piece: tuple[Shards, int]) -> dict[str, int]:
+    """What a shard's examples came to. One that another attempt finished is not written again."""
+    shards, number = piece
+    if not part_path(shards.directory, number).exists():
+        _write(config, shards, number)
+    return json.loads(part_path(shards.directory, number).read_text())["counts"]
+
+
+def _write(config: CacheConfig, shards: Shards, number: int) -> None:
     import seqio
 
     from tasks import settings
 
-    task, current = seqio.get_mixture_or_task(name), settings.current()
+    task, current = seqio.get_mixture_or_task(shards.task), settings.current()
     limits = Limits(
         current.text_tokenizer.size, current.codebook_size, current.num_streams, config.max_slots,
         config.max_chunks,
     )  # fmt: skip
-    inputs = total // shards + (shard < total % shards)
-    write_shard(_examples(task, split, shard, shards), inputs, limits, directory, shard, shards)
+    inputs = shards.inputs // shards.count + (number < shards.inputs % shards.count)
+    examples = _examples(task, shards.split, number, shards.count)
+    write_shard(examples, inputs, limits, shards.directory, number, shards.count)
 
 
 def _examples(task, split: str, shard: int, shards: int) -> Iterator[dict]:

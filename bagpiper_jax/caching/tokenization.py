@@ -26,6 +26,7 @@ from bagpiper_jax.models.codecs.opening import open_codec
 from bagpiper_jax.models.codecs.protocol import Codec
 from bagpiper_jax.models.codecs.xcodec.storage import NANO
 from bagpiper_jax.outcomes import Rejected
+from bagpiper_jax.pipelines.each import for_each
 from bagpiper_jax.runs.progress import Underway
 
 _log = logging.getLogger(__name__)
@@ -43,6 +44,8 @@ class TokenizeConfig:
         batch_seconds: audio per batch and device, padding included.
         clips_per_shard: clips between two points from which a killed job continues.
         readers: threads that read audio.
+        beam: options of an Apache Beam pipeline that encodes the shards on CPUs, such as ('--runner=DirectRunner',);
+            without any, this process's devices do.
         shard: "i/n" has this machine encode only its part of the store's shards, the i-th of n counted from 0. The
             job without it joins what they wrote. The processes of a pod divide the work among themselves.
     """
@@ -52,6 +55,7 @@ class TokenizeConfig:
     batch_seconds: float = 80.0
     clips_per_shard: int = 512
     readers: int = 2
+    beam: tuple[str, ...] = ()
     shard: str = "0/1"
 
 
@@ -82,7 +86,10 @@ def tokenize(config: TokenizeConfig) -> Path:
             _prepare(directory, plan)
         _meet("prepared")
         mine = {name: clips for i, (name, clips) in enumerate(shards.items()) if i % machines == machine}
-        _encode_missing(config, mine, codec, directory)
+        if config.beam:
+            _encode_on_beam(config, mine, directory)
+        else:
+            _encode_missing(config, mine, codec, directory)
         _meet("encoded")
         if jax.process_index() or (machines > jax.process_count()):
             _log.info("%s: part %d of %d is encoded", directory, machine, machines)
@@ -124,6 +131,33 @@ def _encode_missing(
         for name, shard, waveforms in _read_ahead(waiting.items(), read, readers):
             _write_shard(directory / name, shard, waveforms, codec, config.batch_seconds)
             underway.add(len(shard))
+
+
+def _encode_on_beam(config: TokenizeConfig, shards: dict[str, list[Clip]], directory: Path) -> None:
+    """The same in a pipeline, whose workers open the codec once each. Raises PipelineError."""
+    waiting = [(name, shard) for name, shard in shards.items() if not (directory / name).exists()]
+    if waiting:
+        with Underway(f"encoding {len(waiting)} shards on Apache Beam"):
+            work = functools.partial(_encode_piece, config, directory)
+            counts = for_each("tokenize audio", waiting, work, config.beam)
+        _log.info("Apache Beam counted %s", dict(sorted(counts.items())))
+
+
+def _encode_piece(config: TokenizeConfig, directory: Path, piece: tuple[str, list[Clip]]) -> dict[str, int]:
+    """What a shard's clips came to. One that another attempt finished is not encoded again."""
+    name, shard = piece
+    path, codec = directory / name, _opened(config.codec)
+    if not path.exists():
+        waveforms = [_read(Path(config.corpus), codec.hop, clip) for clip in shard]
+        _write_shard(path, shard, waveforms, codec, config.batch_seconds)
+    rejects = [json.loads(line) for line in path.with_suffix(".rejects").read_text().splitlines()]
+    counts = collections.Counter(f"rejected {reject['reason']}" for reject in rejects)
+    return {"ok": len(shard) - len(rejects), **counts}
+
+
+@functools.lru_cache(maxsize=1)
+def _opened(path: str) -> Codec:
+    return open_codec(path)
 
 
 @contextlib.contextmanager

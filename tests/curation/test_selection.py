@@ -20,6 +20,7 @@ from bagpiper_jax.curation.selection.selecting import SelectConfig, select
 from bagpiper_jax.errors import Explained
 from bagpiper_jax.jobs import select_captions
 from bagpiper_jax.manifest import Clip, ManifestError, read_manifest, write_manifest
+from bagpiper_jax.pipelines.each import IN_PROCESS
 
 WORDS = [
     a + b
@@ -223,7 +224,7 @@ def test_repeated_ids_are_rejected_across_corpora(tmp_path):
     assert dropped == {"c1": "repeated_id"} and summary["clips"] == 2
 
 
-@pytest.mark.parametrize("change", ["piece_size", "workers", "order"])
+@pytest.mark.parametrize("change", ["piece_size", "workers", "beam", "order"])
 def test_neither_pieces_nor_workers_nor_order_change_the_choice(tmp_path, monkeypatch, change):
     clips = [clip(i, caption=caption(i % 50), source="s") for i in range(60)]
     settings = dict(discard_frac=0.3, source_factors={"s": 1.5})
@@ -233,13 +234,23 @@ def test_neither_pieces_nor_workers_nor_order_change_the_choice(tmp_path, monkey
         monkeypatch.setattr(measuring.pieces_of, "__defaults__", (700,))
     if change == "workers":
         settings["workers"] = 2
+    if change == "beam":
+        settings["beam"] = IN_PROCESS
+        monkeypatch.setattr(measuring.pieces_of, "__defaults__", (700,))
     if change == "order":  # among equals the earlier stays: move whole clusters, not their members
         clips = clips[::-1]
         for i, c in enumerate(clips):
             clips[i] = dataclasses.replace(c, metrics={**GOOD, "clap_similarity": int(c.id[1:]) / 1000})
         first, _, _ = run(tmp_path / "c", clips[::-1], **settings)
     second, _, _ = run(tmp_path / "b", clips, **settings)
+    if change in ("workers", "beam"):
+        assert _files(tmp_path / "a/out") == _files(tmp_path / "b/out")
     assert first.keys() == second.keys() and 40 < len(first) < 75
+
+
+def _files(directory: Path) -> list[bytes]:
+    texts = [(directory / name).read_text() for name in ("manifest.jsonl", "rejects.jsonl", "corpus.json")]
+    return [text.replace(str(directory.parent), "").encode() for text in texts]
 
 
 def test_bytes_are_the_same_when_run_again(tmp_path):

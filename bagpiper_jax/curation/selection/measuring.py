@@ -2,13 +2,13 @@
 
 import dataclasses
 import functools
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float64, UInt64
 
+from bagpiper_jax import files
 from bagpiper_jax.captions import CaptionFilter
 from bagpiper_jax.captions.filters import count_words
 from bagpiper_jax.corpora.assembly import fault_of
@@ -156,16 +156,16 @@ def _save_signatures(piece: Piece, captions: list, columns: list, near: NearDupl
     hashed = np.array([caption is not None and c["verdict"] in (CANDIDATE, UNTOUCHED)
                        for caption, c in zip(captions, columns, strict=True)], bool)  # fmt: skip
     signatures = near.signatures([caption for caption, h in zip(captions, hashed, strict=True) if h])
-    np.save(f"{piece.stem}.hashed.npy", hashed)
-    np.save(f"{piece.stem}.signatures.npy", signatures)
-    np.save(f"{piece.stem}.keys.npy", near.keys(signatures))
+    arrays = {"hashed": hashed, "signatures": signatures, "keys": near.keys(signatures)}
+    for name, array in arrays.items():
+        with files.whole(f"{piece.stem}.{name}.npy") as path, open(path, "wb") as file:
+            np.save(file, array)
 
 
 def _save(path: str, **columns: np.ndarray) -> None:
     """Writes a piece's columns. The file appears when it is complete, and last: it says that the piece is done."""
-    with open(f"{path}.tmp", "wb") as file:
+    with files.whole(path) as temporary, open(temporary, "wb") as file:
         np.savez(file, **columns)
-    os.replace(f"{path}.tmp", path)
 
 
 def _quoted(clip: Clip) -> list[str]:

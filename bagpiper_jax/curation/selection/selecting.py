@@ -12,7 +12,7 @@ import dataclasses
 import functools
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +28,7 @@ from bagpiper_jax.curation.selection.near_duplicates import NearDuplicates, Stac
 from bagpiper_jax.curation.selection.quality import CaptionScore
 from bagpiper_jax.manifest import DOMAINS, MANIFEST, SPLITS, Clip
 from bagpiper_jax.outcomes import RecordError
+from bagpiper_jax.pipelines.each import for_each
 
 _log = logging.getLogger(__name__)
 
@@ -50,6 +51,8 @@ class SelectConfig:
         split: the split to select from. Other splits pass, and what repeats them is dropped.
         seed: what fixes noise and resampling.
         workers: the number of processes that measure.
+        beam: options of an Apache Beam pipeline that measures, such as ('--runner=DirectRunner',); without any, the
+            workers do.
     """
 
     corpora: tuple[str, ...]
@@ -65,6 +68,7 @@ class SelectConfig:
     split: str = "train"
     seed: int = 42
     workers: int = 2
+    beam: tuple[str, ...] = ()
 
     def __post_init__(self):
         if not 0 <= self.discard_frac < 1 or self.noise < 0:
@@ -91,6 +95,7 @@ def select(config: SelectConfig) -> Path:
         CorpusError: the output is an input or another corpus, a source is unknown, or nothing is left.
         JournalError: another process writes the output.
         ManifestError: a manifest is missing or has a line that is no clip.
+        PipelineError: Apache Beam is to measure, and cannot.
     """
     with Derivation(config.output, config.corpora, "selection") as derivation:
         return _select(config, derivation)
@@ -107,10 +112,15 @@ def _select(config: SelectConfig, derivation: Derivation) -> Path:
     deciding.drop_quoting(columns)
     _write(config, derivation, columns, copies, _Twins(config.corpora, twins, pieces))
     facts = {"records": len(columns), "copies": int((copies - 1).clip(0).sum()), "outcomes": columns.tally()}
-    directory = derivation.finish({**facts, "settings": dataclasses.asdict(config)})
+    settings = {k: v for k, v in dataclasses.asdict(config).items() if k not in _OF_THE_MACHINE}
+    directory = derivation.finish({**facts, "settings": settings})
     _log.info("%s: %s", directory, assembly.listing(columns.tally()))
     shutil.rmtree(work)
     return directory
+
+
+_OF_THE_MACHINE = ("workers", "beam")
+"""Settings that change nothing of what is selected."""
 
 
 def _key(config: SelectConfig) -> str:
@@ -126,9 +136,20 @@ def _measured(config: SelectConfig, work: Path) -> list[Piece]:
     waiting = [piece for piece in pieces if not piece.done]
     _log.info("%d pieces to measure, %d done before", len(waiting), len(pieces) - len(waiting))
     run = functools.partial(measuring.measure, measures=config.measures)
+    if config.beam:
+        counts = for_each("measure captions", waiting, functools.partial(_counted, run), config.beam)
+        _log.info("Apache Beam counted %s", counts)
+        return pieces
     for _ in assembly.parallel_map(run, waiting, config.workers, lambda piece: piece.stem):
         pass
     return pieces
+
+
+def _counted(measure: Callable[[Piece], None], piece: Piece) -> dict[str, int]:
+    """Measures a piece that no other attempt did; returns the number of its clips."""
+    if not piece.done:
+        measure(piece)
+    return {"measured": piece.rows}
 
 
 def _drop_near_duplicates(
