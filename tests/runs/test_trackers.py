@@ -2,6 +2,7 @@
 
 import json
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 from training_helpers import CONFIG, SyntheticLoader, with_
 
+from bagpiper_jax.parallel import MeshConfig
 from bagpiper_jax.runs.trackers import relay as relays
 from bagpiper_jax.runs.trackers.group import Trackers
 from bagpiper_jax.runs.trackers.mlflow import MlflowTracker
@@ -18,6 +20,8 @@ from bagpiper_jax.runs.trackers.protocol import TrackedRun, TrackerError
 from bagpiper_jax.runs.trackers.relay import Relay
 from bagpiper_jax.runs.trackers.weights_and_biases import WandbTracker
 from bagpiper_jax.training.loop import train
+
+CONFIG8 = with_(CONFIG, mesh=MeshConfig(fsdp=8), log_every=1)
 
 
 class Service:
@@ -124,9 +128,7 @@ def test_mlflow_has_every_point_of_a_run_that_was_interrupted(tmp_path, server):
     from mlflow.tracking import MlflowClient
 
     output = tmp_path / "my_run"
-    config = with_(
-        CONFIG, output=str(output), steps=4, log_every=1, trackers=(MlflowTracker(server, "trial"),)
-    )
+    config = with_(CONFIG8, output=str(output), steps=4, trackers=(MlflowTracker(server, "trial"),))
     train(config, SyntheticLoader(), operative_config="TrainConfig.steps = 4")
     train(with_(config, steps=6), SyntheticLoader())
     client = MlflowClient(server)
@@ -142,18 +144,22 @@ def test_mlflow_has_every_point_of_a_run_that_was_interrupted(tmp_path, server):
 @pytest.mark.slow
 def test_wandb_writes_every_point_for_a_later_sync(tmp_path, monkeypatch):
     from wandb.proto.wandb_internal_pb2 import Record
-    from wandb.sdk.internal.datastore import DataStore
 
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
-    config = with_(CONFIG, output=str(tmp_path), steps=3, log_every=1, trackers=(WandbTracker(),))
+    config = with_(
+        CONFIG8,
+        mesh=MeshConfig(fsdp=8),
+        output=str(tmp_path),
+        steps=3,
+        log_every=1,
+        trackers=(WandbTracker(),),
+    )
     train(config, SyntheticLoader())
     (written,) = tmp_path.glob("wandb/offline-run-*/run-*.wandb")
-    store, found = DataStore(), {}
-    store.open_for_scan(str(written))
-    while (data := store.scan_data()) is not None:
-        record = Record()
-        record.ParseFromString(data)
+    found = {}
+    for data in _records(written.read_bytes()):
+        record = Record.FromString(data)
         point = {
             "/".join(item.nested_key) or item.key: json.loads(item.value_json) for item in record.history.item
         }
@@ -161,3 +167,18 @@ def test_wandb_writes_every_point_for_a_later_sync(tmp_path, monkeypatch):
             found[point["step"]] = point["train/loss"]
     assert found == {line["step"]: line["loss"] for line in _lines(tmp_path) if line["kind"] == "train"}
     assert set(found) == {1, 2, 3}
+
+
+def _records(log: bytes):
+    """The records of a W&B file: behind seven bytes a log as LevelDB documents it, in blocks of 32 KiB."""
+    place, record = 7, b""
+    while place + 7 <= len(log):
+        if 32_768 - place % 32_768 < 7:
+            place += 32_768 - place % 32_768  # a block's end that has no room for a header
+            continue
+        _, length, kind = struct.unpack_from("<IHB", log, place)
+        record += log[place + 7 : place + 7 + length]
+        place += 7 + length
+        if kind in (1, 4):  # whole, or the last part
+            yield record
+            record = b""
