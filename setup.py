@@ -87,6 +87,8 @@ TEST += ["html5lib>=1.1,<2"]
 TEST += ["threadpoolctl>=3.5,<4"]
 # The client that the server is made for.
 TEST += ["openai>=2,<4"]
+# A server and a client that runs are tracked by.
+TEST += ["mlflow>=3.1,<4", "wandb>=0.20,<1"]
 # To run the notebook.
 TEST += ["nbclient>=0.10,<1", "ipykernel>=6.29,<8"]
 # Counts word errors without us.

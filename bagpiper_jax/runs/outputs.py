@@ -21,7 +21,7 @@ from bagpiper_jax.runs.signs import sign_path
 _log = logging.getLogger(__name__)
 
 PUSH_SECONDS = 60
-CONTINUED = ("metrics.jsonl", "goodput.json", "environment.jsonl", "skipped.jsonl")
+CONTINUED = ("metrics.jsonl", "goodput.json", "environment.jsonl", "skipped.jsonl", "trackers.json")
 """Files that an attempt adds to."""
 
 

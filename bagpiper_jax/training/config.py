@@ -9,6 +9,9 @@ from bagpiper_jax.models.configs import BagpiperConfig
 from bagpiper_jax.parallel import MeshConfig
 from bagpiper_jax.runs.guard import GuardConfig
 from bagpiper_jax.runs.heartbeat import WatchConfig
+from bagpiper_jax.runs.trackers.mlflow import MlflowTracker
+from bagpiper_jax.runs.trackers.vertex import VertexTracker
+from bagpiper_jax.runs.trackers.weights_and_biases import WandbTracker
 from bagpiper_jax.training.losses import LossConfig
 from bagpiper_jax.training.optimizer import OptimizerConfig
 from bagpiper_jax.training.partition import STAGES
@@ -42,6 +45,7 @@ class TrainConfig:
         cfg_dropout: share of examples that lose their condition (docs/reference.md, Guidance dropout); 0 in validation.
         history_noise: mean share of generated codec frames that the model sees replaced by others of the row while
             it predicts what follows, see `history.disturb`; the release has 0.
+        trackers: services that get the metrics besides `metrics.jsonl` and TensorBoard's files (docs/running.md).
         log_every, validate_every, save_every: steps; 0 means only at the end.
         validation_batches: batches per validation, spread evenly over the split.
         keep: newest checkpoints kept.
@@ -74,6 +78,7 @@ class TrainConfig:
     seed: int = 0
     cfg_dropout: float = 0.05
     history_noise: float = 0.0
+    trackers: tuple[MlflowTracker | WandbTracker | VertexTracker, ...] = ()
     log_every: int = 10
     validate_every: int = 1000
     validation_batches: int = 8

@@ -23,6 +23,8 @@ from bagpiper_jax.runs.ledger import Ledger
 from bagpiper_jax.runs.outputs import Output
 from bagpiper_jax.runs.profiling import Profile
 from bagpiper_jax.runs.progress import Progress, Underway
+from bagpiper_jax.runs.trackers.group import Trackers
+from bagpiper_jax.runs.trackers.protocol import TrackedRun
 from bagpiper_jax.training import companions
 from bagpiper_jax.training.checkpoints import Checkpoints
 from bagpiper_jax.training.config import TrainConfig
@@ -79,16 +81,22 @@ def train(
         CheckpointError: a save failed repeatedly, or what is there does not fit this run.
         ResumeError: the data changed since the checkpoint.
         TrainingError: too many steps in a row had no usable loss or gradient.
+        TrackerError: a tracker's client is not installed.
     """
-    output, ledger = output or Output(config.output), ledger or Ledger()
+    output, ledger, trackers = output or Output(config.output), ledger or Ledger(), Trackers()
     with contextlib.ExitStack() as stack:
         if jax.process_index() == 0:
             stack.enter_context(output.held(config.watch.beat_seconds))
+            run = TrackedRun(output.path.name, output.local)
+            trackers = stack.enter_context(Trackers(config.trackers, run))
         stack.enter_context(Heartbeat(output, ledger, config.watch, jax.process_index(), jax.process_count()))
-        return _train(config, data, validation, operative_config, extras, output, ledger)
+        trackers.done = _train(config, data, validation, operative_config, extras, output, ledger, trackers)
+    return trackers.done
 
 
-def _train(config, data, validation, operative_config, extras, output: Output, ledger: Ledger) -> bool:
+def _train(
+    config, data, validation, operative_config, extras, output: Output, ledger: Ledger, trackers: Trackers
+) -> bool:
     local, first = output.local, jax.process_index() == 0
     mesh = parallel.make_mesh(config.mesh)
     _log.info("mesh %s, attention kernel %s", dict(mesh.shape), config.model.decoder.attention)
@@ -119,7 +127,7 @@ def _train(config, data, validation, operative_config, extras, output: Output, l
         validate = _make_validate(config, mesh, data, validation)
 
     ledger.enter("step")
-    writer = MetricWriter(local, start, active=first)
+    writer = MetricWriter(local, start, first, trackers)
     writer.text("gin", operative_config, start)
     profile = Profile(local / "profile", config.watch.profile)
     skips = SkipReport(local, config.guard, data.contents, active=first)

@@ -10,7 +10,8 @@ import numpy as np
 from bagpiper_jax import files
 from bagpiper_jax.batch import Batch
 from bagpiper_jax.dialogue import DIRECTIONS
-from bagpiper_jax.runs.tensorboard import Board
+from bagpiper_jax.runs.trackers.group import Trackers
+from bagpiper_jax.runs.trackers.tensorboard import Board
 from bagpiper_jax.training.losses import LossSums
 from bagpiper_jax.vocabulary import PAD, Vocabulary
 
@@ -82,16 +83,18 @@ class Unigram:
 
 
 class MetricWriter:
-    """Appends scalars to `metrics.jsonl` and TensorBoard. Does nothing but in the first process.
+    """Appends scalars to `metrics.jsonl` and TensorBoard, tells the trackers. Does nothing but in the first process.
 
     Args:
         directory: the directory of the run.
         step: the step that the run continues from; what an earlier attempt wrote after it is dropped.
         active: whether this process writes.
+        trackers: the services that are told as well; who opened them closes them.
     """
 
-    def __init__(self, directory: Path, step: int, active: bool = True):
+    def __init__(self, directory: Path, step: int, active: bool = True, trackers: Trackers | None = None):
         self._file = self._board = None
+        self._trackers = trackers or Trackers()
         self.active, self._unwritten = active, b""
         if not active:
             return
@@ -107,12 +110,15 @@ class MetricWriter:
             return
         self._unwritten += json.dumps({"step": step, "kind": prefix, **scalars}).encode() + b"\n"
         self._flush()
-        self._board.scalars(step, {f"{prefix}/{name}": value for name, value in scalars.items()})
+        points = {f"{prefix}/{name}": value for name, value in scalars.items()}
+        self._board.scalars(step, points)
+        self._trackers.scalars(step, points)
 
     def text(self, name: str, text: str, step: int) -> None:
-        """A text for TensorBoard, shown as it is."""
+        """A text for TensorBoard and the trackers, shown as it is."""
         if self._board:
             self._board.text(step, name, text)
+            self._trackers.text(step, name, text)
 
     def close(self) -> None:
         if self._file is not None:
