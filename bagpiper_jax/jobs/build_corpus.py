@@ -26,7 +26,11 @@ BUILDERS = {
 
 @dataclasses.dataclass(frozen=True)
 class BuildCorpusConfig:
-    """The corpus to build, of one of the kinds."""
+    """The corpus to build.
+
+    Attributes:
+        corpus: its settings; their class says of which kind it is.
+    """
 
     corpus: (
         EmbeddedCorpusConfig | DebianCorpusConfig | UserCorpusConfig | EspnetCorpusConfig | SourceCorpusConfig
