@@ -4,6 +4,9 @@ Fields of a line: `audio` (path, absolute or relative to the JSONL) and one or m
 `annotation` (an `AudioAnnotation` as an object), `dialogue` ([[role, modality, content], …]; audio content is
 a path or the id of a record), `text` (a plain document, without audio). Optional: `id`, `split`, `domain`,
 `language`, `licence`, `source`, `group` (what must stay within one split: a speaker, a recording).
+
+`start` and `end` say which part of a recording is meant, and `captions` ([[start, end, caption], …]) tells of several.
+All times of a record, its annotation's too, are seconds of its audio file.
 """
 
 import dataclasses
@@ -23,7 +26,7 @@ from bagpiper_jax.outcomes import RecordError
 
 _MAX_ID = 120  # leaves room for a suffix in a 255-byte file name, also in three-byte characters
 _STRINGS = ("id", "audio", "caption", "text", "split", "domain", "language", "licence", "source", "group")
-FIELDS = (*_STRINGS, "annotation", "dialogue")
+FIELDS = (*_STRINGS, "annotation", "dialogue", "start", "end", "captions")
 _LANGUAGE = re.compile(r"[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8})*")
 
 
@@ -31,9 +34,13 @@ _LANGUAGE = re.compile(r"[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8})*")
 class UserRecord:
     """One checked line; strings are stripped, absent ones empty; `dialogue` is (role, modality, content)s.
 
+    Attributes:
+        start, seconds: the part of `audio` that is meant; None lasts to its end.
+        captions: (start, end, caption) of parts of `audio`.
+
     Attributes without a field of the JSONL, for other readers of records:
         file: where `line` stands; "" for the corpus's own source.
-        start, seconds: the part of `audio` that is meant; None lasts to its end.
+        is_described: whether the caption was written from the annotation.
         offset, size: where in the file `audio` its bytes stand; a size of 0 means the whole file.
         directions: see `manifest.Clip`.
     """
@@ -57,6 +64,17 @@ class UserRecord:
     offset: int = 0
     size: int = 0
     directions: tuple[str, ...] = ()
+    captions: tuple[tuple[float, float, str], ...] = ()
+    is_described: bool = False
+
+    @property
+    def is_part(self) -> bool:
+        return self.start > 0 or self.seconds is not None
+
+    @property
+    def kept_together(self) -> str:
+        """What must stay within one split; the audio file by default, as two records may describe it."""
+        return self.group or self.audio or self.id
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
@@ -91,8 +109,8 @@ def parse(value: Mapping, line: int, max_chars: int) -> UserRecord:
         max_chars: longest caption, text or message allowed.
 
     Raises:
-        RecordError: `wrong_type`, `blank_caption`, `bad_text`, `too_long_text`, `bad_id`, `bad_split`,
-            `bad_domain`, `bad_language`, `unknown_role`, `bad_dialogue`, `markup`, `unread_audio` or `no_content`.
+        RecordError: `wrong_type`, `blank_caption`, `bad_text`, `too_long_text`, `bad_id`, `bad_split`, `bad_domain`,
+            `bad_language`, `bad_times`, `unknown_role`, `bad_dialogue`, `markup`, `unread_audio` or `no_content`.
     """
     strings = {name: _string(value, name, max_chars) for name in _STRINGS}
     if mark := markup_in(strings["caption"]):
@@ -107,8 +125,10 @@ def parse(value: Mapping, line: int, max_chars: int) -> UserRecord:
     annotation = value.get("annotation")
     if annotation is not None and not isinstance(annotation, dict):
         raise _wrong_type("annotation", "an object", annotation)
+    start, seconds = times(value)
     record = UserRecord(
-        line=line, annotation=annotation, dialogue=_dialogue(value.get("dialogue"), max_chars),
+        line=line, annotation=annotation, dialogue=_dialogue(value.get("dialogue"), max_chars), start=start,
+        seconds=seconds, captions=_captions(value.get("captions"), max_chars),
         **{**strings, "id": strings["id"] or _default_id(value)},
     )  # fmt: skip
     _check_names(record)
@@ -116,6 +136,49 @@ def parse(value: Mapping, line: int, max_chars: int) -> UserRecord:
         refuse_unread_audio(value)
     _check_content(record)
     return record
+
+
+def times(value: Mapping) -> tuple[float, float | None]:
+    """(start, seconds) of the part that `start` and `end` tell. Raises RecordError `bad_times`."""
+    start, end = value.get("start"), value.get("end")
+    for name, given in (("start", start), ("end", end)):
+        if given is not None and not _is_time(given):
+            raise RecordError("bad_times", f"{name} is {str(given)[:40]!r}", "write seconds, 0 or more")
+    begin = float(start or 0)
+    if end is None:
+        return begin, None
+    if not end > begin:
+        raise RecordError("bad_times", f"from {begin:g} to {end:g} s", "write start and end in seconds")
+    return begin, round(end - begin, 6)
+
+
+def _is_time(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e9
+
+
+def _captions(value: object, max_chars: int) -> tuple[tuple[float, float, str], ...]:
+    """Captions with their times. Raises RecordError `bad_captions`."""
+    if value is None:
+        return ()
+    if not isinstance(value, list) or not value:
+        raise _wrong_type("captions", "a list of [start, end, caption]", value)
+    found = []
+    for index, item in enumerate(value):
+        if not (
+            isinstance(item, list) and len(item) == 3 and all(map(_is_time, item[:2])) and item[0] < item[1]
+        ):
+            remedy = "write each caption as [start, end, caption], times in seconds"
+            raise RecordError("bad_captions", f"caption {index} is {json.dumps(item)[:80]}", remedy)
+        if not (text := _string({"caption": item[2]}, "caption", max_chars)):
+            raise RecordError(
+                "blank_caption", f"caption {index} is empty or only spaces", "write it or drop it"
+            )
+        if mark := markup_in(text):
+            raise RecordError(
+                "markup", f"caption {index} holds {mark!r}", "take the markup of other tools out of it"
+            )
+        found.append((float(item[0]), float(item[1]), text))
+    return tuple(found)
 
 
 def is_audio_message(message: object) -> bool:
@@ -221,12 +284,15 @@ def _check_names(record: UserRecord) -> None:
 
 
 def _check_content(record: UserRecord) -> None:
-    if record.audio and not (record.caption or record.annotation or record.dialogue):
+    if record.captions and (record.is_part or record.caption or record.dialogue):
+        detail = "captions with times beside start, end, a caption or a dialogue"
+        raise RecordError("bad_captions", detail, "write a record of its own for what is beside them")
+    if record.audio and not (record.caption or record.captions or record.annotation or record.dialogue):
         remedy = "give a caption, an annotation or a dialogue"
         raise RecordError("no_content", "audio without anything said about it", remedy)
-    if not record.audio and (record.caption or record.annotation):
+    if not record.audio and (record.caption or record.captions or record.annotation or record.is_part):
         raise RecordError(
-            "no_audio", "a caption or annotation without audio", "give the audio, or use `text`"
+            "no_audio", "a caption, annotation or times without audio", "give the audio, or use `text`"
         )
     if not (record.audio or record.text or record.dialogue):
         remedy = "give audio and a caption, an annotation or a dialogue; or a text"
