@@ -1,7 +1,8 @@
-"""Bring your own data: a JSONL of audio and what is said about it becomes a corpus in manifest form.
+"""Bring your own data: a folder, a table or a manifest of audio and what is said about it becomes a corpus.
 
-Fields are those of `user_records`. Audio of any rate, channel count or container that `audio.read` knows is
-copied as 16 kHz mono FLAC; the sources are never touched. Every record that cannot be used is counted and listed.
+What can be read stands in `sources`, and its fields are those of `user_records`. Audio of any rate, channel count or
+container that `audio.read` knows is copied as 16 kHz mono FLAC; the sources are never touched. Every record that cannot
+be used is counted and listed.
 """
 
 import dataclasses
@@ -18,6 +19,7 @@ from bagpiper_jax import files
 from bagpiper_jax.captions import AnnotationError, AudioAnnotation, CaptionFilter, describe
 from bagpiper_jax.corpora import assembly, user_cuts, user_dialogues, user_records
 from bagpiper_jax.corpora.assembly import CorpusError, Reject
+from bagpiper_jax.corpora.sources import Source, open_source
 from bagpiper_jax.corpora.user_audio import Conversion, Converted, convert_all
 from bagpiper_jax.corpora.user_records import UserRecord
 from bagpiper_jax.manifest import DOMAINS, Clip
@@ -34,8 +36,9 @@ class UserCorpusConfig:
     """A user's corpus.
 
     Attributes:
-        source: the JSONL file.
-        directory: where the corpus is written; not the folder of `source`.
+        source: a JSONL, CSV, TSV, Parquet or Arrow file; a folder of audio files, or a data set of Hugging Face; a
+            manifest of NeMo, Lhotse or Kaldi (docs/your_data.md).
+        directory: where the corpus is written; not the folder of `source`, nor within it.
         default_domain, default_language, default_licence: for records that state none.
         held_out: share of the groups that goes to validation, and as much again to test, where none is stated.
         seed: of the splits and of captions rendered from annotations.
@@ -44,6 +47,7 @@ class UserCorpusConfig:
         cut: what becomes of recordings over `max_seconds` of which an annotation tells: they are cut where it is quiet
             ("silence"), into equal windows ("windows"), or rejected ("never").
         captions_hold: whether the caption of a recording is true of any part of it, so that it may be cut as well.
+        uncaptioned: whether audio of which nothing is said is kept, for `caption_audio`.
         max_chars: longest caption, text or message.
         caption_filter: thresholds for the captions, or None to take them as they are.
         max_reject_frac: a larger share of rejected records fails the build.
@@ -61,6 +65,7 @@ class UserCorpusConfig:
     max_seconds: float = 30.0
     cut: Literal["silence", "windows", "never"] = "silence"
     captions_hold: bool = False
+    uncaptioned: bool = False
     max_chars: int = 20_000
     caption_filter: CaptionFilter | None = None
     max_reject_frac: float = 0.1
@@ -83,21 +88,25 @@ def build(config: UserCorpusConfig) -> Path:
         CorpusError: no source, or too many rejected records.
     """
     source, directory = Path(config.source), Path(config.directory)
-    if not source.is_file():
-        raise CorpusError(f"{source} does not exist; UserCorpusConfig.source must be a JSONL file")
-    if directory.resolve() == source.parent.resolve():
+    opened = open_source(source, directory / "unpacked")
+    if directory.resolve() == source.parent.resolve() and not source.is_dir():
         raise CorpusError(
             f"directory {directory} holds the source itself; choose another, or it would be overwritten"
         )
+    if source.is_dir() and files.is_within(source, directory.absolute()):
+        raise CorpusError(
+            f"directory {directory} lies in the source; choose another, or it would be read again"
+        )
     assembly.begin(directory, "user")
-    records, rejects = _read(config, source)
+    _log.info("%s is read as a %s", source, opened.kind)
+    records, rejects = _read(config, opened)
     if not records and not rejects:
         assembly.finish(directory, [], [], {"source": source})
     facts = {
-        "corpus": "user", "source": source.name, "source_sha256": files.sha256(source),
+        "corpus": "user", "source": source.name, "kind": opened.kind, "source_sha256": opened.sha256(),
         "config": dataclasses.asdict(dataclasses.replace(config, source=source.name, directory="")),
     }  # fmt: skip
-    return finish(config, records, rejects, source.parent, facts)
+    return finish(config, records, rejects, opened.root, facts)
 
 
 def finish(
@@ -132,29 +141,30 @@ def finish(
     return assembly.finish(directory, clips, rejects, facts, config.max_reject_frac)
 
 
-def _read(config: UserCorpusConfig, source: Path) -> tuple[dict[str, UserRecord], list[Reject]]:
-    """The usable records by id in file order, and the rejects so far."""
+def _read(config: UserCorpusConfig, source: Source) -> tuple[dict[str, UserRecord], list[Reject]]:
+    """The usable records by id in order of the source, and the rejects so far."""
     records, rejects, unknown = {}, [], []
-    for line, content in user_records.read_lines(source):
+    for given in source.records():
         value = {}
         try:
-            value = user_records.load_line(content)
+            value = given.load()
             unknown += user_records.unknown_fields(value)
-            for record in user_cuts.by_captions(user_records.parse(value, line, config.max_chars)):
+            parsed = user_records.parse(value, given.line, config.max_chars, config.uncaptioned)
+            for record in user_cuts.by_captions(dataclasses.replace(parsed, file=given.file)):
                 _require_new(record, records)
                 records[record.id] = _with_caption(config, record)
         except Exception as error:
             fault = assembly.fault_of(error)
-            rejects.append(Reject.by(fault, str(source), line, str(value.get("id", ""))[:200]))
+            rejects.append(Reject.by(fault, given.file, given.line, str(value.get("id", ""))[:200]))
     if unknown:
-        _log.warning("%s: ignored fields: %s", source, assembly.count(unknown))
+        _log.warning("%s: ignored fields: %s", config.source, assembly.count(unknown))
     return records, rejects
 
 
 def _require_new(record: UserRecord, records: Mapping[str, UserRecord]) -> None:
-    if record.id in records:
-        first = records[record.id].line
-        raise RecordError("duplicate_id", f"id {record.id} is that of line {first}", "give each its own id")
+    if first := records.get(record.id):
+        where = f"line {first.line}" if first.line else first.file
+        raise RecordError("duplicate_id", f"id {record.id} is that of {where}", "give each its own id")
 
 
 def _with_caption(config: UserCorpusConfig, record: UserRecord) -> UserRecord:
@@ -262,21 +272,24 @@ def _parts(
         describe = functools.partial(_described, config)
         found = user_cuts.parts(record, file, config.captions_hold, describe)
         return [
-            (part, each if isinstance(each, Rejected) else _filtered(config, part, each))
-            for part, each in found
+            (part, each) if isinstance(each, Rejected) else _told(config, part, each) for part, each in found
         ]
     except Exception as error:
         return [(record, Rejected.by(assembly.fault_of(error)))]
 
 
-def _filtered(config: UserCorpusConfig, record: UserRecord, file: Converted) -> Converted | Rejected:
-    """The file, unless the caption fails the filter."""
+def _told(
+    config: UserCorpusConfig, record: UserRecord, file: Converted
+) -> tuple[UserRecord, Converted | Rejected]:
+    """The record with what its transcript tells, and its file, unless the caption fails the filter."""
+    describe = functools.partial(_described, config)
+    record = user_cuts.with_transcript(record, file, config.default_language, describe)
     if not (config.caption_filter and record.caption):
-        return file
+        return record, file
     if not (reason := config.caption_filter.reason(record.caption, file.seconds)):
-        return file
+        return record, file
     detail = f"caption {record.caption[:60]!r} …"
-    return Rejected(f"caption_{reason}", detail, "rewrite the caption, or loosen CaptionFilter")
+    return record, Rejected(f"caption_{reason}", detail, "rewrite the caption, or loosen CaptionFilter")
 
 
 def _splits(config: UserCorpusConfig, records: Iterable[UserRecord]) -> dict[str, str]:

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Iterator
 
-from bagpiper_jax.captions import AnnotationError, AudioAnnotation
+from bagpiper_jax.captions import AnnotationError, AudioAnnotation, Speaker, Turn
 from bagpiper_jax.corpora.cutting import At, Span
 from bagpiper_jax.corpora.user_audio import Converted, Piece, piece_name
 from bagpiper_jax.corpora.user_records import UserRecord
@@ -37,9 +37,9 @@ def by_captions(record: UserRecord) -> list[UserRecord]:
 
 def mode(record: UserRecord, at: At | None, captions_hold: bool) -> At | None:
     """How a record's audio is cut if it is too long; None where nothing that is said of it could follow."""
-    if record.dialogue or not (record.annotation or (captions_hold and record.caption)):
-        return None
-    return at
+    if not record.is_told or record.annotation and not record.dialogue:
+        return at
+    return at if captions_hold and not (record.dialogue or record.transcript) else None
 
 
 def spoken(record: UserRecord) -> tuple[Span, ...]:
@@ -95,3 +95,14 @@ def _part(
     if record.caption and caption_holds and not record.is_described:
         return found
     return dataclasses.replace(found, caption=describe(record, annotation), is_described=True)
+
+
+def with_transcript(record: UserRecord, file: Converted, language: str, describe: Describe) -> UserRecord:
+    """The record with its transcript as one turn, now that the length of the audio is known."""
+    if not record.transcript:
+        return record
+    speaker = record.speaker or "S1"
+    turn = Turn(speaker, 0.0, file.seconds, record.transcript, record.language or language)
+    annotation = AudioAnnotation(file.seconds, turns=(turn,), speakers=(Speaker(speaker),))
+    caption = record.caption or describe(record, annotation)
+    return dataclasses.replace(record, annotation=annotation.to_json(), caption=caption)

@@ -2,7 +2,8 @@
 
 Fields of a line: `audio` (path, absolute or relative to the JSONL) and one or more of `caption` (prose),
 `annotation` (an `AudioAnnotation` as an object), `dialogue` ([[role, modality, content], …]; audio content is
-a path or the id of a record), `text` (a plain document, without audio). Optional: `id`, `split`, `domain`,
+a path or the id of a record), `transcript` (what `speaker` says from beginning to end), `text` (a plain document,
+without audio). Optional: `id`, `split`, `domain`,
 `language`, `licence`, `source`, `group` (what must stay within one split: a speaker, a recording).
 
 `start` and `end` say which part of a recording is meant, and `captions` ([[start, end, caption], …]) tells of several.
@@ -25,7 +26,10 @@ from bagpiper_jax.manifest import DOMAINS, SPLITS, is_id
 from bagpiper_jax.outcomes import RecordError
 
 _MAX_ID = 120  # leaves room for a suffix in a 255-byte file name, also in three-byte characters
-_STRINGS = ("id", "audio", "caption", "text", "split", "domain", "language", "licence", "source", "group")
+_STRINGS = (
+    "id", "audio", "caption", "transcript", "speaker", "text", "split", "domain", "language", "licence", "source",
+    "group",
+)  # fmt: skip
 FIELDS = (*_STRINGS, "annotation", "dialogue", "start", "end", "captions")
 _LANGUAGE = re.compile(r"[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8})*")
 
@@ -49,6 +53,8 @@ class UserRecord:
     id: str
     audio: str = ""
     caption: str = ""
+    transcript: str = ""
+    speaker: str = ""
     text: str = ""
     annotation: dict | None = None
     dialogue: tuple[tuple[str, str, str], ...] = ()
@@ -70,6 +76,11 @@ class UserRecord:
     @property
     def is_part(self) -> bool:
         return self.start > 0 or self.seconds is not None
+
+    @property
+    def is_told(self) -> bool:
+        """Whether anything is said of its audio."""
+        return bool(self.caption or self.captions or self.transcript or self.annotation or self.dialogue)
 
     @property
     def kept_together(self) -> str:
@@ -100,24 +111,26 @@ def load_line(line: bytes) -> dict:
     return value
 
 
-def parse(value: Mapping, line: int, max_chars: int) -> UserRecord:
+def parse(value: Mapping, line: int, max_chars: int, uncaptioned: bool = False) -> UserRecord:
     """Checks the fields of one object.
 
     Args:
         value: the object; fields not in `FIELDS` are ignored (see `unknown_fields`).
         line: its line number.
         max_chars: longest caption, text or message allowed.
+        uncaptioned: whether there may be audio of which nothing is said.
 
     Raises:
         RecordError: `wrong_type`, `blank_caption`, `bad_text`, `too_long_text`, `bad_id`, `bad_split`, `bad_domain`,
-            `bad_language`, `bad_times`, `unknown_role`, `bad_dialogue`, `markup`, `unread_audio` or `no_content`.
+            `bad_language`, `bad_times`, `bad_captions`, `bad_transcript`, `unknown_role`, `bad_dialogue`, `markup`,
+            `unread_audio` or `no_content`.
     """
     strings = {name: _string(value, name, max_chars) for name in _STRINGS}
     if mark := markup_in(strings["caption"]):
         raise RecordError("markup", f"the caption holds {mark!r}", "take the markup of other tools out of it")
     if token := control_token_in(strings["text"]):
         raise RecordError("markup", f"the text holds {token!r}", "cut the text where the token stands")
-    for name in ("caption", "text"):
+    for name in ("caption", "transcript", "text"):
         if value.get(name) is not None and not strings[name]:
             raise RecordError(
                 f"blank_{name}", f"{name} is empty or only spaces", f"write the {name} or drop the record"
@@ -134,7 +147,7 @@ def parse(value: Mapping, line: int, max_chars: int) -> UserRecord:
     _check_names(record)
     if not record.audio and not audio_messages(record.dialogue):
         refuse_unread_audio(value)
-    _check_content(record)
+    _check_content(record, uncaptioned)
     return record
 
 
@@ -283,16 +296,24 @@ def _check_names(record: UserRecord) -> None:
         )
 
 
-def _check_content(record: UserRecord) -> None:
-    if record.captions and (record.is_part or record.caption or record.dialogue):
-        detail = "captions with times beside start, end, a caption or a dialogue"
+def _check_content(record: UserRecord, uncaptioned: bool) -> None:
+    if record.transcript and record.annotation:
+        remedy = "say it as a turn of the annotation"
+        raise RecordError("bad_transcript", "a transcript beside an annotation", remedy)
+    if record.captions and (record.is_part or record.caption or record.transcript or record.dialogue):
+        detail = "captions with times beside start, end, a caption, a transcript or a dialogue"
         raise RecordError("bad_captions", detail, "write a record of its own for what is beside them")
-    if record.audio and not (record.caption or record.captions or record.annotation or record.dialogue):
-        remedy = "give a caption, an annotation or a dialogue"
+    if record.audio and not (uncaptioned or record.is_told):
+        remedy = (
+            "give a caption, a transcript, an annotation or a dialogue, or set UserCorpusConfig.uncaptioned"
+        )
         raise RecordError("no_content", "audio without anything said about it", remedy)
-    if not record.audio and (record.caption or record.captions or record.annotation or record.is_part):
+    heard = dataclasses.replace(record, dialogue=())
+    if not record.audio and (heard.is_told or heard.is_part):
         raise RecordError(
-            "no_audio", "a caption, annotation or times without audio", "give the audio, or use `text`"
+            "no_audio",
+            "a caption, transcript, annotation or times without audio",
+            "give the audio, or use `text`",
         )
     if not (record.audio or record.text or record.dialogue):
         remedy = "give audio and a caption, an annotation or a dialogue; or a text"
