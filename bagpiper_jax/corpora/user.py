@@ -7,6 +7,7 @@ be used is counted and listed.
 
 import dataclasses
 import functools
+import json
 import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,7 +23,7 @@ from bagpiper_jax.corpora.assembly import CorpusError, Reject
 from bagpiper_jax.corpora.sources import Source, open_source
 from bagpiper_jax.corpora.user_audio import Conversion, Converted, convert_all
 from bagpiper_jax.corpora.user_records import UserRecord
-from bagpiper_jax.manifest import DOMAINS, Clip
+from bagpiper_jax.manifest import DOMAINS, SPLITS, Clip
 from bagpiper_jax.outcomes import RecordError, Rejected
 
 _MAX_DRIFT = 0.5
@@ -106,7 +107,9 @@ def build(config: UserCorpusConfig) -> Path:
         "corpus": "user", "source": source.name, "kind": opened.kind, "source_sha256": opened.sha256(),
         "config": dataclasses.asdict(dataclasses.replace(config, source=source.name, directory="")),
     }  # fmt: skip
-    return finish(config, records, rejects, opened.root, facts)
+    finish(config, records, rejects, opened.root, facts)
+    _warn_of_empty_splits(directory)
+    return directory
 
 
 def finish(
@@ -331,6 +334,13 @@ def _clip(
         start=record.start if record.is_part else None,
         end=round(record.start + seconds, 6) if record.is_part else None,
     )
+
+
+def _warn_of_empty_splits(directory: Path) -> None:
+    found = json.loads((directory / assembly.SUMMARY).read_text(encoding="utf-8"))["clips_by_split"]
+    if empty := [split for split in SPLITS if split not in found]:
+        remedy = "raise UserCorpusConfig.held_out, or state splits"
+        _log.warning("no clip is in %s, which training or scores need: %s", " or ".join(empty), remedy)
 
 
 def _warn_of_straddling(clips: Sequence[Clip]) -> None:

@@ -105,4 +105,5 @@ def with_transcript(record: UserRecord, file: Converted, language: str, describe
     turn = Turn(speaker, 0.0, file.seconds, record.transcript, record.language or language)
     annotation = AudioAnnotation(file.seconds, turns=(turn,), speakers=(Speaker(speaker),))
     caption = record.caption or describe(record, annotation)
-    return dataclasses.replace(record, annotation=annotation.to_json(), caption=caption)
+    domain = record.domain or "speech"
+    return dataclasses.replace(record, annotation=annotation.to_json(), caption=caption, domain=domain)

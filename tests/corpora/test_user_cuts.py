@@ -24,14 +24,16 @@ def annotation(duration, turns=(), sounds=(), **more):
     }
 
 
-def recording(path, seconds, rate=RATE, quiet=(), subtype=None):
+def recording(path, seconds, rate=RATE, quiet=()):
     """A tone whose pitch rises with time, with pauses."""
     times = np.arange(round(seconds * rate)) / rate
     samples = 0.3 * np.sin(2 * np.pi * (200 * times + times**2))
     for begin, end in quiet:
         samples[(times >= begin) & (times < end)] *= 0.01
     path.parent.mkdir(exist_ok=True)
-    soundfile.write(path, samples, rate, subtype)
+    with soundfile.SoundFile(path, "w", rate, 1) as file:
+        for part in np.array_split(samples, 50):  # libsndfile's Vorbis encoder crashes at long parts
+            file.write(part)
     return samples
 
 
@@ -156,7 +158,7 @@ def test_what_cannot_be_cut_is_rejected_by_its_piece_alone(tmp_path):
         ],
     )
     reasons = {(r["id"], r["reason"]) for r in rejects}
-    assert ("a-001", "too_long_turn") in reasons
+    assert [reason for name, reason in reasons if name.startswith("a-")].count("too_long_turn") == 1
     assert {t["text"] for c in clips for t in c.annotation.get("turns", ())} == {"short", "end"}
     assert {reason for name, reason in reasons if name.startswith("b-")} == {
         "nothing_annotated",

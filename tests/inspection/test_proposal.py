@@ -55,6 +55,6 @@ def test_the_lines_are_gin_that_a_run_takes(tmp_path):
 def test_the_job_proposes_for_a_cached_mixture(tmp_path, capsys):
     rng = np.random.default_rng(0)
     examples = [example(dialogue_of("audio_to_caption", rng), f"clip-{n}") for n in range(8)]
-    lock = write_mixture_of(tmp_path, {"heard": examples})
+    lock = write_mixture_of(tmp_path, examples)
     assert inspect_data.main([f"--lock={lock}", "--propose", f"--html={tmp_path / 'a.html'}"]) == 0
     assert "\nBatchShape.slots = " in capsys.readouterr().out and (tmp_path / "a.html").exists()

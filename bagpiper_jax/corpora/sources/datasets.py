@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bagpiper_jax import files
+from bagpiper_jax.corpora import assembly
 from bagpiper_jax.corpora.assembly import CorpusError
 from bagpiper_jax.corpora.clip_readers import MAX_BYTES
 from bagpiper_jax.corpora.sources.given import Given
@@ -53,7 +54,9 @@ class Tables:
         found = fields_of({"split": _SPLITS[split[1]] if split else None, **row})
         if isinstance(found.get("audio"), bytes | dict):
             found["audio"] = self._file(found["audio"])
-        found.setdefault("id", f"{path.stem}-{number}")
+            found.setdefault("group", Path(found["audio"]).stem)  # and not where it is written
+        place = path.relative_to(self.directory).with_suffix("").parts
+        found.setdefault("id", assembly.safe_id("-".join((*place, str(number)))))
         return found
 
     def _file(self, cell: bytes | dict) -> str:

@@ -57,9 +57,12 @@ def lhotse_recordings(recordings: Path, supervisions: Path | None) -> Iterator[G
     """Recordings, each with all its supervisions as turns."""
     said = collections.defaultdict(list)
     for given in objects(supervisions) if supervisions else ():
-        value = given.load()
-        said[value.get("recording_id")].append(value)
-    return objects(recordings, functools.partial(_recording, said))
+        try:
+            value = given.load()
+            said[value.get("recording_id")].append(value)
+        except RecordError:
+            yield given  # which says so again where it is counted
+    yield from objects(recordings, functools.partial(_recording, said))
 
 
 def _recording(said: Mapping[str, list], value: dict) -> dict:
@@ -143,7 +146,7 @@ def _utterance(
     told = {kind: table[name][1] for kind, table in tables.items() if name in table}
     found = {"id": name, "audio": _placed(path, directory), **times, **spoken(told.get("text"))}
     found |= {"speaker": told["utt2spk"]} if "utt2spk" in told else {}
-    return found | ({"language": told["utt2lang"]} if "utt2lang" in told else {}) | {"domain": "speech"}
+    return found | ({"language": told["utt2lang"]} if "utt2lang" in told else {})
 
 
 def _placed(path: str, directory: Path) -> str:
