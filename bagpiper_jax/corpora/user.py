@@ -7,10 +7,9 @@ be used is counted and listed.
 
 import dataclasses
 import functools
-import json
 import logging
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -18,12 +17,12 @@ import numpy as np
 
 from bagpiper_jax import files
 from bagpiper_jax.captions import AnnotationError, AudioAnnotation, CaptionFilter, describe
-from bagpiper_jax.corpora import assembly, user_cuts, user_dialogues, user_records
+from bagpiper_jax.corpora import assembly, user_cuts, user_dialogues, user_records, user_splits
 from bagpiper_jax.corpora.assembly import CorpusError, Reject
 from bagpiper_jax.corpora.sources import Source, open_source
 from bagpiper_jax.corpora.user_audio import Conversion, Converted, convert_all
 from bagpiper_jax.corpora.user_records import UserRecord
-from bagpiper_jax.manifest import DOMAINS, SPLITS, Clip
+from bagpiper_jax.manifest import DOMAINS, Clip
 from bagpiper_jax.outcomes import RecordError, Rejected
 
 _MAX_DRIFT = 0.5
@@ -108,7 +107,7 @@ def build(config: UserCorpusConfig) -> Path:
         "config": dataclasses.asdict(dataclasses.replace(config, source=source.name, directory="")),
     }  # fmt: skip
     finish(config, records, rejects, opened.root, facts)
-    _warn_of_empty_splits(directory)
+    user_splits.warn_of_empty(directory)
     return directory
 
 
@@ -140,7 +139,7 @@ def finish(
     results = convert_all(conversions, directory, config.workers)
     clips = _clips(config, records, conversions, results, rejects)
     rejects.sort(key=lambda reject: (reject.file, reject.line))
-    _warn_of_straddling(clips)
+    user_splits.warn_of_straddling(clips)
     return assembly.finish(directory, clips, rejects, facts, config.max_reject_frac)
 
 
@@ -255,7 +254,7 @@ def _clips(
                 "broken_reference", f"the dialogue needs {name}, which {what}", f"repair record {name}"
             )
             reject(records[record_id], fault)
-    splits = _splits(config, usable.values())
+    splits = user_splits.splits_of(usable.values(), config.seed, config.held_out)
     return [_clip(config, record, converted[record.id], splits) for record in usable.values()]
 
 
@@ -295,18 +294,6 @@ def _told(
     return record, Rejected(f"caption_{reason}", detail, "rewrite the caption, or loosen CaptionFilter")
 
 
-def _splits(config: UserCorpusConfig, records: Iterable[UserRecord]) -> dict[str, str]:
-    """Group → split for records that state none: that of a fellow member who states one, else by hash."""
-    splits = {}
-    for record in records:
-        if record.split:
-            splits.setdefault(record.kept_together, record.split)
-    for record in records:
-        group = record.kept_together
-        splits.setdefault(group, assembly.hash_split(group, config.seed, config.held_out))
-    return splits
-
-
 def _clip(
     config: UserCorpusConfig,
     record: UserRecord,
@@ -334,16 +321,3 @@ def _clip(
         start=record.start if record.is_part else None,
         end=round(record.start + seconds, 6) if record.is_part else None,
     )
-
-
-def _warn_of_empty_splits(directory: Path) -> None:
-    found = json.loads((directory / assembly.SUMMARY).read_text(encoding="utf-8"))["clips_by_split"]
-    if empty := [split for split in SPLITS if split not in found]:
-        remedy = "raise UserCorpusConfig.held_out, or state splits"
-        _log.warning("no clip is in %s, which training or scores need: %s", " or ".join(empty), remedy)
-
-
-def _warn_of_straddling(clips: Sequence[Clip]) -> None:
-    groups = assembly.straddling(clips)
-    if groups:
-        _log.warning("%d groups stand in several splits, as the source states: %s …", len(groups), groups[:3])
