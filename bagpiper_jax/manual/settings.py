@@ -19,7 +19,7 @@ class Setting:
         name: the field.
         type: its annotation, aliases written out.
         default: the value it has if nobody binds it, as source; None if one must.
-        meaning: what its class says of it, in one line.
+        meaning: what its class says of it, in one line; what is said of several fields begins with their names.
         nested: names of the classes that its values are of, each a `Group`.
     """
 
@@ -130,6 +130,8 @@ def _docstring(node: ast.ClassDef) -> tuple[str, dict[str, str]]:
         indent, said = len(line) - len(line.lstrip()), line.strip()
         if indent == 4 and (entry := _ENTRY.match(said)):
             names, said = entry[1].split(", "), entry[2]
+            if len(names) > 1:  # what is said of several may tell them apart
+                said = f"{entry[1]}: {said}"
         for name in names if said else ():
             meanings[name] = f"{meanings.get(name, '')} {said}".strip()
     return summary.strip(), meanings
