@@ -50,14 +50,19 @@ class Tables:
 
     def _fields(self, path: Path, number: int, batch, place: int) -> dict:
         row = batch.slice(place, 1).to_pylist()[0]
-        split = _SPLIT.search(path.relative_to(self.directory).as_posix().lower())
-        found = fields_of({"split": _SPLITS[split[1]] if split else None, **row})
+        is_divided = len({self._split(each) for each in self.paths}) > 1
+        found = fields_of({"split": self._split(path) if is_divided else None, **row})
         if isinstance(found.get("audio"), bytes | dict):
             found["audio"] = self._file(found["audio"])
             found.setdefault("group", Path(found["audio"]).stem)  # and not where it is written
         place = path.relative_to(self.directory).with_suffix("").parts
         found.setdefault("id", assembly.safe_id("-".join((*place, str(number)))))
         return found
+
+    def _split(self, path: Path) -> str | None:
+        """The split that a table's name tells; where all are of one, as on the Hub of `train`, it tells nothing."""
+        name = _SPLIT.search(path.relative_to(self.directory).as_posix().lower())
+        return _SPLITS[name[1]] if name else None
 
     def _file(self, cell: bytes | dict) -> str:
         """The path of a cell's sound: its own file, or one that is written."""
