@@ -1,6 +1,6 @@
 """Builds a corpus in manifest form: `bagpiper build_corpus --gin_file=gin/corpora/embedded.gin`.
 
-`gin/corpora/` has a file for each kind: embedded (made by code), debian (real recordings), user (your own JSONL),
+`gin/corpora/` has a file for each kind: embedded (made by code), debian (real recordings), user (your own data),
 espnet (ESPnet's dataset files), source (what a SeqIO task reads: tars, Parquet, TFDS).
 """
 
