@@ -203,7 +203,8 @@ def _conversions(
         if modality == "audio" and content != record.audio and content not in records:
             wanted.append((index, content, directory / "audio" / "messages" / f"{record.id}-{index}.flac"))
     limits = config.min_seconds, config.max_seconds
-    cut = user_cuts.mode(record, None if config.cut == "never" else config.cut, config.captions_hold)
+    at = None if config.cut == "never" else config.cut
+    cut = user_cuts.mode(record, at, config.captions_hold, config.uncaptioned)
     spoken = user_cuts.spoken(record) if cut else ()
     part = {"main": (record.start, record.seconds, record.offset, record.size, cut, spoken)}
     return [

@@ -35,11 +35,12 @@ def by_captions(record: UserRecord) -> list[UserRecord]:
     ] or [record]  # fmt: skip
 
 
-def mode(record: UserRecord, at: At | None, captions_hold: bool) -> At | None:
+def mode(record: UserRecord, at: At | None, captions_hold: bool, uncaptioned: bool) -> At | None:
     """How a record's audio is cut if it is too long; None where nothing that is said of it could follow."""
-    if not record.is_told or record.annotation and not record.dialogue:
-        return at
-    return at if captions_hold and not (record.dialogue or record.transcript) else None
+    if record.dialogue or record.transcript:
+        return None
+    may_be_cut = record.annotation or (captions_hold if record.caption else uncaptioned)
+    return at if may_be_cut else None
 
 
 def spoken(record: UserRecord) -> tuple[Span, ...]:

@@ -20,18 +20,12 @@ def with_answers_as_clips(record: UserRecord, records: Mapping[str, UserRecord])
     names = {path: f"{record.id[:90]}-{assembly.digest(record.id, path)[:8]}" for path in paths}
     dialogue = tuple((r, m, names.get(c, c) if m == "audio" else c) for r, m, c in record.dialogue)
     beside = [
-        dataclasses.replace(
-            record,
-            id=name,
-            audio=path,
-            dialogue=(),
-            caption="",
-            text="",
-            annotation=None,
-            group=record.kept_together,
+        UserRecord(
+            line=record.line, id=name, audio=path, split=record.split, domain=record.domain, file=record.file,
+            language=record.language, licence=record.licence, source=record.source, group=record.kept_together,
         )
         for path, name in names.items()
-    ]
+    ]  # fmt: skip
     return [dataclasses.replace(record, dialogue=dialogue), *beside]
 
 

@@ -144,6 +144,21 @@ def test_a_caption_alone_is_cut_only_if_it_holds_for_every_part(tmp_path):
     )
 
 
+def test_audio_of_which_nothing_is_said_is_cut_for_those_who_caption_it(tmp_path):
+    recording(tmp_path / "source" / "a.wav", 70, 8_000)
+    clips, rejects = build(tmp_path, [{"id": "x", "audio": "a.wav"}], uncaptioned=True, cut="windows")
+    assert not rejects and [round(c.duration, 2) for c in clips] == [23.33, 23.33, 23.33]
+    assert all(c.caption is None and c.annotation is None for c in clips)
+
+
+def test_a_part_that_is_talked_about_does_not_cut_what_is_answered(tmp_path):
+    recording(tmp_path / "source" / "a.wav", 40, 8_000)
+    dialogue = [["user", "audio", "a.wav"], ["assistant", "audio", "good.wav"]]
+    record = {"id": "x", "audio": "a.wav", "start": 20, "end": 25, "dialogue": dialogue}
+    clips, rejects = build(tmp_path, [record])
+    assert not rejects and [(c.duration, c.start) for c in clips] == [(5, 20), (0.5, None)]
+
+
 def test_what_cannot_be_cut_is_rejected_by_its_piece_alone(tmp_path):
     recording(tmp_path / "source" / "a.wav", 100)
     samples = np.zeros(RATE * 100, np.float32)
