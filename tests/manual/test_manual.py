@@ -2,9 +2,9 @@
 
 import dataclasses
 import importlib
+import os
 import subprocess
 import sys
-import time
 import typing
 
 import pytest
@@ -61,12 +61,13 @@ def test_help_comes_at_once_and_loads_nothing(name):
         "try: m.main()\n"
         f"finally: print([n for n in {HEAVY!r} if n in sys.modules], file=sys.stderr)"
     )
-    began = time.monotonic()
+    began = os.times()
     ended = subprocess.run(
         [sys.executable, "-c", code, name, "--help"], cwd=REPOSITORY, capture_output=True, text=True
     )
     assert ended.returncode == 0 and ended.stderr == "[]\n"
-    assert time.monotonic() - began < 2
+    took = [now - then for now, then in zip(os.times(), began, strict=True)]
+    assert took[2] + took[3] < 2  # seconds of the child's CPU, which other programs do not stretch
     assert max(map(len, ended.stdout.splitlines())) <= 120
 
 
