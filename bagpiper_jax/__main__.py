@@ -35,7 +35,7 @@ def usage() -> str:
             "",
             *lines,
             "",
-            "`bagpiper JOB --help` lists the settings of a job.",
+            "`bagpiper JOB --help` tells every setting of a job: its type, its default and what it means.",
         ]
     )
 

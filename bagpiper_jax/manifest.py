@@ -41,6 +41,7 @@ class Clip:
         source, licence, language: provenance.
         group: what must not straddle splits: a speaker, a tune, a source recording.
         directions: pre-training tasks that may use the clip, of `DIRECTIONS`; None for all.
+        start, end: seconds of the recording that the clip was cut from; None for a recording that was taken whole.
         metrics: what was measured or judged, by name: numbers, booleans, strings; or None (docs/captions.md).
     """
 
@@ -58,6 +59,8 @@ class Clip:
     language: str = "en"
     group: str = ""
     directions: list | None = None
+    start: float | None = None
+    end: float | None = None
     metrics: dict | None = None
 
     def __post_init__(self):

@@ -1,15 +1,22 @@
-"""A hook of MkDocs: one API page for each room of the package, in alphabetical order, after the pages in mkdocs.yml.
+"""A hook of MkDocs: after the pages in mkdocs.yml all settings, and one API page for each room of the package, in
+alphabetical order.
 
-mkdocstrings reads the source, so that no library of the package need be installed.
+Settings and API are read from the source, so that no library of the package need be installed.
 """
 
 import ast
+import sys
 from pathlib import Path
 
 from mkdocs.structure.files import File
 
-PACKAGE = Path(__file__).parents[1] / "bagpiper_jax"
-INDEX = "api/index.md"
+PACKAGE = Path(__file__).resolve().parents[1] / "bagpiper_jax"
+sys.path.insert(0, str(PACKAGE.parent))
+
+from bagpiper_jax import manual  # noqa: E402
+from bagpiper_jax.jobs import JOBS  # noqa: E402
+
+INDEX, SETTINGS = "api/index.md", "api/settings.md"
 
 
 def rooms() -> list[str]:
@@ -20,6 +27,7 @@ def rooms() -> list[str]:
 
 
 def on_config(config):
+    config.nav.append({"Settings": SETTINGS})
     config.nav.append({"API": [INDEX, *({room: f"api/{room}.md"} for room in rooms())]})
     return config
 
@@ -27,6 +35,7 @@ def on_config(config):
 def on_files(files, config):
     pages = {f"api/{room}.md": f"# {room}\n\n::: bagpiper_jax.{room}\n" for room in rooms()}
     pages[INDEX] = "# API\n\n" + "\n".join(f"- [{room}]({room}.md): {_summary(room)}" for room in rooms())
+    pages[SETTINGS] = manual.reference(JOBS)
     for uri, content in pages.items():
         files.append(File.generated(config, uri, content=content))
     return files

@@ -3,6 +3,7 @@
 <corpus>_caption_to_audio  <corpus>_audio_to_caption  <corpus>_text_only   → <corpus>_pretraining
 … and <corpus>_caption_to_answer  <corpus>_request_to_caption             → <corpus>_pretraining_with_reading
 <corpus>_sft_understanding  <corpus>_sft_generation                        → <corpus>_sft
+… and <corpus>_caption_to_audio  <corpus>_audio_to_caption                 → <corpus>_tuning
 <corpus>_<domain>_caption_to_audio  <corpus>_<domain>_audio_to_caption  <corpus>_text_only
                                                                            → <corpus>_pretraining_by_domain
 """
@@ -28,6 +29,7 @@ READING: dict[str, Author] = {
     "caption_to_answer": pretraining.caption_to_answer,
     "request_to_caption": pretraining.request_to_caption,
 }
+HEARD = ("caption_to_audio", "audio_to_caption")
 SFT: dict[str, Author] = {"sft_understanding": sft.understanding, "sft_generation": sft.generation}
 
 # The release balances the directions by their token budgets (docs/reference.md, Pre-training data): equal rates here,
@@ -61,6 +63,7 @@ def add_corpus(corpus: str) -> None:
         "pretraining": PRETRAINING,
         "pretraining_with_reading": PRETRAINING | READING,
         "sft": SFT,
+        "tuning": SFT | {purpose: PRETRAINING[purpose] for purpose in HEARD},
     }
     for mixture, authors in mixtures.items():
         rates = [(f"{corpus}_{purpose}", RATES[purpose]) for purpose in authors]

@@ -72,7 +72,7 @@ def test_every_job_has_a_main(name):
 @pytest.mark.parametrize("name", jobs.JOBS)
 def test_the_usage_line_of_every_job_can_be_typed(name, capsys):
     with pytest.raises(SystemExit) as end:
-        importlib.import_module(f"bagpiper_jax.jobs.{name}").main(["--help"])
+        jobs.run(name, ["--help"])
     assert not end.value.code and capsys.readouterr().out.startswith(f"usage: bagpiper {name} [-h]")
 
 

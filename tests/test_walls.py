@@ -17,7 +17,7 @@ PACKAGE = REPOSITORY / "bagpiper_jax"
 ROOMS = (
     "errors", "outcomes", "task_modules", "strict", "typed",
     "files", "digests", "workers", "pipelines", "journal", "audio", "vocabulary",
-    "parallel", "pods", "configuration",
+    "parallel", "pods", "manual", "configuration",
     "dialogue", "manifest", "batch",
     "text", "captions", "runs", "pages",
     "corpora", "curation",

@@ -20,6 +20,8 @@ class CacheConfig:
         rate_unit: whether rates count "examples" or "tokens".
         mixing: mixture → how its rates follow from the sizes of its tasks; others keep their own as they are.
         max_slots, max_chunks, max_seconds: longer examples are rejected; 0 chunks for no limit.
+        leave_out_empty: leaves out tasks without an example, as those of dialogues are where no clip is annotated, in
+            place of ending with an error.
         max_reject_frac: the job refuses a task with a larger share of rejected clips.
         shard_inputs: clips per shard, the unit of restarting.
         workers: processes that write shards on this machine; each loads TensorFlow (about 1 GB).
@@ -45,6 +47,7 @@ class CacheConfig:
     max_slots: int = 8192
     max_chunks: int = 0
     max_seconds: float = 30.0
+    leave_out_empty: bool = False
     max_reject_frac: float = 0.01
     shard_inputs: int = 1000
     workers: int = 1

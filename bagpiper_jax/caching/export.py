@@ -93,6 +93,10 @@ def _lock_mixture(mixture: str, rates: dict[str, float], made: dict, config: Cac
     for task, split in _tasks_and_splits(mixture, rates, config):
         splits[split].append(_locked(task, rates[task.name], split, made[task.name, split], config))
     splits = {split: tuple(task for task in tasks if task) for split, tasks in splits.items()}
+    if not splits["train"]:
+        raise ExportError(
+            f"no task of mixture {mixture} has an example in split train; add clips to the corpus"
+        )
     if mixture in config.mixing:
         splits = _mixed(splits, config.mixing[mixture], config)
     tokenizer, codec = settings.current().text_tokenizer, settings.current()
@@ -155,10 +159,10 @@ def mixture_rates(mixture: str, overrides: dict[str, float]) -> dict[str, float]
 def _locked(task, rate: float, split: str, directory: Path, config: CacheConfig) -> LockedTask | None:
     made = TaskCache(directory)
     if not len(made):
-        if split == "train":
+        if split == "train" and not config.leave_out_empty:
             raise ExportError(
                 f"task {task.name} has no examples in split train ({made.manifest['counts']}); "
-                f"give it rate 0 in CacheConfig.rates, or add clips to the corpus"
+                "give it rate 0 in CacheConfig.rates, set CacheConfig.leave_out_empty, or add clips to the corpus"
             )
         _log.warning("task %s has no examples in split %s; left out of that split", task.name, split)
         return None

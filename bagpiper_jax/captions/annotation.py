@@ -13,6 +13,9 @@ from bagpiper_jax.errors import Explained
 LEVELS = ("loud", "medium", "soft")
 _TOLERANCE = 0.05  # seconds that an event may end after its clip: codecs and resamplers shift ends
 
+_SHORTEST = 0.1
+"""Seconds of an event that are worth telling in a part of its clip."""
+
 
 class AnnotationError(Explained, ValueError):
     """An annotation that contradicts itself or has an unknown or ill-typed field; the message names it."""
@@ -131,6 +134,33 @@ class AudioAnnotation:
         """The speaker of that id."""
         return next(speaker for speaker in self.speakers if speaker.id == id)
 
+    def part(self, start: float, end: float) -> "AudioAnnotation":
+        """What is known of the clip from `start` to `end`, in seconds, with its times counted from `start`.
+
+        Sounds and music are cut with the clip, and those of which less than 0.1 s is left are left out; speech is
+        whole or absent, since nobody knows which of its words fall where.
+
+        Raises:
+            AnnotationError: somebody speaks across one of its ends.
+        """
+        turns = [each for turn in self.turns if (each := _within(turn, start, end))]
+        said = {turn.speaker for turn in turns}
+        for turn in self.turns:
+            overhang = max(start - turn.start, turn.end - end)
+            if turn.start < end and turn.end > start and overhang > _TOLERANCE:
+                raise AnnotationError(
+                    f"somebody speaks from {turn.start:g} to {turn.end:g} s, across an end of the part from "
+                    f"{start:g} to {end:g} s"
+                )
+        return dataclasses.replace(
+            self,
+            duration=round(end - start, 6),
+            turns=tuple(turns),
+            speakers=tuple(speaker for speaker in self.speakers if speaker.id in said),
+            sounds=tuple(each for sound in self.sounds if (each := _within(sound, start, end))),
+            music=tuple(each for passage in self.music if (each := _within(passage, start, end))),
+        )
+
     def to_json(self) -> dict:
         """A JSON object without the fields that are unset; `from_json` inverts it."""
         return _dump(self)
@@ -144,6 +174,14 @@ class AudioAnnotation:
                 annotation is inconsistent.
         """
         return _load(cls, value, "annotation")
+
+
+def _within(event, start: float, end: float):
+    """The event as it falls into a part; None where hardly any of it does."""
+    begin, stop = max(event.start, start), min(event.end, end)
+    if stop - begin < min(_SHORTEST, event.end - event.start - 1e-9):
+        return None
+    return dataclasses.replace(event, start=round(begin - start, 6), end=round(stop - start, 6))
 
 
 def _name(event) -> str:

@@ -8,14 +8,14 @@ valid name. A binding or macro that nothing uses is a fault too, as is one that 
 
 import argparse
 import dataclasses
+import difflib
 import logging
 import sys
-import textwrap
 import typing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import gin
-from bagpiper_jax import typed
+from bagpiper_jax import manual, typed
 from bagpiper_jax.configuration import bindings, checks
 from bagpiper_jax.errors import Explained
 
@@ -87,22 +87,44 @@ def operative_config() -> str:
 def _parse_flags(
     root: type, argv: list[str], description: str | None, prog: str | None
 ) -> tuple[list[str], list[str]]:
-    fields = ", ".join(f.name for f in dataclasses.fields(root))
-    parser = argparse.ArgumentParser(
-        prog=prog,
-        description=description or (root.__doc__ or "").split("\n")[0],
-        epilog=textwrap.fill(f"--gin.{root.__name__}.FIELD=VALUE overrides a field: {fields}", 100),
-        formatter_class=argparse.RawDescriptionHelpFormatter,  # a job's own lines stay lines
-    )
-    parser.add_argument("--gin_file", action="append", default=[], help="a gin file; repeatable, later wins")
+    parser = argparse.ArgumentParser(prog=prog, add_help=False, allow_abbrev=False)
+    parser.add_argument("-h", "--help", action="store_true")
+    parser.add_argument("--gin_file", action="append", default=[])
     known, rest = parser.parse_known_args(argv)
+    if known.help:
+        print(manual.help_of_class(root.__module__, root.__name__, parser.prog, description or ""))
+        sys.exit(0)
     bound, strangers = [], []
     for flag in rest:
         is_binding = flag.startswith("--gin.") and "=" in flag
         (bound if is_binding else strangers).append(flag.removeprefix("--gin.") if is_binding else flag)
     if strangers:
-        raise ConfigurationError(f"unknown flags: {' '.join(strangers)}; a binding is --gin.Name.field=value")
+        hint = _binding_meant(strangers, _reachable(root)) or "a binding is --gin.Name.field=value"
+        raise ConfigurationError(f"unknown flags: {' '.join(strangers)}; {hint}")
     return known.gin_file, bound
+
+
+def _binding_meant(strangers: Sequence[str], classes: Mapping[str, type]) -> str:
+    """The bindings that `--steps=100`, `--steps 100` or `steps=100` may stand for; "" if none is known."""
+    meant = []
+    for flag, behind in zip(strangers, (*strangers[1:], ""), strict=True):
+        name, equals, value = flag.removeprefix("--").removeprefix("gin.").partition("=")
+        if not (equals or flag.startswith("--")):
+            continue  # the value of the flag before it
+        if not equals:
+            value = "…" if behind.startswith("-") or not behind else behind
+        meant += [f"--gin.{path}={value}" for path in _paths(name, classes)]
+    return f"did you mean {' or '.join(meant)}?" if meant else ""
+
+
+def _paths(name: str, classes: Mapping[str, type]) -> list[str]:
+    """Of a field's name, misspelt perhaps, up to three places that have it, those of the job's own class first."""
+    fields = [f"{owner}.{field}" for owner, cls in classes.items() for field in typing.get_type_hints(cls)]
+    if found := [path for path in fields if name in (path, path.partition(".")[2])]:
+        return found[:3]
+    names = {path.partition(".")[2] for path in fields}
+    near = difflib.get_close_matches(name.rpartition(".")[2].replace("-", "_"), sorted(names), 1, 0.75)
+    return [path for path in fields if path.partition(".")[2] in near][:3]
 
 
 _registered: dict[type, typing.Any] = {}
@@ -118,7 +140,7 @@ def _reachable(root: type) -> dict[str, type]:
     """All dataclasses among the annotations of `root`, transitively, by name."""
     found, waiting = {}, [root]
     while waiting:
-        cls = waiting.pop()
+        cls = waiting.pop(0)
         if cls.__name__ in found:
             continue
         found[cls.__name__] = cls

@@ -164,7 +164,7 @@ def begin(directory: str | os.PathLike, kind: str) -> None:
         CorpusError: the directory holds a corpus of another kind, which a build would overwrite.
     """
     require_replaceable(directory, kind)
-    for folder in ("", "audio", "audio/messages"):
+    for folder in ("", "audio", "audio/messages", "audio/pieces"):
         files.remove_leftovers(Path(directory) / folder)
 
 

@@ -63,6 +63,9 @@ def clip_of(fields: Mapping, split: str, defaults: Defaults, directions: tuple[s
         RecordError: a field is of a wrong type, blank, too long or unknown in its meaning.
     """
     record = user_records.parse({**fields, "split": split}, 0, MAX_CHARS)
+    if record.is_part or record.captions:
+        remedy = "build a corpus of it first, with UserCorpusConfig, or cut the audio"
+        raise RecordError("unread_times", "start, end or captions with times, which are not cut here", remedy)
     annotation, caption = _described(record)
     heard = record.audio or user_records.audio_messages(record.dialogue)
     return Clip(

@@ -1,21 +1,25 @@
-"""Bring your own data: a JSONL of audio and what is said about it becomes a corpus in manifest form.
+"""Bring your own data: a folder, a table or a manifest of audio and what is said about it becomes a corpus.
 
-Fields are those of `user_records`. Audio of any rate, channel count or container that `audio.read` knows is
-copied as 16 kHz mono FLAC; the sources are never touched. Every record that cannot be used is counted and listed.
+What can be read stands in `sources`, and its fields are those of `user_records`. Audio of any rate, channel count or
+container that `audio.read` knows is copied as 16 kHz mono FLAC; the sources are never touched. Every record that cannot
+be used is counted and listed.
 """
 
 import dataclasses
+import functools
 import logging
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from bagpiper_jax import files
 from bagpiper_jax.captions import AnnotationError, AudioAnnotation, CaptionFilter, describe
-from bagpiper_jax.corpora import assembly, user_records
+from bagpiper_jax.corpora import assembly, user_cuts, user_dialogues, user_records, user_splits
 from bagpiper_jax.corpora.assembly import CorpusError, Reject
+from bagpiper_jax.corpora.sources import Source, open_source
 from bagpiper_jax.corpora.user_audio import Conversion, Converted, convert_all
 from bagpiper_jax.corpora.user_records import UserRecord
 from bagpiper_jax.manifest import DOMAINS, Clip
@@ -32,13 +36,18 @@ class UserCorpusConfig:
     """A user's corpus.
 
     Attributes:
-        source: the JSONL file.
-        directory: where the corpus is written; not the folder of `source`.
+        source: a JSONL, CSV, TSV, Parquet or Arrow file; a folder of audio files, or a data set of Hugging Face; a
+            manifest of NeMo, Lhotse or Kaldi (docs/your_data.md).
+        directory: where the corpus is written; not the folder of `source`, nor within it.
         default_domain, default_language, default_licence: for records that state none.
         held_out: share of the groups that goes to validation, and as much again to test, where none is stated.
         seed: of the splits and of captions rendered from annotations.
         min_seconds, max_seconds: accepted length of audio; the maximum is the published filter (docs/reference.md, Rich
             captions).
+        cut: what becomes of recordings over `max_seconds` of which an annotation tells: they are cut where it is quiet
+            ("silence"), into equal windows ("windows"), or rejected ("never").
+        captions_hold: whether the caption of a recording is true of any part of it, so that it may be cut as well.
+        uncaptioned: whether audio of which nothing is said is kept, for `caption_audio`.
         max_chars: longest caption, text or message.
         caption_filter: thresholds for the captions, or None to take them as they are.
         max_reject_frac: a larger share of rejected records fails the build.
@@ -54,6 +63,9 @@ class UserCorpusConfig:
     seed: int = 0
     min_seconds: float = 0.1
     max_seconds: float = 30.0
+    cut: Literal["silence", "windows", "never"] = "silence"
+    captions_hold: bool = False
+    uncaptioned: bool = False
     max_chars: int = 20_000
     caption_filter: CaptionFilter | None = None
     max_reject_frac: float = 0.1
@@ -76,21 +88,27 @@ def build(config: UserCorpusConfig) -> Path:
         CorpusError: no source, or too many rejected records.
     """
     source, directory = Path(config.source), Path(config.directory)
-    if not source.is_file():
-        raise CorpusError(f"{source} does not exist; UserCorpusConfig.source must be a JSONL file")
-    if directory.resolve() == source.parent.resolve():
+    opened = open_source(source, directory / "unpacked")
+    if directory.resolve() == source.parent.resolve() and not source.is_dir():
         raise CorpusError(
             f"directory {directory} holds the source itself; choose another, or it would be overwritten"
         )
+    if source.is_dir() and files.is_within(source, directory.absolute()):
+        raise CorpusError(
+            f"directory {directory} lies in the source; choose another, or it would be read again"
+        )
     assembly.begin(directory, "user")
-    records, rejects = _read(config, source)
+    _log.info("%s is read as a %s", source, opened.kind)
+    records, rejects = _read(config, opened)
     if not records and not rejects:
         assembly.finish(directory, [], [], {"source": source})
     facts = {
-        "corpus": "user", "source": source.name, "source_sha256": files.sha256(source),
+        "corpus": "user", "source": source.name, "kind": opened.kind, "source_sha256": opened.sha256(),
         "config": dataclasses.asdict(dataclasses.replace(config, source=source.name, directory="")),
     }  # fmt: skip
-    return finish(config, records, rejects, source.parent, facts)
+    finish(config, records, rejects, opened.root, facts)
+    user_splits.warn_of_empty(directory)
+    return directory
 
 
 def finish(
@@ -112,38 +130,43 @@ def finish(
         CorpusError: too many rejected records.
     """
     directory = Path(config.directory)
-    records = {r.id: r for record in records.values() for r in _with_answers_as_clips(record, records)}
+    records = {
+        r.id: r for record in records.values() for r in user_dialogues.with_answers_as_clips(record, records)
+    }
     conversions = [
         c for record in records.values() for c in _conversions(config, record, root, directory, records)
     ]
     results = convert_all(conversions, directory, config.workers)
     clips = _clips(config, records, conversions, results, rejects)
     rejects.sort(key=lambda reject: (reject.file, reject.line))
-    _warn_of_straddling(clips)
+    user_splits.warn_of_straddling(clips)
     return assembly.finish(directory, clips, rejects, facts, config.max_reject_frac)
 
 
-def _read(config: UserCorpusConfig, source: Path) -> tuple[dict[str, UserRecord], list[Reject]]:
-    """The usable records by id in file order, and the rejects so far."""
+def _read(config: UserCorpusConfig, source: Source) -> tuple[dict[str, UserRecord], list[Reject]]:
+    """The usable records by id in order of the source, and the rejects so far."""
     records, rejects, unknown = {}, [], []
-    for line, content in user_records.read_lines(source):
+    for given in source.records():
         value = {}
         try:
-            value = user_records.load_line(content)
+            value = given.load()
             unknown += user_records.unknown_fields(value)
-            record = user_records.parse(value, line, config.max_chars)
-            if record.id in records:
-                first = records[record.id].line
-                raise RecordError(
-                    "duplicate_id", f"id {record.id} is that of line {first}", "give each its own id"
-                )
-            records[record.id] = _with_caption(config, record)
+            parsed = user_records.parse(value, given.line, config.max_chars, config.uncaptioned)
+            for record in user_cuts.by_captions(dataclasses.replace(parsed, file=given.file)):
+                _require_new(record, records)
+                records[record.id] = _with_caption(config, record)
         except Exception as error:
             fault = assembly.fault_of(error)
-            rejects.append(Reject.by(fault, str(source), line, str(value.get("id", ""))[:200]))
+            rejects.append(Reject.by(fault, given.file, given.line, str(value.get("id", ""))[:200]))
     if unknown:
-        _log.warning("%s: ignored fields: %s", source, assembly.count(unknown))
+        _log.warning("%s: ignored fields: %s", config.source, assembly.count(unknown))
     return records, rejects
+
+
+def _require_new(record: UserRecord, records: Mapping[str, UserRecord]) -> None:
+    if first := records.get(record.id):
+        where = f"line {first.line}" if first.line else first.file
+        raise RecordError("duplicate_id", f"id {record.id} is that of {where}", "give each its own id")
 
 
 def _with_caption(config: UserCorpusConfig, record: UserRecord) -> UserRecord:
@@ -152,41 +175,19 @@ def _with_caption(config: UserCorpusConfig, record: UserRecord) -> UserRecord:
         return record
     try:
         annotation = AudioAnnotation.from_json(record.annotation)
-        caption = record.caption or describe(annotation, "flowing", _generator(config, record))
+        caption = record.caption or _described(config, record, annotation)
     except AnnotationError as error:
         raise RecordError("bad_annotation", str(error), "repair the annotation, or give a caption") from error
-    return dataclasses.replace(record, annotation=annotation.to_json(), caption=caption)
+    is_described = not record.caption
+    return dataclasses.replace(
+        record, annotation=annotation.to_json(), caption=caption, is_described=is_described
+    )
 
 
-def _generator(config: UserCorpusConfig, record: UserRecord) -> np.random.Generator:
-    return np.random.default_rng(int(assembly.digest(config.seed, record.id), 16))
-
-
-def _with_answers_as_clips(record: UserRecord, records: Mapping[str, UserRecord]) -> list[UserRecord]:
-    """Codec codes are made of clips alone, so audio that an assistant says must be one.
-
-    What a dialogue gives by path becomes the record's own audio where it has none, else a clip beside it.
-    """
-    said = dict.fromkeys(c for role, kind, c in record.dialogue if (role, kind) == ("assistant", "audio"))
-    paths = [content for content in said if content != record.audio and content not in records]
-    if paths and not record.audio:
-        record = dataclasses.replace(record, audio=paths.pop(0))
-    names = {path: f"{record.id[:90]}-{assembly.digest(record.id, path)[:8]}" for path in paths}
-    dialogue = tuple((r, m, names.get(c, c) if m == "audio" else c) for r, m, c in record.dialogue)
-    beside = [
-        dataclasses.replace(
-            record,
-            id=name,
-            audio=path,
-            dialogue=(),
-            caption="",
-            text="",
-            annotation=None,
-            group=_group(record),
-        )
-        for path, name in names.items()
-    ]
-    return [dataclasses.replace(record, dialogue=dialogue), *beside]
+def _described(config: UserCorpusConfig, record: UserRecord, annotation: AudioAnnotation) -> str:
+    """The caption of a record, in wordings that follow from its id."""
+    generator = np.random.default_rng(int(assembly.digest(config.seed, record.id), 16))
+    return describe(annotation, "flowing", generator)
 
 
 def _conversions(
@@ -202,7 +203,10 @@ def _conversions(
         if modality == "audio" and content != record.audio and content not in records:
             wanted.append((index, content, directory / "audio" / "messages" / f"{record.id}-{index}.flac"))
     limits = config.min_seconds, config.max_seconds
-    part = {"main": (record.start, record.seconds, record.offset, record.size)}
+    at = None if config.cut == "never" else config.cut
+    cut = user_cuts.mode(record, at, config.captions_hold, config.uncaptioned)
+    spoken = user_cuts.spoken(record) if cut else ()
+    part = {"main": (record.start, record.seconds, record.offset, record.size, cut, spoken)}
     return [
         Conversion(record.id, slot, os.fspath(root / path), os.fspath(target), *limits, *part.get(slot, ()))
         for slot, path, target in wanted
@@ -218,7 +222,7 @@ def _clips(
 ) -> list[Clip]:
     """Clips in file order; records with unusable audio are added to `rejects`."""
     converted: dict[str, dict[str | int, Converted]] = {record_id: {} for record_id in records}
-    usable, failed = dict(records), {}
+    failed: dict[str, Rejected] = {}
     for conversion in conversions:
         result = results[conversion]
         if isinstance(result, Converted):
@@ -227,66 +231,68 @@ def _clips(
             failed.setdefault(conversion.record, result)
 
     def reject(record: UserRecord, fault: Rejected) -> None:
-        del usable[record.id]
+        usable.pop(record.id, None)
         rejects.append(Reject.by(fault, record.file or config.source, record.line, record.id))
 
+    usable: dict[str, UserRecord] = {}
     for record in records.values():
-        try:
-            fault = failed.get(record.id) or _fault_with_audio(
-                config, record, converted[record.id].get("main")
-            )
-        except Exception as error:
-            fault = Rejected.by(assembly.fault_of(error))
-        if fault:
-            reject(record, fault)
+        for part, file in _parts(config, record, converted[record.id].get("main"), failed.get(record.id)):
+            if isinstance(file, Rejected):
+                reject(part, file)
+            elif part.id != record.id and part.id in records:
+                reject(part, Rejected("duplicate_id", f"a piece of {record.id}", "give each its own id"))
+            else:
+                usable[part.id] = part
+                if file:
+                    converted.setdefault(part.id, {})["main"] = file
     # A dialogue may quote a record that quotes a rejected one, so look until nothing changes.
-    while broken := {r.id: name for r in usable.values() if (name := _broken_reference(r, records, usable))}:
+    while broken := {
+        r.id: name for r in usable.values() if (name := user_dialogues.broken_reference(r, records, usable))
+    }:
         for record_id, name in broken.items():
-            fault = Rejected("broken_reference", f"the dialogue needs {name}", f"repair record {name}")
+            what = "was cut into pieces" if converted[name].get("main") else "cannot be used"
+            fault = Rejected(
+                "broken_reference", f"the dialogue needs {name}, which {what}", f"repair record {name}"
+            )
             reject(records[record_id], fault)
-    splits = _splits(config, usable.values())
+    splits = user_splits.splits_of(usable.values(), config.seed, config.held_out)
     return [_clip(config, record, converted[record.id], splits) for record in usable.values()]
 
 
-def _fault_with_audio(
-    config: UserCorpusConfig, record: UserRecord, file: Converted | None
-) -> Rejected | None:
-    """What is wrong with the record now that the length of its audio is known, or None."""
-    if file is None:
-        return None
-    claimed = record.annotation["duration"] if record.annotation else file.seconds
-    if abs(claimed - file.seconds) > _MAX_DRIFT:
-        detail = f"the annotation tells of {claimed:g} s, the audio lasts {file.seconds:g} s"
-        return Rejected("duration_mismatch", detail, "check that they belong together")
-    if config.caption_filter and record.caption:
-        if reason := config.caption_filter.reason(record.caption, file.seconds):
-            detail = f"caption {record.caption[:60]!r} …"
-            return Rejected(f"caption_{reason}", detail, "rewrite the caption, or loosen CaptionFilter")
-    return None
+def _parts(
+    config: UserCorpusConfig, record: UserRecord, file: Converted | None, fault: Rejected | None
+) -> list[tuple[UserRecord, Converted | Rejected | None]]:
+    """The clips of a record now that the length of its audio is known, each with its file or with what is wrong."""
+    if fault and fault.reason == "too_long_audio" and not record.dialogue:
+        fault = dataclasses.replace(fault, remedy=user_cuts.REMEDY)
+    if fault or not file:
+        return [(record, fault)]
+    try:
+        if record.annotation and abs(record.annotation["duration"] - file.recording) > _MAX_DRIFT:
+            told = f"the annotation tells of {record.annotation['duration']:g} s"
+            detail = f"{told}, the audio lasts {file.recording:g} s"
+            return [(record, Rejected("duration_mismatch", detail, "check that they belong together"))]
+        describe = functools.partial(_described, config)
+        found = user_cuts.parts(record, file, config.captions_hold, describe)
+        return [
+            (part, each) if isinstance(each, Rejected) else _told(config, part, each) for part, each in found
+        ]
+    except Exception as error:
+        return [(record, Rejected.by(assembly.fault_of(error)))]
 
 
-def _broken_reference(record: UserRecord, records: Mapping, usable: Mapping) -> str:
-    """The id of a quoted record that has no usable audio, or ""."""
-    named = user_records.audio_messages(record.dialogue)
-    quoted = [content for content in named if content != record.audio and content in records]
-    return next((name for name in quoted if name not in usable or not records[name].audio), "")
-
-
-def _splits(config: UserCorpusConfig, records: Iterable[UserRecord]) -> dict[str, str]:
-    """Group → split for records that state none: that of a fellow member who states one, else by hash."""
-    splits = {}
-    for record in records:
-        if record.split:
-            splits.setdefault(_group(record), record.split)
-    for record in records:
-        group = _group(record)
-        splits.setdefault(group, assembly.hash_split(group, config.seed, config.held_out))
-    return splits
-
-
-def _group(record: UserRecord) -> str:
-    """What must stay within one split; the audio file by default, as two records may describe it."""
-    return record.group or record.audio or record.id
+def _told(
+    config: UserCorpusConfig, record: UserRecord, file: Converted
+) -> tuple[UserRecord, Converted | Rejected]:
+    """The record with what its transcript tells, and its file, unless the caption fails the filter."""
+    describe = functools.partial(_described, config)
+    record = user_cuts.with_transcript(record, file, config.default_language, describe)
+    if not (config.caption_filter and record.caption):
+        return record, file
+    if not (reason := config.caption_filter.reason(record.caption, file.seconds)):
+        return record, file
+    detail = f"caption {record.caption[:60]!r} …"
+    return record, Rejected(f"caption_{reason}", detail, "rewrite the caption, or loosen CaptionFilter")
 
 
 def _clip(
@@ -295,41 +301,24 @@ def _clip(
     converted: Mapping[str | int, Converted],
     splits: Mapping[str, str],
 ) -> Clip:
-    group = _group(record)
     lasting = [converted["main"]] if "main" in converted else converted.values()
     seconds = sum(each.seconds for each in lasting)
     has_audio = record.audio or user_records.audio_messages(record.dialogue)
     return Clip(
         id=record.id,
-        split=record.split or splits[group],
+        split=record.split or splits[record.kept_together],
         domain=record.domain or (config.default_domain if has_audio else "text"),
-        audio=f"audio/{record.id}.flac" if record.audio else None,
+        audio=f"{converted['main'].folder}/{record.id}.flac" if record.audio else None,
         duration=round(seconds, 6),
         caption=record.caption or None,
         text=record.text or None,
         annotation=record.annotation,
-        dialogue=_dialogue(record, converted) or None,
+        dialogue=user_dialogues.placed(record, converted) or None,
         source=record.source or Path(config.source).stem,
         licence=record.licence or config.default_licence,
         language=record.language or config.default_language,
-        group=group,
+        group=record.kept_together,
         directions=list(record.directions) or None,
+        start=record.start if record.is_part else None,
+        end=round(record.start + seconds, 6) if record.is_part else None,
     )
-
-
-def _dialogue(record: UserRecord, converted: Mapping[str | int, Converted]) -> list[list[str]]:
-    """The dialogue with audio content as clip ids, or as paths relative to the manifest."""
-    messages = []
-    for index, (role, modality, content) in enumerate(record.dialogue):
-        if modality == "audio" and content == record.audio:
-            content = record.id
-        elif index in converted:
-            content = f"audio/messages/{record.id}-{index}.flac"
-        messages.append([role, modality, content])
-    return messages
-
-
-def _warn_of_straddling(clips: Sequence[Clip]) -> None:
-    groups = assembly.straddling(clips)
-    if groups:
-        _log.warning("%d groups stand in several splits, as the source states: %s …", len(groups), groups[:3])

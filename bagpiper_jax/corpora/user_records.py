@@ -2,8 +2,12 @@
 
 Fields of a line: `audio` (path, absolute or relative to the JSONL) and one or more of `caption` (prose),
 `annotation` (an `AudioAnnotation` as an object), `dialogue` ([[role, modality, content], …]; audio content is
-a path or the id of a record), `text` (a plain document, without audio). Optional: `id`, `split`, `domain`,
+a path or the id of a record), `transcript` (what `speaker` says from beginning to end), `text` (a plain document,
+without audio). Optional: `id`, `split`, `domain`,
 `language`, `licence`, `source`, `group` (what must stay within one split: a speaker, a recording).
+
+`start` and `end` say which part of a recording is meant, and `captions` ([[start, end, caption], …]) tells of several.
+All times of a record, its annotation's too, are seconds of its audio file.
 """
 
 import dataclasses
@@ -22,8 +26,11 @@ from bagpiper_jax.manifest import DOMAINS, SPLITS, is_id
 from bagpiper_jax.outcomes import RecordError
 
 _MAX_ID = 120  # leaves room for a suffix in a 255-byte file name, also in three-byte characters
-_STRINGS = ("id", "audio", "caption", "text", "split", "domain", "language", "licence", "source", "group")
-FIELDS = (*_STRINGS, "annotation", "dialogue")
+_STRINGS = (
+    "id", "audio", "caption", "transcript", "speaker", "text", "split", "domain", "language", "licence", "source",
+    "group",
+)  # fmt: skip
+FIELDS = (*_STRINGS, "annotation", "dialogue", "start", "end", "captions")
 _LANGUAGE = re.compile(r"[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8})*")
 
 
@@ -31,9 +38,13 @@ _LANGUAGE = re.compile(r"[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8})*")
 class UserRecord:
     """One checked line; strings are stripped, absent ones empty; `dialogue` is (role, modality, content)s.
 
+    Attributes:
+        start, seconds: the part of `audio` that is meant; None lasts to its end.
+        captions: (start, end, caption) of parts of `audio`.
+
     Attributes without a field of the JSONL, for other readers of records:
         file: where `line` stands; "" for the corpus's own source.
-        start, seconds: the part of `audio` that is meant; None lasts to its end.
+        is_described: whether the caption was written from the annotation.
         offset, size: where in the file `audio` its bytes stand; a size of 0 means the whole file.
         directions: see `manifest.Clip`.
     """
@@ -42,6 +53,8 @@ class UserRecord:
     id: str
     audio: str = ""
     caption: str = ""
+    transcript: str = ""
+    speaker: str = ""
     text: str = ""
     annotation: dict | None = None
     dialogue: tuple[tuple[str, str, str], ...] = ()
@@ -57,6 +70,22 @@ class UserRecord:
     offset: int = 0
     size: int = 0
     directions: tuple[str, ...] = ()
+    captions: tuple[tuple[float, float, str], ...] = ()
+    is_described: bool = False
+
+    @property
+    def is_part(self) -> bool:
+        return self.start > 0 or self.seconds is not None
+
+    @property
+    def is_told(self) -> bool:
+        """Whether anything is said of its audio."""
+        return bool(self.caption or self.captions or self.transcript or self.annotation or self.dialogue)
+
+    @property
+    def kept_together(self) -> str:
+        """What must stay within one split; the audio file by default, as two records may describe it."""
+        return self.group or self.audio or self.id
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
@@ -82,24 +111,26 @@ def load_line(line: bytes) -> dict:
     return value
 
 
-def parse(value: Mapping, line: int, max_chars: int) -> UserRecord:
+def parse(value: Mapping, line: int, max_chars: int, uncaptioned: bool = False) -> UserRecord:
     """Checks the fields of one object.
 
     Args:
         value: the object; fields not in `FIELDS` are ignored (see `unknown_fields`).
         line: its line number.
         max_chars: longest caption, text or message allowed.
+        uncaptioned: whether there may be audio of which nothing is said.
 
     Raises:
-        RecordError: `wrong_type`, `blank_caption`, `bad_text`, `too_long_text`, `bad_id`, `bad_split`,
-            `bad_domain`, `bad_language`, `unknown_role`, `bad_dialogue`, `markup`, `unread_audio` or `no_content`.
+        RecordError: `wrong_type`, `blank_caption`, `bad_text`, `too_long_text`, `bad_id`, `bad_split`, `bad_domain`,
+            `bad_language`, `bad_times`, `bad_captions`, `bad_transcript`, `unknown_role`, `bad_dialogue`, `markup`,
+            `unread_audio` or `no_content`.
     """
     strings = {name: _string(value, name, max_chars) for name in _STRINGS}
     if mark := markup_in(strings["caption"]):
         raise RecordError("markup", f"the caption holds {mark!r}", "take the markup of other tools out of it")
     if token := control_token_in(strings["text"]):
         raise RecordError("markup", f"the text holds {token!r}", "cut the text where the token stands")
-    for name in ("caption", "text"):
+    for name in ("caption", "transcript", "text"):
         if value.get(name) is not None and not strings[name]:
             raise RecordError(
                 f"blank_{name}", f"{name} is empty or only spaces", f"write the {name} or drop the record"
@@ -107,15 +138,60 @@ def parse(value: Mapping, line: int, max_chars: int) -> UserRecord:
     annotation = value.get("annotation")
     if annotation is not None and not isinstance(annotation, dict):
         raise _wrong_type("annotation", "an object", annotation)
+    start, seconds = times(value)
     record = UserRecord(
-        line=line, annotation=annotation, dialogue=_dialogue(value.get("dialogue"), max_chars),
+        line=line, annotation=annotation, dialogue=_dialogue(value.get("dialogue"), max_chars), start=start,
+        seconds=seconds, captions=_captions(value.get("captions"), max_chars),
         **{**strings, "id": strings["id"] or _default_id(value)},
     )  # fmt: skip
     _check_names(record)
     if not record.audio and not audio_messages(record.dialogue):
         refuse_unread_audio(value)
-    _check_content(record)
+    _check_content(record, uncaptioned)
     return record
+
+
+def times(value: Mapping) -> tuple[float, float | None]:
+    """(start, seconds) of the part that `start` and `end` tell. Raises RecordError `bad_times`."""
+    start, end = value.get("start"), value.get("end")
+    for name, given in (("start", start), ("end", end)):
+        if given is not None and not _is_time(given):
+            raise RecordError("bad_times", f"{name} is {str(given)[:40]!r}", "write seconds, 0 or more")
+    begin = float(start or 0)
+    if end is None:
+        return begin, None
+    if not end > begin:
+        raise RecordError("bad_times", f"from {begin:g} to {end:g} s", "write start and end in seconds")
+    return begin, round(end - begin, 6)
+
+
+def _is_time(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e9
+
+
+def _captions(value: object, max_chars: int) -> tuple[tuple[float, float, str], ...]:
+    """Captions with their times. Raises RecordError `bad_captions`."""
+    if value is None:
+        return ()
+    if not isinstance(value, list) or not value:
+        raise _wrong_type("captions", "a list of [start, end, caption]", value)
+    found = []
+    for index, item in enumerate(value):
+        if not (
+            isinstance(item, list) and len(item) == 3 and all(map(_is_time, item[:2])) and item[0] < item[1]
+        ):
+            remedy = "write each caption as [start, end, caption], times in seconds"
+            raise RecordError("bad_captions", f"caption {index} is {json.dumps(item)[:80]}", remedy)
+        if not (text := _string({"caption": item[2]}, "caption", max_chars)):
+            raise RecordError(
+                "blank_caption", f"caption {index} is empty or only spaces", "write it or drop it"
+            )
+        if mark := markup_in(text):
+            raise RecordError(
+                "markup", f"caption {index} holds {mark!r}", "take the markup of other tools out of it"
+            )
+        found.append((float(item[0]), float(item[1]), text))
+    return tuple(found)
 
 
 def is_audio_message(message: object) -> bool:
@@ -220,13 +296,24 @@ def _check_names(record: UserRecord) -> None:
         )
 
 
-def _check_content(record: UserRecord) -> None:
-    if record.audio and not (record.caption or record.annotation or record.dialogue):
-        remedy = "give a caption, an annotation or a dialogue"
+def _check_content(record: UserRecord, uncaptioned: bool) -> None:
+    if record.transcript and record.annotation:
+        remedy = "say it as a turn of the annotation"
+        raise RecordError("bad_transcript", "a transcript beside an annotation", remedy)
+    if record.captions and (record.is_part or record.caption or record.transcript or record.dialogue):
+        detail = "captions with times beside start, end, a caption, a transcript or a dialogue"
+        raise RecordError("bad_captions", detail, "write a record of its own for what is beside them")
+    if record.audio and not (uncaptioned or record.is_told):
+        remedy = (
+            "give a caption, a transcript, an annotation or a dialogue, or set UserCorpusConfig.uncaptioned"
+        )
         raise RecordError("no_content", "audio without anything said about it", remedy)
-    if not record.audio and (record.caption or record.annotation):
+    heard = dataclasses.replace(record, dialogue=())
+    if not record.audio and (heard.is_told or heard.is_part):
         raise RecordError(
-            "no_audio", "a caption or annotation without audio", "give the audio, or use `text`"
+            "no_audio",
+            "a caption, transcript, annotation or times without audio",
+            "give the audio, or use `text`",
         )
     if not (record.audio or record.text or record.dialogue):
         remedy = "give audio and a caption, an annotation or a dialogue; or a text"

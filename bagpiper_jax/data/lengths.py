@@ -44,12 +44,13 @@ class TaskLengths:
 
 @dataclasses.dataclass(frozen=True)
 class Excluded:
-    """Examples of a task that no row can hold."""
+    """Examples of a task that no row can hold; `largest` are the longest length and the most chunks of any."""
 
     task: str
     examples: int
     tokens: int
     share: float
+    largest: tuple[int, int]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,6 +88,15 @@ def usable_records(
     return tuple(usable for usable, _ in found), tuple(lost for _, lost in found if lost)
 
 
+def largest(task: TaskLengths) -> tuple[int, int]:
+    """Slots of the longest example of a task, and the most audio chunks that one has."""
+    if task.largest:
+        return task.largest
+    blocks = (_columns(task, slice(begin, begin + _BLOCK)) for begin in range(0, len(task), _BLOCK))
+    found = [(int(length.max(initial=0)), int(chunks.max(initial=0))) for length, chunks in blocks]
+    return max((n for n, _ in found), default=0), max((n for _, n in found), default=0)
+
+
 def _usable(task: TaskLengths, slots: int, max_chunks: int) -> tuple[Usable, Excluded | None]:
     fits_all = task.largest and task.largest[0] <= slots and task.largest[1] <= max_chunks
     if fits_all and task.mean_length:
@@ -122,12 +132,12 @@ def _explain_none(task: TaskLengths, slots: int, max_chunks: int) -> str:
 
 
 def _excluded(task: TaskLengths, lost: int, tokens: int, slots: int, max_chunks: int) -> Excluded:
-    share = lost / len(task)
+    share, most = lost / len(task), largest(task)
     _log.warning(
-        "%s: %d examples (%.1f %%, %d tokens) exceed a row of %d slots and %d chunks; left out",
-        task.name, lost, 100 * share, tokens, slots, max_chunks,
+        "%s: %d examples (%.1f %%, %d tokens) exceed a row of %d slots and %d chunks; left out; the longest has %d "
+        "slots and %d chunks", task.name, lost, 100 * share, tokens, slots, max_chunks, *most,
     )  # fmt: skip
-    return Excluded(task.name, lost, tokens, share)
+    return Excluded(task.name, lost, tokens, share, most)
 
 
 def example_shares(

@@ -5,7 +5,8 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True)
 class MixtureLimits:
-    """Limits of a mixture in a run; shares lie in [0, 1]. `inspect_data --validate` and `plan` hold it to them.
+    """Limits of a mixture in a run; shares lie in [0, 1]. `inspect_data --validate` and `plan` hold it to them,
+    and `train` to `max_over_long`.
 
     Attributes:
         max_epochs: of any task. Text repeated about 40 times teaches nothing more (Muennighoff et al. 2023).

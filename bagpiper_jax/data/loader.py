@@ -11,6 +11,7 @@ from bagpiper_jax.audio import MEL_BINS
 from bagpiper_jax.batch import Batch, BatchShape, empty_batch
 from bagpiper_jax.data.cache import CacheError
 from bagpiper_jax.data.codes import codec_fingerprint
+from bagpiper_jax.data.lengths import Excluded
 from bagpiper_jax.data.migration import ChainedPlan, PlanSettings, migrate, refuse_change, require_locks
 from bagpiper_jax.data.mixture import Mixture
 from bagpiper_jax.data.placing import WINDOW_CHUNKS
@@ -107,7 +108,7 @@ class Loader:
         else:
             unit = self.lock.rate_unit
             self.plan = Plan(lengths, shape.slots, shape.chunks, config.seed, unit, config.window)
-        _require_few_excluded(self.plan.excluded, config.max_excluded)
+        _require_few_excluded(self.plan.excluded, config.max_excluded, shape)
         self._make_rows = functools.partial(
             RowMaker,
             vocabulary=vocabulary,
@@ -244,12 +245,14 @@ def _require_sizes(lock, vocabulary: Vocabulary, path) -> None:
         )
 
 
-def _require_few_excluded(excluded, limit: float) -> None:
+def _require_few_excluded(excluded: Sequence[Excluded], limit: float, shape: BatchShape) -> None:
     worst = max(excluded, key=lambda e: e.share, default=None)
     if worst and worst.share > limit:
         raise CacheError(
-            f"{worst.share:.1%} of the examples of {worst.task} exceed a row (the limit is {limit:.1%}); raise "
-            "BatchShape.slots or BatchShape.chunks, or LoaderConfig.max_excluded"
+            f"{worst.share:.1%} of the examples of {worst.task} exceed a row of {shape.slots} slots and {shape.chunks} "
+            f"audio chunks (the limit is {limit:.1%}); the longest has {worst.largest[0]} slots and {worst.largest[1]} "
+            "chunks: raise BatchShape.slots or BatchShape.chunks (inspect_data --propose says to what), or "
+            "MixtureLimits.max_over_long of TrainConfig.limits"
         )
 
 

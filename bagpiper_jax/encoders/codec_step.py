@@ -21,6 +21,15 @@ class CodecOptimizerConfig:
     """AdamW with linear warm-up and cosine decay to a tenth, in either part of a run; the weights of the losses.
 
     Attributes:
+        learning_rate: the peak.
+        warmup_steps: steps up to the peak.
+        weight_decay: of AdamW.
+        clip_norm: largest norm of the gradient.
+        mel_weight, spectral_weight: of the distances between log-mel features, and between spectra.
+        commitment_weight: of the distance between latents and their codes.
+        semantic_weight: of the distance between the semantic branch's input and what the codes give back of it.
+        tag_weight: of the tags' cross-entropy.
+        codebooks: how codes follow the data.
         semantic_steps: first steps of a run, in which the semantic branch alone learns, to tag frames; it stands for
             the HuBERT that the release's codec starts from.
     """

@@ -9,15 +9,18 @@ from bagpiper_jax.batch import BatchShape
 from bagpiper_jax.data.cache import CacheError
 from bagpiper_jax.data.limits import MixtureLimits
 from bagpiper_jax.data.loader import Loader
+from bagpiper_jax.data.mixture import Mixture
 from bagpiper_jax.data.records import Record
 from bagpiper_jax.inspection import page, sound, text
 from bagpiper_jax.inspection.clip_history import find, origin
 from bagpiper_jax.inspection.comparison import compare
 from bagpiper_jax.inspection.examples import Shown, show_record, show_row
+from bagpiper_jax.inspection.proposal import propose
 from bagpiper_jax.inspection.seqio_check import check_seqio
 from bagpiper_jax.inspection.served import ServedMixture, cache_of
 from bagpiper_jax.inspection.survey import sample_rows, survey
 from bagpiper_jax.inspection.validation import validate
+from bagpiper_jax.runs.chips import find_slice
 from bagpiper_jax.text import TextTokenizer
 from bagpiper_jax.training.config import TrainConfig
 
@@ -48,6 +51,7 @@ class InspectConfig:
         seqio_shards: shards of each cache that `validate` compares with SeqIO, evenly spread; 0 for all.
         dialogues: dialogues of each task, and annotated clips of each corpus, that `validate` reads for contradictions;
             0 for all.
+        propose: shows the lines of a batch that fits the lengths of the mixture, as gin.
         task, index: shows this example; index -1 for none.
         id: shows what became of this clip in every task.
         step, row: shows this row; step -1 for none.
@@ -73,6 +77,7 @@ class InspectConfig:
     task_modules: tuple[str, ...] = ("tasks.mixtures",)
     seqio_shards: int = 1
     dialogues: int = 20_000
+    propose: bool = False
     task: str = ""
     index: int = -1
     id: str = ""
@@ -157,6 +162,8 @@ def _view(config: InspectConfig, mixture: ServedMixture) -> View:
         return _validation(config, mixture)
     if config.compare:
         return _difference(config, mixture)
+    if config.propose:
+        return _proposal(config, mixture)
     if faults := mixture.mismatches():
         raise CacheError("; ".join(faults))
     loader, tokenizer = mixture.open(), mixture.load_tokenizer()
@@ -186,6 +193,23 @@ def _validation(config: InspectConfig, mixture: ServedMixture) -> View:
     title = f"Validation of {found.survey.mixture if found.survey else mixture.lock}"
     shown = functools.partial(page.validation_page, found, vocabulary)
     return View(title, text.describe_validation(found), lambda _: shown(), violated=bool(found.violations))
+
+
+def _proposal(config: InspectConfig, mixture: ServedMixture) -> View:
+    opened = Mixture.open(mixture.lock, mixture.split)
+    run = config.train
+    chips = find_slice(run.slice).chips if run and run.slice else 1
+    unit = chips * run.accumulation if run else 1
+    lock, limits = opened.lock, config.held_to()
+    found = propose(lock.mixture, opened.lengths(), lock.rate_unit, mixture.shape, mixture.seed, unit, limits)
+
+    def shown(_) -> page.Page:  # of the mixture in the batch that is proposed
+        served = dataclasses.replace(mixture, shape=found.shape).open()
+        return page.survey_page(
+            survey(served, mixture.steps, mixture.split, sample_rows(served, mixture.steps))
+        )
+
+    return View(f"A batch for {lock.mixture}", str(found), shown)
 
 
 def _difference(config: InspectConfig, mixture: ServedMixture) -> View:

@@ -61,8 +61,9 @@ def _task_breaches(task: TaskSurvey, found: Survey, limits: MixtureLimits) -> It
             "max_over_long",
             task.name,
             f"{task.over_long:.1%} of its examples ({task.over_long_tokens:.1%} of its slots) exceed a row and are "
-            f"left out, the limit is {limits.max_over_long:.1%}",
-            "raise BatchShape.slots or BatchShape.chunks, or cut the clips",
+            f"left out, the limit is {limits.max_over_long:.1%}; the longest has {task.largest[0]} slots and "
+            f"{task.largest[1]} audio chunks, a row {found.slots} and {found.chunks}",
+            "raise BatchShape.slots or BatchShape.chunks (--propose says to what), or cut the clips",
         )
     if task.reject_share > limits.max_rejected:
         reasons = ", ".join(f"{n} {reason}" for reason, n in task.rejected.items())

@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Int
 
 from bagpiper_jax import outcomes
+from bagpiper_jax.data.lengths import largest
 from bagpiper_jax.data.loader import Loader
 from bagpiper_jax.data.planner import FinitePlan, Planned
 from bagpiper_jax.dialogue import DIRECTIONS
@@ -27,6 +28,7 @@ class TaskSurvey:
         epochs: passes over the task in the run.
         slots: length of its examples in slots at `QUANTILES`.
         over_long, over_long_tokens: share of its examples, and of its slots, that no row can hold.
+        largest: slots of its longest example, and the most audio chunks of one.
         inputs: clips that it was made of.
         rejected: clips rejected when it was cached, by reason.
     """
@@ -42,6 +44,7 @@ class TaskSurvey:
     over_long_tokens: float
     inputs: int
     rejected: dict[str, int]
+    largest: tuple[int, int]
 
     @property
     def reject_share(self) -> float:
@@ -157,6 +160,7 @@ def _survey_task(
         over_long_tokens=lost_tokens / (lost_tokens + len(usable) * usable.mean_length),
         inputs=manifest["inputs"],
         rejected=rejected(manifest),
+        largest=largest(task),
     )
 
 

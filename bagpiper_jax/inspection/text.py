@@ -75,7 +75,8 @@ def describe_survey(found: Survey) -> str:
     ]
     lost = (t for t in found.tasks if t.over_long)
     lines += [
-        f"left out, longer than a row: {t.over_long:.1%} of {t.name} ({t.over_long_tokens:.1%} of its slots)"
+        f"left out, longer than a row: {t.over_long:.1%} of {t.name} ({t.over_long_tokens:.1%} of its slots); its "
+        f"longest has {t.largest[0]} slots and {t.largest[1]} audio chunks, a row {found.slots} and {found.chunks}"
         for t in lost
     ]
     return "\n".join(lines)

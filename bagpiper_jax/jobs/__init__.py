@@ -12,10 +12,11 @@ import traceback
 from collections.abc import Callable
 from typing import NoReturn
 
+from bagpiper_jax import manual
 from bagpiper_jax.errors import Explained
 
 JOBS = {
-    "build_corpus": "builds a corpus: embedded, Debian, your own JSONL, ESPnet's files, any SeqIO source",
+    "build_corpus": "builds a corpus: embedded, Debian, your own data, ESPnet's files, any SeqIO source",
     "caption_audio": "asks an endpoint for rich captions of a corpus's audio",
     "tag_captions": "asks an endpoint for tags of captions",
     "score_captions": "adds a scorer's columns to a corpus",
@@ -57,11 +58,20 @@ _OF_THE_MACHINE = {
 
 
 def run(name: str, argv: list[str]) -> NoReturn:
-    """Runs the job `name` of `JOBS` with its flags and ends the process."""
-    job = importlib.import_module(f"{__name__}.{name}")
+    """Runs the job `name` of `JOBS` with its flags and ends the process; one that is asked for help is not loaded."""
     if isinstance(sys.stdout, io.TextIOWrapper):  # what a terminal cannot show must not end a job
         sys.stdout.reconfigure(errors="backslashreplace")
+    if {"-h", "--help"} & set(argv):
+        end_with(name, lambda: _print_help(name))
+    job = importlib.import_module(f"{__name__}.{name}")
     end_with(name, lambda: job.main(argv), at_once=getattr(job, "ENDS_AT_ONCE", False))
+
+
+def _print_help(name: str) -> None:
+    try:
+        print(manual.help_of(name), flush=True)
+    except BrokenPipeError:  # a reader such as `head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def end_with(name: str, main: Callable[[], int | None], at_once: bool = False) -> NoReturn:

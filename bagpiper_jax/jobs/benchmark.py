@@ -42,14 +42,16 @@ def _computes(config: BenchmarkConfig) -> bool:
 def _bindings(argv: list[str]) -> list[str]:
     """The short flags as gin bindings, before all others."""
     parser = argparse.ArgumentParser(prog=_PROG, add_help=False, allow_abbrev=False)
-    parser.add_argument("benchmarks", nargs="*")
+    parser.add_argument(
+        "benchmarks", nargs="*", help="NAME=PLACE of a benchmark and of its files; repeatable"
+    )
     system = parser.add_mutually_exclusive_group()
-    system.add_argument("--checkpoint")
-    system.add_argument("--url")
-    system.add_argument("--recorded")
-    parser.add_argument("--model")
-    parser.add_argument("--output")
-    parser.add_argument("--limit", type=int)
+    system.add_argument("--checkpoint", help="the system is a run of ours, or one of its steps")
+    system.add_argument("--url", help="the system is an OpenAI-style endpoint")
+    system.add_argument("--recorded", help="the system is a file or an output with replies")
+    parser.add_argument("--model", help="the endpoint's name of its model")
+    parser.add_argument("--output", help="the directory of replies and tables")
+    parser.add_argument("--limit", type=int, help="at most so many items of each benchmark")
     flags, rest = parser.parse_known_args(argv)
     if strangers := [name for name in flags.benchmarks if "=" not in name]:
         parser.error(f"{strangers[0]}: a benchmark is named with the place of its files: mmau=data/mmau")

@@ -1,6 +1,6 @@
 """Builds a corpus in manifest form: `bagpiper build_corpus --gin_file=gin/corpora/embedded.gin`.
 
-`gin/corpora/` has a file for each kind: embedded (made by code), debian (real recordings), user (your own JSONL),
+`gin/corpora/` has a file for each kind: embedded (made by code), debian (real recordings), user (your own data),
 espnet (ESPnet's dataset files), source (what a SeqIO task reads: tars, Parquet, TFDS).
 """
 
@@ -26,7 +26,11 @@ BUILDERS = {
 
 @dataclasses.dataclass(frozen=True)
 class BuildCorpusConfig:
-    """The corpus to build, of one of the kinds."""
+    """The corpus to build.
+
+    Attributes:
+        corpus: its settings; their class says of which kind it is.
+    """
 
     corpus: (
         EmbeddedCorpusConfig | DebianCorpusConfig | UserCorpusConfig | EspnetCorpusConfig | SourceCorpusConfig

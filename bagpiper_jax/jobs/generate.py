@@ -177,11 +177,7 @@ def _settings(flags: argparse.Namespace, config: GenerateConfig) -> dict[str, An
 
 
 def _parse(argv) -> tuple[argparse.Namespace, list[str]]:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, prog=_PROG,
-        epilog="--gin_file=FILE and --gin.GenerateConfig.FIELD=VALUE, --gin.TextSampling.FIELD=VALUE, "
-        "--gin.AudioSampling.FIELD=VALUE, --gin.EngineConfig.FIELD=VALUE set the rest",
-    )  # fmt: skip
+    parser = argparse.ArgumentParser(prog=_PROG, add_help=False, allow_abbrev=False)
     asked = parser.add_mutually_exclusive_group(required=True)
     asked.add_argument("--audio", help="an audio file to describe, or to ask about, or a folder of them")
     asked.add_argument("--text", help="a caption, or a request, to turn into audio")

@@ -2,6 +2,7 @@
 
 inspect_data --lock=cache/embedded_pretraining_with_reading.lock.json      the mixture, per task
     --validate                                               every violated limit; exit code 4 if there is one
+    --propose                                                rows, slots and chunks that fit its lengths, as gin
     --step=1200 --row=3                                      one row of a step, past or future
     --task=NAME --index=7                                    one example of a task
     --id=CLIP                                                what became of a clip in every task
@@ -31,7 +32,7 @@ def expand(argv: list[str]) -> list[str]:
     for flag in argv:
         if flag.startswith("--run="):
             found += [f"--gin_file={flag.removeprefix('--run=')}", "--gin.InspectConfig.train=@TrainConfig()"]
-        elif flag in ("--validate", "--contents"):
+        elif flag in ("--validate", "--contents", "--propose"):
             found.append(f"--gin.InspectConfig.{flag.removeprefix('--')}=True")
         else:
             found.append(re.sub(rf"^--({names})=", r"--gin.InspectConfig.\1=", flag))

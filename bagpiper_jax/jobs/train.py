@@ -78,6 +78,7 @@ def open_loader(config: TrainConfig, lock: str, **settings) -> Loader:
         LoaderConfig(
             render=config.render,
             window_chunks=config.model.tower.window_chunks,
+            max_excluded=config.limits.max_over_long,
             **settings,
         ),
         process_index=share,

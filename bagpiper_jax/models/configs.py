@@ -109,7 +109,14 @@ class BagpiperConfig:
 
 @dataclasses.dataclass(frozen=True)
 class SemanticEncoderConfig:
-    """HuBERT (docs/reference.md, Codec encoder)."""
+    """HuBERT (docs/reference.md, Codec encoder).
+
+    Attributes:
+        width, layers, heads, ffn_width: sizes of the transformer.
+        conv_widths, conv_kernels, conv_strides: channels, kernel and stride of each convolution over the waveform.
+        positional_kernel, positional_groups: of the convolution that adds positions.
+        norm_eps: epsilon of every norm.
+    """
 
     width: int = 768
     layers: int = 12

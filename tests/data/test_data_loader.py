@@ -246,7 +246,7 @@ def test_another_tokenizer_codec_or_size_is_refused(lock):
 
 
 def test_examples_longer_than_a_row_are_named_or_refused(lock):
-    with pytest.raises(CacheError, match="exceed a row .*max_excluded"):
+    with pytest.raises(CacheError, match="exceed a row of 64 slots and 8 .* longest has .*max_over_long"):
         Loader(lock, BatchShape(4, 64, 8), VOCABULARY)
     with pytest.raises(PackPlanError, match="no example of"):
         Loader(lock, BatchShape(4, 8, 8), VOCABULARY, LoaderConfig(max_excluded=1.0))

@@ -102,7 +102,7 @@ def row(text: str) -> ShownRow:
 
 
 def survey(text: str) -> Survey:
-    task = TaskSurvey(text, 3, 1.0, 1.0, 1.0, 2.0, (1, 2, 3, 4), 0.0, 0.0, 3, {text: 1})
+    task = TaskSurvey(text, 3, 1.0, 1.0, 1.0, 2.0, (1, 2, 3, 4), 0.0, 0.0, 3, {text: 1}, (4, 0))
     return Survey(text, text, text, 5, 2, 64, 4, (task,), 0.9, 0.5, (2.0, 3), {text: 1.0}, 4)
 
 

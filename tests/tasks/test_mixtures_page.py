@@ -124,5 +124,5 @@ def test_names_on_the_page_exist():
     assert "TfdsSource" in PAGE and tasks.tfds_source.TfdsSource and tasks.tfds_mappings.LIBRISPEECH
     for corpus in tasks.mixtures.CORPORA:
         assert f"`{corpus}`" in PAGE
-        for mixture in re.findall(r"`<corpus>(_pretraining\w*|_sft)`", PAGE):
+        for mixture in re.findall(r"`<corpus>(_pretraining\w*|_sft|_tuning)`", PAGE):
             assert f"{corpus}{mixture}" in seqio.MixtureRegistry.names()

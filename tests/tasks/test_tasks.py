@@ -12,6 +12,7 @@ from bagpiper_jax import dialogue
 from bagpiper_jax.batch import BatchShape
 from bagpiper_jax.caching.shards import ExportError
 from bagpiper_jax.data.loader import Loader, LoaderConfig
+from bagpiper_jax.data.lock import read_lock
 from bagpiper_jax.jobs import inspect_data
 from bagpiper_jax.manifest import Clip, write_manifest
 from bagpiper_jax.text import ByteTokenizer
@@ -185,6 +186,15 @@ def test_wrong_names_suggest_and_empty_things_are_named(root, tmp_path):
     write_manifest(tmp_path / "user", [Clip("c", "validation", "text", text="hm")])
     with pytest.raises(ExportError, match="user_text_only has no examples in split train"):
         cache_mixture(config(tmp_path, mixtures=("user_text_only",), rates={}, cache_dir=str(tmp_path / "c")))
+
+
+def test_tasks_without_an_example_are_left_out_if_asked(tmp_path):
+    write_manifest(tmp_path / "user", [Clip("c", "train", "text", text="hm")])
+    settings = {"rates": {}, "cache_dir": str(tmp_path / "c"), "leave_out_empty": True, "splits": ("train",)}
+    lock = cache_mixture(config(tmp_path, **settings))
+    assert [task.task for task in read_lock(lock).tasks("train")] == ["user_text_only"]
+    with pytest.raises(ExportError, match="no task of mixture user_tuning has an example in split train"):
+        cache_mixture(config(tmp_path, mixtures=("user_tuning",), **settings))
 
 
 def test_inspecting_shows_examples_rows_rejects_and_shares(lock_path):

@@ -5,8 +5,6 @@ Nothing of a file is ever run: a Kaldi pipe is a reject, not a command.
 
 import dataclasses
 import functools
-import gzip
-import zlib
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,8 @@ from bagpiper_jax.corpora import assembly, parquet, user_records
 from bagpiper_jax.corpora.assembly import CorpusError, Reject
 from bagpiper_jax.corpora.espnet import archives
 from bagpiper_jax.corpora.espnet.specifiers import DatasetEntry
+from bagpiper_jax.corpora.sources.given import lines
+from bagpiper_jax.corpora.sources.manifests import sound_of
 from bagpiper_jax.outcomes import RecordError
 
 
@@ -96,7 +96,7 @@ def _records(entry: DatasetEntry) -> Iterator[tuple[Path, int, Callable[[], Pars
             yield entry.path, number, functools.partial(_archived, row, kind, entry.path.parent)
         return
     path, parse = _opened(entry)
-    for number, line in _lines(path):
+    for number, line in lines(path):
         yield path, number, functools.partial(parse, line)
 
 
@@ -145,17 +145,6 @@ def _opened(entry: DatasetEntry) -> tuple[Path, Callable[[bytes], Parsed]]:
 def _lhotse_manifest(directory: Path) -> tuple[Path, Callable[[bytes], Parsed]]:
     cuts = directory / "cuts.jsonl.gz"  # preferred to recordings, as ESPnet does
     return (cuts, _cut) if cuts.is_file() else (directory / "recordings.jsonl.gz", _recording)
-
-
-def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    if path.suffix != ".gz":
-        yield from user_records.read_lines(path)
-        return
-    try:
-        with gzip.open(path, "rb") as file:
-            yield from ((number, line) for number, line in enumerate(file, 1) if line.strip())
-    except (OSError, EOFError, zlib.error) as error:
-        raise CorpusError(f"{path} is damaged: {error}; copy it again") from error
 
 
 def _two_columns(line: bytes) -> tuple[str, str]:
@@ -230,15 +219,10 @@ def _cut(line: bytes) -> Parsed:
 
 def _file_of(recording: dict) -> Audio | RecordError:
     """The one file of a Lhotse recording."""
-    sources = recording.get("sources")
-    if recording.get("transforms"):
-        return _unsupported("transforms, which would have to be computed")
-    if not isinstance(sources, list) or len(sources) != 1 or not isinstance(sources[0], dict):
-        return _unsupported("not exactly one source")
-    kind, path = sources[0].get("type"), sources[0].get("source")
-    if kind != "file" or not isinstance(path, str):
-        return _unsupported(f"a source of type {kind!r}")
-    return Audio(path)
+    try:
+        return Audio(sound_of(recording))
+    except RecordError as error:  # of a sample that may not be wanted
+        return error
 
 
 def _unsupported(detail: str) -> RecordError:

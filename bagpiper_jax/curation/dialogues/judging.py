@@ -80,6 +80,10 @@ class Thresholds:
     """What a dialogue is kept with: least single mark by its style, and least mean.
 
     The values of realistic and imaginary requests are published; an answer is judged like a realistic request.
+
+    Attributes:
+        realistic, imaginary, understanding: least mark of any dimension, of requests of that style and of answers.
+        mean: least mean of all marks.
     """
 
     realistic: float = 3.0
