@@ -19,6 +19,8 @@ from bagpiper_jax import manual, typed
 from bagpiper_jax.configuration import bindings, checks
 from bagpiper_jax.errors import Explained
 
+_log = logging.getLogger(__name__)
+
 
 class ConfigurationError(Explained, ValueError):
     """One or more faults in gin files or flags; the message lists each with its place and a remedy."""
@@ -50,7 +52,10 @@ def load(
     for noisy in ("absl", "jax._src", "orbax"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     files, flags = _parse_flags(root, sys.argv[1:] if argv is None else argv, description, prog)
-    return build(root, files, flags, defaults)
+    built = build(root, files, flags, defaults)
+    if prog:  # the imports behind took seconds in silence, and what comes next may
+        _log.info("%s begins", prog)
+    return built
 
 
 def build(root: type, files: list[str], flags: Sequence[str] = (), defaults: Sequence[str] = ()):
