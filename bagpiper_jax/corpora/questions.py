@@ -13,7 +13,8 @@ import numpy as np
 from bagpiper_jax.captions import AudioAnnotation, describe
 from bagpiper_jax.captions.lexicon import TEMPO_WORDS, listing, number_word, quoted, tempo_word
 from bagpiper_jax.captions.prose import background_phrase, kind, noun_phrase, overlaps, strength
-from bagpiper_jax.corpora.scene_questions import Question, about_the_mix
+from bagpiper_jax.corpora.mix_questions import Question as Question
+from bagpiper_jax.corpora.mix_questions import about_the_mix
 from bagpiper_jax.errors import Explained
 from bagpiper_jax.manifest import Clip
 from bagpiper_jax.text import THINK_TOKENS

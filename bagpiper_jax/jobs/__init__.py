@@ -15,7 +15,7 @@ from typing import NoReturn
 from bagpiper_jax.errors import Explained
 
 JOBS = {
-    "build_corpus": "builds a corpus: embedded, scenes, Debian, your own JSONL, ESPnet's files, any SeqIO source",
+    "build_corpus": "builds a corpus: embedded, soundscapes, Debian, your own JSONL, ESPnet's files, any SeqIO source",
     "caption_audio": "asks an endpoint for rich captions of a corpus's audio",
     "tag_captions": "asks an endpoint for tags of captions",
     "score_captions": "adds a scorer's columns to a corpus",

@@ -1,4 +1,4 @@
-"""Builds the corpus of scenes: plans, processes that render, one manifest."""
+"""Builds the corpus of soundscapes: plans, processes that render, one manifest."""
 
 import collections
 import dataclasses
@@ -12,8 +12,8 @@ import numpy as np
 from bagpiper_jax import audio, captions, files
 from bagpiper_jax.corpora import assembly
 from bagpiper_jax.corpora.assembly import Reject
-from bagpiper_jax.corpora.scenes import mixing, plans, voices
-from bagpiper_jax.corpora.scenes.plans import Scene
+from bagpiper_jax.corpora.soundscapes import mixing, plans, voices
+from bagpiper_jax.corpora.soundscapes.plans import Scene
 from bagpiper_jax.corpora.user_audio import write_flac
 from bagpiper_jax.manifest import MANIFEST, SPLITS, Clip
 from bagpiper_jax.runs.progress import Underway
@@ -28,7 +28,7 @@ Planned = tuple[str, int, Scene]
 
 
 @dataclasses.dataclass(frozen=True)
-class ScenesCorpusConfig:
+class SoundscapesCorpusConfig:
     """What to build.
 
     Attributes:
@@ -38,7 +38,7 @@ class ScenesCorpusConfig:
         workers: processes that render.
     """
 
-    directory: str = "corpora/scenes"
+    directory: str = "corpora/soundscapes"
     seed: int = 0
     train_scenes: int = 2000
     validation_scenes: int = 64
@@ -46,7 +46,7 @@ class ScenesCorpusConfig:
     workers: int = 2
 
 
-def build_scenes_corpus(config: ScenesCorpusConfig) -> Path:
+def build_soundscapes_corpus(config: SoundscapesCorpusConfig) -> Path:
     """Builds the corpus and returns its directory.
 
     Raises:
@@ -54,7 +54,7 @@ def build_scenes_corpus(config: ScenesCorpusConfig) -> Path:
         assembly.CorpusError: the directory holds a corpus of another kind.
     """
     directory = Path(config.directory)
-    assembly.begin(directory, "scenes")
+    assembly.begin(directory, "soundscapes")
     voices.require()
     planned = draw_plans(config)
     with files.explained(directory):
@@ -72,7 +72,7 @@ def build_scenes_corpus(config: ScenesCorpusConfig) -> Path:
     return assembly.finish(directory, clips, rejects, _facts(config, planned), _MAX_REJECT_FRAC)
 
 
-def draw_plans(config: ScenesCorpusConfig) -> list[Planned]:
+def draw_plans(config: SoundscapesCorpusConfig) -> list[Planned]:
     """Every scene; neither layouts nor sentences of validation and test occur in training."""
     rng = np.random.default_rng([config.seed, 0])
     held_out = plans.held_out_scenes(rng, config.validation_scenes + config.test_scenes)
@@ -93,7 +93,7 @@ def render_scenes(job: list[Planned], directory: str, seed: int) -> list[Clip | 
             rng = np.random.default_rng([seed, 1 + SPLITS.index(split), place])
             made.append(_render_scene(name, split, scene, directory, rng))
         except Exception as error:
-            made.append(Reject.by(assembly.fault_of(error), "scenes", 0, name))
+            made.append(Reject.by(assembly.fault_of(error), "soundscapes", 0, name))
     return made
 
 
@@ -109,20 +109,20 @@ def _render_scene(name: str, split: str, scene: Scene, directory: str, rng: np.r
         duration=len(samples) / audio.SAMPLE_RATE,
         caption=captions.describe(annotation, "flowing", rng),
         annotation=annotation.to_json(),
-        source="scenes",
+        source="soundscapes",
         licence=_LICENCE[bool(annotation.turns)],
         group=json.dumps(scene.combination),
     )
 
 
-def _facts(config: ScenesCorpusConfig, planned: list[Planned]) -> dict:
+def _facts(config: SoundscapesCorpusConfig, planned: list[Planned]) -> dict:
     packages = ("numpy", "soxr", "soundfile", "hibari-tts", "onnxruntime")
     combinations = collections.defaultdict(set)
     for split, _, scene in planned:
         combinations[split].add(scene.combination)
     scenes = [scene for _, _, scene in planned]
     return {
-        "corpus": "scenes",
+        "corpus": "soundscapes",
         "settings": {
             k: v for k, v in dataclasses.asdict(config).items() if k not in ("directory", "workers")
         },

@@ -10,8 +10,8 @@ from bagpiper_jax.captions.lexicon import ROOM_SECONDS
 from bagpiper_jax.corpora import assembly
 from bagpiper_jax.corpora.embedded import music, sounds
 from bagpiper_jax.corpora.embedded.scenes import Event
-from bagpiper_jax.corpora.scenes import sentences
-from bagpiper_jax.corpora.scenes.voices import VOICES
+from bagpiper_jax.corpora.soundscapes import sentences
+from bagpiper_jax.corpora.soundscapes.voices import VOICES
 
 BACKGROUND_SOUNDS = ("rain", "wind", "engine", "clock", "bird")
 BACKGROUND_SNRS = (5.0, 12.0, 20.0)

@@ -1,4 +1,4 @@
-"""The corpus of scenes: what is planned, what sounds, and what is said of it, each measured or counted anew."""
+"""The corpus of soundscapes: what is planned, what sounds, and what is said of it, each measured or counted anew."""
 
 import collections
 import dataclasses
@@ -16,10 +16,10 @@ from bagpiper_jax.captions.lexicon import ROOM_SECONDS
 from bagpiper_jax.captions.parsing import facts
 from bagpiper_jax.corpora import questions
 from bagpiper_jax.corpora.contradictions import judge_caption, judge_dialogue
-from bagpiper_jax.corpora.scenes import mixing, plans, rooms, sentences, voices
-from bagpiper_jax.corpora.scenes.build import (
-    ScenesCorpusConfig,
-    build_scenes_corpus,
+from bagpiper_jax.corpora.soundscapes import mixing, plans, rooms, sentences, voices
+from bagpiper_jax.corpora.soundscapes.build import (
+    SoundscapesCorpusConfig,
+    build_soundscapes_corpus,
     draw_plans,
     render_scenes,
 )
@@ -34,7 +34,7 @@ TINY = dict(train_scenes=6, validation_scenes=2, test_scenes=2, workers=1)
 def drawn():
     """Splits of plans: 400 scenes of training, 60 held out."""
     found = collections.defaultdict(list)
-    for split, _, scene in draw_plans(ScenesCorpusConfig("", 0, 400, 20, 40)):
+    for split, _, scene in draw_plans(SoundscapesCorpusConfig("", 0, 400, 20, 40)):
         found[split].append(scene)
     return found
 
@@ -54,8 +54,8 @@ def corpus(tmp_path_factory):
     pytest.importorskip(
         "hibari", reason="hibari-tts is not installed: pip install 'bagpiper_jax[quickstart]'"
     )
-    directory = tmp_path_factory.mktemp("scenes")
-    return build_scenes_corpus(ScenesCorpusConfig(str(directory), **TINY))
+    directory = tmp_path_factory.mktemp("soundscapes")
+    return build_soundscapes_corpus(SoundscapesCorpusConfig(str(directory), **TINY))
 
 
 def rendered(scene, seed=0):
@@ -291,7 +291,7 @@ def test_sentences_are_new_in_combination_and_few_are_held_out():
 
 def test_a_built_corpus_is_the_same_however_its_work_is_divided(corpus, tmp_path):
     (tmp_path / "audio").mkdir()
-    planned = draw_plans(ScenesCorpusConfig(str(tmp_path), **TINY))
+    planned = draw_plans(SoundscapesCorpusConfig(str(tmp_path), **TINY))
     again = render_scenes([planned[1], planned[-1]], str(tmp_path), 0)
     built = {clip.id: clip for clip in read_manifest(corpus)}
     assert len(built) == 10 and all(clip.licence for clip in built.values())
@@ -301,13 +301,13 @@ def test_a_built_corpus_is_the_same_however_its_work_is_divided(corpus, tmp_path
         samples = audio.read(corpus / clip.audio)
         assert len(samples) / audio.SAMPLE_RATE == clip.duration
     summary = json.loads((corpus / "corpus.json").read_text())
-    assert summary["corpus"] == "scenes" and summary["versions"]["hibari-tts"]
+    assert summary["corpus"] == "soundscapes" and summary["versions"]["hibari-tts"]
 
 
 def test_the_job_reads_gin(monkeypatch):
     built = []
-    monkeypatch.setitem(build_corpus.BUILDERS, ScenesCorpusConfig, built.append)
+    monkeypatch.setitem(build_corpus.BUILDERS, SoundscapesCorpusConfig, built.append)
     build_corpus.main([
-        f"--gin_file={REPOSITORY / 'gin/corpora/scenes.gin'}", "--gin.ScenesCorpusConfig.seed=7",
+        f"--gin_file={REPOSITORY / 'gin/corpora/soundscapes.gin'}", "--gin.SoundscapesCorpusConfig.seed=7",
     ])  # fmt: skip
     assert built[0].seed == 7 and built[0].train_scenes == 2000

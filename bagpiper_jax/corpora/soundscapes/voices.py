@@ -63,7 +63,7 @@ def _speaker():
         from hibari import Hibari
     except ImportError as error:
         raise VoiceError(
-            "the corpus of scenes speaks through hibari-tts, which is not installed: "
+            "soundscapes speak through hibari-tts, which is not installed: "
             "pip install 'bagpiper_jax[quickstart]'"
         ) from error
     # One thread: the sums of a threaded runtime may differ in order, and with them the bytes of the corpus.

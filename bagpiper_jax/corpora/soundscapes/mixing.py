@@ -12,8 +12,8 @@ from bagpiper_jax.captions.lexicon import ROOM_SECONDS
 from bagpiper_jax.corpora.embedded import music, sounds
 from bagpiper_jax.corpora.embedded.scenes import Event
 from bagpiper_jax.corpora.embedded.sounds import Wave, fade
-from bagpiper_jax.corpora.scenes import rooms, voices
-from bagpiper_jax.corpora.scenes.plans import NOISE_SNRS, Scene
+from bagpiper_jax.corpora.soundscapes import rooms, voices
+from bagpiper_jax.corpora.soundscapes.plans import NOISE_SNRS, Scene
 
 LEVELS = {"loud": -16.0, "medium": -23.0, "soft": -30.0}
 """Level → dB of an event's root mean square to full scale, before `_PEAK`; speech and music are medium."""

@@ -1,11 +1,11 @@
-"""The voices of scenes, heard by others: Whisper's transcripts, and librosa's pitch."""
+"""The voices of soundscapes, heard by others: Whisper's transcripts, and librosa's pitch."""
 
 import librosa
 import numpy as np
 import pytest
 
 from bagpiper_jax import audio
-from bagpiper_jax.corpora.scenes import sentences, voices
+from bagpiper_jax.corpora.soundscapes import sentences, voices
 from bagpiper_jax.corpora.user_audio import write_flac
 from bagpiper_jax.evaluation.benchmarks.faults import MissingEvaluatorError
 from bagpiper_jax.evaluation.evaluators.opening import open_evaluator
