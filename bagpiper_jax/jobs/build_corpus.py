@@ -1,7 +1,7 @@
 """Builds a corpus in manifest form: `bagpiper build_corpus --gin_file=gin/corpora/embedded.gin`.
 
-`gin/corpora/` has a file for each kind: embedded and soundscapes (made by code), debian (real recordings), user (your own
-JSONL), espnet (ESPnet's dataset files), source (what a SeqIO task reads: tars, Parquet, TFDS).
+`gin/corpora/` has a file for each kind: embedded and soundscapes (made by code), debian (real recordings), user (your
+own JSONL), espnet (ESPnet's dataset files), source (what a SeqIO task reads: tars, Parquet, TFDS).
 """
 
 import dataclasses
