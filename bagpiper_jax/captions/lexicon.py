@@ -21,6 +21,15 @@ SOUND_NOUNS = {
 """Singular noun phrases, without article, of the sounds that have more than one name. Any other label is
 described as `sound of <label>`."""
 
+BACKGROUND_NOUNS = {
+    "rain": "falling rain",
+    "wind": "blowing wind",
+    "engine": "a running engine",
+    "clock": "a ticking clock",
+    "bird": "chirping birds",
+}
+"""Of sounds that go on. Any other label is described as `the sound of <label>`."""
+
 SOUND_CUES = {
     "dog bark": r"dog|bark\w*",
     "bell": r"bells?",

@@ -28,7 +28,7 @@ MIDDLE = ("Then comes", "Next is")
 LAST = ("It ends with", "Last comes")
 ONLY = ("It holds only", "All that is heard is")
 OVERLAPPING = "Over it sounds"
-BEHIND = "in the background there is"
+BEHIND = "in the background one hears"
 ABSENT = "There is no"
 OVERLAP_SECONDS = 0.1
 
@@ -114,8 +114,10 @@ def noun_phrase(
 
 
 def background_phrase(event: SoundEvent | Music, rng: np.random.Generator | None = None) -> str:
-    """What goes on under the rest, e.g. "the sound of rain"."""
-    return f"the sound of {event.label}" if isinstance(event, SoundEvent) else _music(event, rng)
+    """What goes on under the rest, e.g. "falling rain"."""
+    if isinstance(event, Music):
+        return _music(event, rng)
+    return lexicon.BACKGROUND_NOUNS.get(event.label, f"the sound of {event.label}")
 
 
 def strength(background: SoundEvent | Music) -> str:
