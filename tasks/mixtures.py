@@ -18,7 +18,7 @@ from tasks.preprocessors import OUTPUT_FEATURES, Author, dialogue_preprocessor
 from tasks.sources import ManifestSource
 
 AUDIO_DOMAINS = ("speech", "sound", "music", "mixed")
-CORPORA = ("embedded", "debian", "user", "espnet")
+CORPORA = ("embedded", "soundscapes", "debian", "user", "espnet")
 
 PRETRAINING: dict[str, Author] = {
     "caption_to_audio": pretraining.caption_to_audio,

@@ -45,17 +45,24 @@ class Speaker:
 
 @dataclasses.dataclass(frozen=True)
 class SoundEvent:
-    """An environmental sound: a label such as "dog bark", seconds, and one of `LEVELS` or None."""
+    """An environmental sound: a label such as "dog bark", seconds, and one of `LEVELS` or None.
+
+    One with an `snr` is a background: it goes on under the rest, that many decibels below speech.
+    """
 
     label: str
     start: float
     end: float
     level: str | None = None
+    snr: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Music:
-    """A musical passage: seconds, key such as "C major", tempo in beats per minute, instruments, genre."""
+    """A musical passage: seconds, key such as "C major", tempo in beats per minute, instruments, genre.
+
+    `snr` as of a `SoundEvent`.
+    """
 
     start: float
     end: float
@@ -63,15 +70,22 @@ class Music:
     tempo: float | None = None
     instruments: tuple[str, ...] = ()
     genre: str | None = None
+    snr: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Acoustics:
-    """Where and how a clip was recorded, in words: the room, the background noise, the quality."""
+    """Where and how a clip was recorded, in words: the room, the background noise, the quality.
+
+    The numbers are known where a clip was mixed from known parts: how many decibels the noise lies below speech, and
+    in how many seconds the room's sound dies away by 60 dB. Times and levels of such a clip are exact.
+    """
 
     room: str | None = None
     noise: str | None = None
     quality: str | None = None
+    snr: float | None = None
+    reverberation: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,6 +144,14 @@ class AudioAnnotation:
         """All turns, sounds and passages in order of their onset."""
         return tuple(sorted((*self.turns, *self.sounds, *self.music), key=lambda event: event.start))
 
+    def background(self) -> tuple[SoundEvent | Music, ...]:
+        """The sounds and passages that go on under the rest."""
+        return tuple(e for e in self.events() if not isinstance(e, Turn) and is_background(e))
+
+    def foreground(self) -> tuple[Turn | SoundEvent | Music, ...]:
+        """All other events in order of their onset."""
+        return tuple(e for e in self.events() if isinstance(e, Turn) or not is_background(e))
+
     def speaker(self, id: str) -> Speaker:
         """The speaker of that id."""
         return next(speaker for speaker in self.speakers if speaker.id == id)
@@ -182,6 +204,11 @@ def _within(event, start: float, end: float):
     if stop - begin < min(_SHORTEST, event.end - event.start - 1e-9):
         return None
     return dataclasses.replace(event, start=round(begin - start, 6), end=round(stop - start, 6))
+
+
+def is_background(event: SoundEvent | Music) -> bool:
+    """Whether an event goes on under the rest."""
+    return event.snr is not None
 
 
 def _name(event) -> str:

@@ -21,6 +21,15 @@ SOUND_NOUNS = {
 """Singular noun phrases, without article, of the sounds that have more than one name. Any other label is
 described as `sound of <label>`."""
 
+BACKGROUND_NOUNS = {
+    "rain": "falling rain",
+    "wind": "blowing wind",
+    "engine": "a running engine",
+    "clock": "a ticking clock",
+    "bird": "chirping birds",
+}
+"""Of sounds that go on. Any other label is described as `the sound of <label>`."""
+
 SOUND_CUES = {
     "dog bark": r"dog|bark\w*",
     "bell": r"bells?",
@@ -50,12 +59,23 @@ LANGUAGES = {
 _TEMPO_BOUNDS = ((90.0, "slow"), (130.0, "moderate"), (float("inf"), "fast"))
 TEMPO_WORDS = tuple(word for _, word in _TEMPO_BOUNDS)
 
+_STRENGTH_BOUNDS = ((8.0, "strongly"), (16.0, "clearly"), (float("inf"), "faintly"))
+STRENGTHS = tuple(word for _, word in _STRENGTH_BOUNDS)
+
+ROOM_SECONDS = {"a dry room": 0.0, "an echoing hall": 1.2}
+"""Rooms in which scenes are mixed, and in how many seconds their sound dies away by 60 dB."""
+
 NUMBER_WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
 
 def tempo_word(beats_per_minute: float) -> str:
     """slow below 90, moderate below 130, else fast."""
     return next(word for bound, word in _TEMPO_BOUNDS if beats_per_minute < bound)
+
+
+def strength_word(snr: float) -> str:
+    """How a background is heard that lies so many decibels below speech: strongly below 8, clearly below 16."""
+    return next(word for bound, word in _STRENGTH_BOUNDS if snr < bound)
 
 
 def number_word(count: int) -> str:

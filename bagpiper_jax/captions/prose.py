@@ -10,7 +10,15 @@ generator; `parse_caption` reads every variant back.
 import numpy as np
 
 from bagpiper_jax.captions import lexicon
-from bagpiper_jax.captions.annotation import Acoustics, AudioAnnotation, Music, SoundEvent, Speaker, Turn
+from bagpiper_jax.captions.annotation import (
+    Acoustics,
+    AudioAnnotation,
+    Music,
+    SoundEvent,
+    Speaker,
+    Turn,
+    is_background,
+)
 from bagpiper_jax.captions.lexicon import listing, number_word, quoted, with_article
 
 STYLES = ("flowing", "attributes")
@@ -20,8 +28,9 @@ MIDDLE = ("Then comes", "Next is")
 LAST = ("It ends with", "Last comes")
 ONLY = ("It holds only", "All that is heard is")
 OVERLAPPING = "Over it sounds"
+BEHIND = "in the background one hears"
 ABSENT = "There is no"
-_OVERLAP_SECONDS = 0.1
+OVERLAP_SECONDS = 0.1
 
 
 def describe(
@@ -53,11 +62,20 @@ def _choose(options: tuple[str, ...], rng: np.random.Generator | None) -> str:
     return options[0] if rng is None else options[rng.integers(len(options))]
 
 
+def overlaps(event: Turn | SoundEvent | Music, earlier: Turn | SoundEvent | Music) -> bool:
+    """Whether an event begins well before an earlier one ends."""
+    return event.start < earlier.end - OVERLAP_SECONDS
+
+
 def _flowing(annotation: AudioAnnotation, rng) -> str:
-    events = annotation.events()
+    events, under = annotation.foreground(), annotation.background()
     sentences = [_opening(annotation.acoustics, rng)]
+    for event in under:
+        sentences.append(f"{strength(event).capitalize()} {BEHIND} {background_phrase(event, rng)}.")
     for place, event in enumerate(events):
-        sentences.append(f"{_connective(events, place, rng)} {noun_phrase(event, annotation, rng)}.")
+        sentences.append(
+            f"{_connective(events, place, rng, bool(under))} {noun_phrase(event, annotation, rng)}."
+        )
     if annotation.absent:
         sentences.append(f"{ABSENT} {' or '.join(annotation.absent)}.")
     return " ".join(sentences) + "\n\n" + _summary(events, rng)
@@ -76,10 +94,10 @@ def _opening(acoustics: Acoustics, rng) -> str:
     )
 
 
-def _connective(events, place: int, rng) -> str:
-    if place and events[place].start < events[place - 1].end - _OVERLAP_SECONDS:
+def _connective(events, place: int, rng, behind: bool) -> str:
+    if place and overlaps(events[place], events[place - 1]):
         return OVERLAPPING
-    if len(events) == 1:
+    if len(events) == 1 and not behind:
         return _choose(ONLY, rng)
     if place == 0:
         return _choose(FIRST, rng)
@@ -93,6 +111,18 @@ def noun_phrase(
     if isinstance(event, Turn):
         return _speech(event, annotation.speaker(event.speaker), rng)
     return _sound(event, rng) if isinstance(event, SoundEvent) else _music(event, rng)
+
+
+def background_phrase(event: SoundEvent | Music, rng: np.random.Generator | None = None) -> str:
+    """What goes on under the rest, e.g. "falling rain"."""
+    if isinstance(event, Music):
+        return _music(event, rng)
+    return lexicon.BACKGROUND_NOUNS.get(event.label, f"the sound of {event.label}")
+
+
+def strength(background: SoundEvent | Music) -> str:
+    """How a background is heard: one of `lexicon.STRENGTHS`."""
+    return lexicon.strength_word(background.snr or 0.0)
 
 
 def _sound(sound: SoundEvent, rng) -> str:
@@ -146,9 +176,17 @@ def _attributes(annotation: AudioAnnotation) -> str:
         "Transcript": [f"{t.speaker} {quoted(t.text)}" for t in annotation.turns],
         "Speakers": [f"{speaker.id} {voice(speaker)}" for speaker in annotation.speakers],
         "Sound events": [
-            _times(s) + f" {s.label}" + (f", {s.level}" if s.level else "") for s in annotation.sounds
+            _times(s) + f" {s.label}" + (f", {s.level}" if s.level else "")
+            for s in annotation.sounds
+            if not is_background(s)
         ],
-        "Music": [_music_attributes(m) for m in annotation.music],
+        "Music": [_music_attributes(m) for m in annotation.music if not is_background(m)],
+        "Background sounds": [
+            f"{_times(s)} {s.label}, {strength(s)}" for s in annotation.sounds if is_background(s)
+        ],
+        "Background music": [
+            f"{_music_attributes(m)}, {strength(m)}" for m in annotation.music if is_background(m)
+        ],
         "Acoustics": [f"{name} {value}" for name, value in recording if value],
         "Absent": list(annotation.absent),
     }

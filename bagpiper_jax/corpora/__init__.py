@@ -1,1 +1,1 @@
-"""Corpora that end in one manifest form: embedded, Debian recordings, a user's own."""
+"""Corpora that end in one manifest form: embedded, soundscapes, Debian recordings, a user's own."""

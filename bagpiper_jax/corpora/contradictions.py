@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from bagpiper_jax.captions import (
+    Acoustics,
     AudioAnnotation,
     Music,
     ParsedCaption,
@@ -19,7 +20,13 @@ from bagpiper_jax.captions import (
     Turn,
     parse_caption,
 )
-from bagpiper_jax.captions.lexicon import NUMBER_WORDS, TEMPO_WORDS, UNNAMED_INSTRUMENT
+from bagpiper_jax.captions.lexicon import (
+    NUMBER_WORDS,
+    ROOM_SECONDS,
+    STRENGTHS,
+    TEMPO_WORDS,
+    UNNAMED_INSTRUMENT,
+)
 from bagpiper_jax.captions.parsing import ParsedEvent, facts, spoken_words
 from bagpiper_jax.captions.prose import FIRST, LAST, MIDDLE, ONLY, OVERLAPPING
 from bagpiper_jax.corpora.questions import CAPTION_LEAD, Question, before_thought, questions, split_reply
@@ -30,6 +37,7 @@ REASONS = (
 
 _LEADS = tuple((*FIRST, *MIDDLE, *LAST, *ONLY, OVERLAPPING))
 _BEATS = dict(zip(TEMPO_WORDS, (60.0, 110.0, 160.0), strict=True))  # of each word, any number that it names
+_DECIBELS = dict(zip(STRENGTHS, (5.0, 12.0, 20.0), strict=True))  # of each word, any number that it names
 _LONGEST_NAME = 3  # words; what is longer than any instrument's name may say anything
 _KEY = re.compile(r"\b([A-G](?:[-# ]?(?:flat|sharp)|#|b)? (?:major|minor))\b", re.I)
 _QUOTE = re.compile(r'["“]([^"“”]*)["”]')
@@ -87,21 +95,31 @@ def judge_caption(caption: str, annotation: AudioAnnotation) -> Verdict:
 
 def _absent_and_present(said: ParsedCaption, true: ParsedCaption) -> Iterator[str]:
     for name in said.absent:
-        if any(name in (event.domain, event.kind) for event in true.events):
+        if any(name in (event.domain, event.kind) for event in (*true.events, *true.background)):
             yield f"the caption says there is no {name}, the annotation has some"
 
 
 def _differing(said: ParsedCaption, true: ParsedCaption, annotation: AudioAnnotation) -> Iterator[str]:
     """Where a caption that tells every event tells others than the annotation."""
     for name in true.absent:
-        if any(event.domain == name for event in said.events):
+        if any(event.domain == name for event in (*said.events, *said.background)):
             yield f"the caption has {name}, the annotation says there is none"
     if sorted(said.kinds) != sorted(true.kinds):
         yield f"the caption lists {_listed(said.kinds)}, the annotation {_listed(true.kinds)}"
     elif said.kinds != true.kinds and _have_an_order(annotation):
         yield f"the caption's order is {_listed(said.kinds)}, the annotation's {_listed(true.kinds)}"
+    for told, known, what in (
+        (_backgrounds(said), _backgrounds(true), "background"),
+        (said.room, true.room, "room"),
+    ):
+        if told and known and told != known:
+            yield f"the caption's {what} is {told}, the annotation's {known}"
     if said.words and true.words and said.words != true.words:
         yield f'the caption quotes "{" ".join(said.words)}", the annotation "{" ".join(true.words)}"'
+
+
+def _backgrounds(caption: ParsedCaption) -> str:
+    return ", ".join(f"{event.kind}, {event.strength}" for event in caption.background)
 
 
 def _listed(kinds: Sequence[str]) -> str:
@@ -109,7 +127,7 @@ def _listed(kinds: Sequence[str]) -> str:
 
 
 def _have_an_order(annotation: AudioAnnotation) -> bool:
-    starts = [event.start for event in annotation.events()]
+    starts = [event.start for event in annotation.foreground()]
     return len(set(starts)) == len(starts)
 
 
@@ -153,7 +171,7 @@ def _asked(question: str, caption: str) -> Question | None:
     unheard = any(event.domain == "speech" and not event.words for event in said.events)
     for known in questions(_annotation_of(said)):
         if _folded(known.question) == _folded(question):
-            return None if known.topic == "words" and unheard else known
+            return None if known.topic in ("words", "voice_words") and unheard else known
     return None
 
 
@@ -172,7 +190,7 @@ def _agrees(asked: Question, answer: str, caption: str) -> bool | None:
     if said == wanted:
         return True
     match asked.topic:
-        case "speech" | "music":
+        case "speech" | "music" | "echo":
             return said[0] == wanted[0] if said[:1] in (("yes",), ("no",)) else None
         case "count":
             told = said[:1] + tuple(word for word in said[1:] if word != "one")  # "more than one might think"
@@ -183,14 +201,14 @@ def _agrees(asked: Question, answer: str, caption: str) -> bool | None:
             return _one_of(
                 [key.casefold() for key in _KEY.findall(answer)], asked.answer.strip(".").casefold()
             )
-        case "words":
+        case "words" | "voice_words":
             quotes = [word for quote in _QUOTE.findall(answer) for word in spoken_words(quote)]
             return tuple(quotes) == wanted if quotes else None
         case "first" | "last":
             return _names(said, wanted, asked, caption)
         case "order":
             return _in_order(re.split(r",\s*(?:then\s+)?", answer), parse_caption(caption).kinds)
-        case "instrument":
+        case "instrument" | "background" | "strength" | "noise" | "overlap" | "voice" | "voice_first":
             return True if set(wanted) <= set(said) else False if len(said) <= _LONGEST_NAME else None
     return None
 
@@ -234,25 +252,41 @@ def _number(word: str) -> str | None:
 
 def _annotation_of(said: ParsedCaption) -> AudioAnnotation:
     """An annotation with the facts of a caption, an event a second."""
-    events = list(enumerate(said.events))
-    named = {
-        kind: [(i, event) for i, event in events if event.domain == kind]
-        for kind in ("speech", "sound", "music")
-    }
+    spans = [(float(i), i + 1.0) for i in range(len(said.events))]
+    for i, event in enumerate(said.events[1:], 1):
+        if event.over:
+            spans[i - 1] = (i - 1.0, i + 0.5)
+    heard = list(zip(spans, said.events, strict=True))
+    under = [((0.0, len(heard) + 1.0), event) for event in said.background]
+    voices = dict.fromkeys(event.voice for event in said.events if event.domain == "speech")
+    ids = {voice: f"S{i}" for i, voice in enumerate(voices, 1)}
+    present = {event.domain for _, event in (*heard, *under)}
     return AudioAnnotation(
-        duration=len(events) + 1.0,
-        turns=tuple(Turn("S1", i, i + 1.0, " ".join(event.words)) for i, event in named["speech"]),
-        speakers=(Speaker("S1"),) if named["speech"] else (),
-        sounds=tuple(SoundEvent(event.kind, i, i + 1.0) for i, event in named["sound"]),
-        music=tuple(_music(i, event) for i, event in named["music"]),
-        absent=tuple(name for name in said.absent if name not in named or not named[name]),
+        duration=len(heard) + 1.0,
+        turns=tuple(
+            Turn(ids[e.voice], *span, " ".join(e.words)) for span, e in heard if e.domain == "speech"
+        ),
+        speakers=tuple(Speaker(id, voice=(voice,) if voice else ()) for voice, id in ids.items()),
+        sounds=tuple(
+            SoundEvent(e.kind, *span, snr=_snr(e)) for span, e in (*under, *heard) if e.domain == "sound"
+        ),
+        music=tuple(_music(span, e) for span, e in (*under, *heard) if e.domain == "music"),
+        acoustics=Acoustics(
+            noise=said.noise, room=said.room, reverberation=ROOM_SECONDS.get(said.room or "")
+        ),
+        absent=tuple(name for name in said.absent if name not in present),
     )
 
 
-def _music(start: int, event: ParsedEvent) -> Music:
+def _snr(event: ParsedEvent) -> float | None:
+    """Any number that the word for a background's strength names; None of an event of its own."""
+    return _DECIBELS[event.strength] if event.strength else None
+
+
+def _music(span: tuple[float, float], event: ParsedEvent) -> Music:
     instruments = () if event.kind == UNNAMED_INSTRUMENT else (event.kind,)
     tempo = _BEATS.get(event.tempo or "")
-    return Music(start, start + 1.0, key=event.key, tempo=tempo, instruments=instruments)
+    return Music(*span, key=event.key, tempo=tempo, instruments=instruments, snr=_snr(event))
 
 
 @functools.cache

@@ -6,12 +6,15 @@ details to be inferred). Only what an annotation states is asked: silence about 
 """
 
 import dataclasses
+import itertools
 
 import numpy as np
 
 from bagpiper_jax.captions import AudioAnnotation, describe
 from bagpiper_jax.captions.lexicon import TEMPO_WORDS, listing, number_word, quoted, tempo_word
-from bagpiper_jax.captions.prose import kind, noun_phrase
+from bagpiper_jax.captions.prose import background_phrase, kind, noun_phrase, overlaps, strength
+from bagpiper_jax.corpora.mix_questions import Question as Question
+from bagpiper_jax.corpora.mix_questions import about_the_mix
 from bagpiper_jax.errors import Explained
 from bagpiper_jax.manifest import Clip
 from bagpiper_jax.text import THINK_TOKENS
@@ -30,16 +33,6 @@ class QuestionError(Explained, ValueError):
     """A clip from which no dialogue can be made; names the clip and what it lacks."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Question:
-    """A question, its answer, and the fact that answers it; `topic` names the kind of question for scoring."""
-
-    topic: str
-    question: str
-    evidence: str
-    answer: str
-
-
 def questions(annotation: AudioAnnotation) -> list[Question]:
     """Every question that the annotation answers, in a fixed order."""
     return [
@@ -47,24 +40,40 @@ def questions(annotation: AudioAnnotation) -> list[Question]:
         *_about_speech(annotation),
         *_about_music(annotation),
         *_presence(annotation),
+        *about_the_mix(annotation),
     ]
 
 
 def _about_events(annotation: AudioAnnotation) -> list[Question]:
-    kinds = [kind(event) for event in annotation.events()]
+    heard = annotation.foreground()
+    kinds = [kind(event) for event in heard]
     if not kinds:
         return []
     order, count = ", then ".join(kinds), number_word(len(kinds))
-    return [
+    aside = ", the background aside?" if annotation.background() else "?"
+    asked = [
         Question(
-            "count", "How many events are heard?", f"{count} are heard: {order}", f"{count.capitalize()}."
+            "count",
+            f"How many events are heard{aside}",
+            f"{count} are heard: {order}",
+            f"{count.capitalize()}.",
         ),
-        Question("first", "What is heard first?", f"it begins with {kinds[0]}", f"First comes {kinds[0]}."),
-        Question("last", "What is heard last?", f"it ends with {kinds[-1]}", f"Last comes {kinds[-1]}."),
         Question(
-            "order", "In which order do the events come?", f"heard are {order}", f"{order.capitalize()}."
+            "first", f"What is heard first{aside}", f"it begins with {kinds[0]}", f"First comes {kinds[0]}."
+        ),
+        Question(
+            "last", f"What is heard last{aside}", f"it ends with {kinds[-1]}", f"Last comes {kinds[-1]}."
+        ),
+        Question(
+            "order",
+            f"In which order do the events come{aside}",
+            f"heard are {order}",
+            f"{order.capitalize()}.",
         ),
     ]
+    if any(event.end > heard[-1].end for event in heard):  # what begins last is not what is heard last
+        return [question for question in asked if question.topic != "last"]
+    return asked
 
 
 def _about_speech(annotation: AudioAnnotation) -> list[Question]:
@@ -219,19 +228,54 @@ _REALISTIC = (
     "I am editing a short film and need a clip. Please make a recording with {events}, in that order.",
     "For a listening exercise, please produce a short recording in which one hears {events}, one after another.",
 )
+_REALISTIC_OVERLAPPING = (
+    "I am editing a short film and need a clip. Please make a recording with {events}.",
+    "For a listening exercise, please produce a short recording in which one hears {events}.",
+)
 _IMAGINARY = (
     "Imagine a dream in which things happen one by one in the dark: {events}. Let me hear that dream.",
+    "Picture a machine that tells tiny stories in sound. Today its story goes: {events}. Play it for me.",
+)
+_IMAGINARY_OVERLAPPING = (
+    "Imagine a dream in which things happen in the dark: {events}. Let me hear that dream.",
     "Picture a machine that tells tiny stories in sound. Today its story goes: {events}. Play it for me.",
 )
 
 
 def _request(annotation: AudioAnnotation, style: str, rng: np.random.Generator) -> str:
+    events = annotation.foreground()
+    together = any(overlaps(event, before) for before, event in itertools.pairwise(events))
     if style == "realistic":
-        phrases = [noun_phrase(event, annotation, rng) for event in annotation.events()]
-        return _REALISTIC[rng.integers(len(_REALISTIC))].format(events=", then ".join(phrases))
-    plain = _without_details(annotation)
-    phrases = [noun_phrase(event, plain, rng) for event in plain.events()]
-    return _IMAGINARY[rng.integers(len(_IMAGINARY))].format(events=", then ".join(phrases))
+        wishes = _REALISTIC_OVERLAPPING if together else _REALISTIC
+        behind = [f"{strength(event)} {background_phrase(event)}" for event in annotation.background()]
+        told, recorded = _told(annotation, rng), _wished_recording(annotation)
+    else:
+        wishes = _IMAGINARY_OVERLAPPING if together else _IMAGINARY
+        plain = _without_details(annotation)
+        behind = [background_phrase(event) for event in plain.background()]
+        told, recorded = _told(plain, rng), ""
+    wish = wishes[rng.integers(len(wishes))].format(events=told)
+    under = f" In the background, all the while, one hears {listing(behind)}." if behind else ""
+    return f"{wish}{under}{recorded}"
+
+
+def _told(annotation: AudioAnnotation, rng: np.random.Generator) -> str:
+    """The events in order; "and over it" joins one that begins while the one before it goes on."""
+    heard = annotation.foreground()
+    told = [noun_phrase(event, annotation, rng) for event in heard]
+    for place, (before, event) in enumerate(itertools.pairwise(heard), 1):
+        told[place] = (", and over it " if overlaps(event, before) else ", then ") + told[place]
+    return "".join(told)
+
+
+def _wished_recording(annotation: AudioAnnotation) -> str:
+    """Where and with which noise it is to be recorded, of a clip whose acoustics are known in numbers."""
+    acoustics = annotation.acoustics
+    if acoustics.reverberation is None:
+        return ""
+    room = acoustics.room and f"in {acoustics.room}"
+    noise = acoustics.noise and f"with {acoustics.noise}"
+    return f" It should sound as if recorded {' '.join(filter(None, (room, noise)))}."
 
 
 def _without_details(annotation: AudioAnnotation) -> AudioAnnotation:
@@ -247,15 +291,15 @@ def _without_details(annotation: AudioAnnotation) -> AudioAnnotation:
 
 
 def _generation_thoughts(annotation: AudioAnnotation, style: str) -> tuple[str, ...]:
-    events = annotation.events()
     acoustics = annotation.acoustics
     quality = ", ".join(filter(None, (acoustics.quality, acoustics.noise, acoustics.room))) or "as recorded"
-    details = "; ".join(noun_phrase(event, annotation) for event in events)
+    details = [noun_phrase(event, annotation) for event in annotation.foreground()]
+    details += [f"{strength(e)} in the background {background_phrase(e)}" for e in annotation.background()]
     return (
         f"a{'n' if style == 'imaginary' else ''} {style} request.",
-        f"{details}.",
+        f"{'; '.join(details)}.",
         f"{quality}.",
-        f"{', then '.join(kind(event) for event in events)}.",
+        f"{', then '.join(kind(event) for event in annotation.foreground())}.",
     )
 
 

@@ -146,6 +146,23 @@ def _agreement(fact: Callable[[ParsedCaption], Any], note: str) -> _Fact:
     return _Fact(note, lambda heard, true: fact(heard) == fact(true), lambda true: 1, guess)
 
 
+def _of_the_mix(
+    fact: Callable[[ParsedCaption], Any],
+    note: str,
+    told: Callable[[ParsedCaption], bool] = lambda caption: bool(caption.room),
+) -> _Fact:
+    """A fact that is `told` of clips mixed from known parts alone: those whose room is known."""
+
+    def guess(training):
+        common = most_frequent(fact(caption) for caption in training if told(caption))
+        return lambda true: int(told(true) and common == fact(true))
+
+    def right(heard, true):
+        return int(told(true) and fact(heard) == fact(true))
+
+    return _Fact(note, right, lambda true: int(told(true)), guess)
+
+
 def _at_their_places(a: Sequence[str], b: Sequence[str]) -> int:
     return sum(x == y for x, y in zip(a, b, strict=False))
 
@@ -178,6 +195,19 @@ _FACTS = {
         lambda true: len(true.words),
         _common_word,
     ),
+    "voices": _of_the_mix(
+        lambda c: tuple(event.voice for event in c.events if event.domain == "speech"),
+        "captions that tell the voices in order",
+        lambda c: bool(c.room and c.words),
+    ),
+    "overlaps": _of_the_mix(
+        lambda c: tuple(event.over for event in c.events), "captions that tell which events overlap"
+    ),
+    "background": _of_the_mix(
+        lambda c: tuple((event.kind, event.strength) for event in c.background),
+        "captions that tell what is in the background, and how it is heard",
+    ),
+    "acoustics": _of_the_mix(lambda c: (c.room, c.noise), "captions that tell the room and the noise"),
 }
 
 

@@ -16,7 +16,7 @@ from bagpiper_jax import manual
 from bagpiper_jax.errors import Explained
 
 JOBS = {
-    "build_corpus": "builds a corpus: embedded, Debian, your own data, ESPnet's files, any SeqIO source",
+    "build_corpus": "builds a corpus: embedded, soundscapes, Debian, your own data, ESPnet's files, any SeqIO source",
     "caption_audio": "asks an endpoint for rich captions of a corpus's audio",
     "tag_captions": "asks an endpoint for tags of captions",
     "score_captions": "adds a scorer's columns to a corpus",

@@ -1,7 +1,7 @@
 """Builds a corpus in manifest form: `bagpiper build_corpus --gin_file=gin/corpora/embedded.gin`.
 
-`gin/corpora/` has a file for each kind: embedded (made by code), debian (real recordings), user (your own data),
-espnet (ESPnet's dataset files), source (what a SeqIO task reads: tars, Parquet, TFDS).
+`gin/corpora/` has a file for each kind: embedded and soundscapes (made by code), debian (real recordings), user (your
+own data), espnet (ESPnet's dataset files), source (what a SeqIO task reads: tars, Parquet, TFDS).
 """
 
 import dataclasses
@@ -13,10 +13,12 @@ from bagpiper_jax.corpora import debian, espnet, user
 from bagpiper_jax.corpora.debian import DebianCorpusConfig
 from bagpiper_jax.corpora.embedded.build import EmbeddedCorpusConfig, build_embedded_corpus
 from bagpiper_jax.corpora.espnet import EspnetCorpusConfig
+from bagpiper_jax.corpora.soundscapes.build import SoundscapesCorpusConfig, build_soundscapes_corpus
 from bagpiper_jax.corpora.user import UserCorpusConfig
 
 BUILDERS = {
     EmbeddedCorpusConfig: build_embedded_corpus,
+    SoundscapesCorpusConfig: build_soundscapes_corpus,
     DebianCorpusConfig: debian.build,
     UserCorpusConfig: user.build,
     EspnetCorpusConfig: espnet.build,
@@ -33,7 +35,12 @@ class BuildCorpusConfig:
     """
 
     corpus: (
-        EmbeddedCorpusConfig | DebianCorpusConfig | UserCorpusConfig | EspnetCorpusConfig | SourceCorpusConfig
+        EmbeddedCorpusConfig
+        | SoundscapesCorpusConfig
+        | DebianCorpusConfig
+        | UserCorpusConfig
+        | EspnetCorpusConfig
+        | SourceCorpusConfig
     )
 
 

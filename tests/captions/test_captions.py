@@ -132,6 +132,22 @@ def test_overlap_is_told():
     assert parse_caption(describe(scene)).kinds == ("rain", "bell")
 
 
+def test_a_background_is_told_apart_from_events():
+    scene = AudioAnnotation(
+        4.0, sounds=(SoundEvent("rain", 0.0, 4.0, snr=20.0), SoundEvent("bell", 1.0, 2.0)),
+        music=(Music(0.0, 4.0, "C major", 100.0, ("piano",), snr=12.0),),
+    )  # fmt: skip
+    assert describe(scene) == (
+        "A recording. Faintly in the background one hears falling rain. Clearly in the background one hears a "
+        "moderate piano melody in C major. It opens with a bell.\n\nIn summary, the clip holds one event: bell."
+    )
+    assert describe(scene, "attributes").splitlines()[1:] == [
+        "Sound events: 1.0-2.0 s bell.",
+        "Background sounds: 0.0-4.0 s rain, faintly.",
+        "Background music: 0.0-4.0 s piano, key C major, 100 beats per minute, clearly.",
+    ]
+
+
 def test_a_clip_without_events():
     text = describe(AudioAnnotation(1.0, absent=("speech", "music")))
     assert text == "A recording. There is no speech or music.\n\nIn summary, no event is heard."
@@ -186,6 +202,30 @@ def test_attribute_captions_read_back_exactly(annotation):
         tuple(dataclasses.replace(event, start=None) for event in parsed.events) == facts(annotation).events
     )
     assert [event.start for event in parsed.events] == [event.start for event in annotation.events()]
+
+
+@hypothesis.given(
+    annotations(), KINDS, st.sampled_from([3.0, 12.0, 30.0]), INSTRUMENTS, st.integers(0, 2**32)
+)
+@hypothesis.settings(max_examples=150, deadline=None)
+def test_backgrounds_overlap_and_rooms_read_back_exactly(annotation, label, snr, instruments, seed):
+    longer = tuple(dataclasses.replace(sound, end=sound.end + 0.6) for sound in annotation.sounds)
+    under = Music(0.0, 6.0, "F-sharp minor", 100.0, instruments, snr=snr)
+    mixed = dataclasses.replace(
+        annotation,
+        duration=6.0,
+        sounds=(SoundEvent(label, 0.0, 6.0, snr=snr), *longer),
+        music=(under, *annotation.music),
+        acoustics=dataclasses.replace(annotation.acoustics, room="an echoing hall"),
+        absent=(),
+    )
+    read = parse_caption(describe(mixed, rng=np.random.default_rng(seed)))
+    assert read == facts(mixed)
+    rows = parse_caption(describe(mixed, "attributes"))
+    told = {"start": None}
+    assert tuple(dataclasses.replace(event, **told) for event in rows.events) == read.events
+    assert tuple(dataclasses.replace(event, **told) for event in rows.background) == read.background
+    assert (rows.room, rows.noise) == (read.room, read.noise)
 
 
 @hypothesis.given(st.text(max_size=400))

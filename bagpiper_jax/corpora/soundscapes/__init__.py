@@ -1,0 +1,1 @@
+"""The harder corpus made by code: sentences of three voices, events that overlap, backgrounds, rooms and noise."""
