@@ -22,6 +22,7 @@ from bagpiper_jax.generation.service import Engine
 from bagpiper_jax.interop.importing import ImportConfig, import_checkpoint
 
 ENGINE = EngineConfig(rows=8, context=640, page=64, chunk=128, steps=4)
+ITEMS = 64
 LOOP = LoopConfig(text=TextSampling(temperature=0.0))
 QUESTIONS = ("What is heard first?", "Which sound comes last, and what stands before it?", "")
 
@@ -46,27 +47,24 @@ def clips(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_engine_is_full_until_the_queue_is_empty(tmp_path, clips, caplog):
+def test_the_engine_is_full_until_the_queue_is_empty(tmp_path, clips, capsys):
     given = ["--gin_file=gin/runs/nano_demo.gin", f"--gin.ImportConfig.output={str(tmp_path / 'nano')!r}"]
     checkpoint = import_checkpoint(configuration.load(ImportConfig, given, ""))
     generator, toy = load_generator(checkpoint), Toy(toy_files(tmp_path / "toy", 1), None)
     config = CheckpointSystem(str(checkpoint), loop=LOOP, engine=ENGINE)
 
-    async def replies(folder: str, count: int):
+    async def replies():
         system = engines.CheckpointUnderTest(config, Prompting(generator, LOOP), engine)
         watching = asyncio.ensure_future(system.watch())
         try:
-            return await inference.replies(system, toy, _asked(clips, count), tmp_path / folder)
+            return await inference.replies(system, toy, _asked(clips, ITEMS), tmp_path / "out")
         finally:
             watching.cancel()
             system.tell()
 
     with Engine(generator, ENGINE) as engine:
-        asyncio.run(replies("first", 16))  # compiles what the others need
-        caplog.clear()
-        with caplog.at_level("INFO"):
-            found = asyncio.run(replies("second", 96))
-    assert len(found) == 96 and not {reply.fault for reply in found} - {""}
+        found = asyncio.run(replies())
+    assert len(found) == ITEMS and not {reply.fault for reply in found} - {""}
     assert len({len(reply.text) for reply in found}) > 10, "answers are of many lengths"
-    (line,) = [line for line in caplog.messages if "rows in use" in line]
-    assert int(re.search(r"empty: (\d+) % of 8", line)[1]) >= 90, line
+    share = re.search(r"rows in use until the queue was empty: (\d+) % of 8", capsys.readouterr().err)
+    assert share and int(share[1]) >= 90, share

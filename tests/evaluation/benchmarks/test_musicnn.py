@@ -9,7 +9,6 @@ from known_evaluators import installed, write_sound
 from bagpiper_jax import audio
 from bagpiper_jax.evaluation.benchmarks.faults import MissingEvaluatorError
 from bagpiper_jax.evaluation.evaluators import musicnn, open_evaluator, tf_checkpoint, weights
-from bagpiper_jax.evaluation.metrics.tags import strongest
 
 
 @pytest.fixture(scope="module")
@@ -23,8 +22,11 @@ def _graphs_own(directory, *names):
     """What the checkpoint's graph, as it was saved, gives for a batch of patches."""
     v1 = pytest.importorskip("tensorflow").compat.v1
     patches = np.random.default_rng(0).uniform(0, 4, (2, musicnn.PATCH, 96)).astype(np.float32)
+    meta = v1.MetaGraphDef.FromString((directory / ".meta").read_bytes())
+    for node in meta.graph_def.node:  # shapes that the gradients' nodes were saved with are others today
+        node.attr.pop("_output_shapes", None)
     with v1.Graph().as_default(), v1.Session() as session:
-        v1.train.import_meta_graph(f"{directory}/.meta").restore(session, f"{directory}/")
+        v1.train.import_meta_graph(meta).restore(session, f"{directory}/")
         feed = {"model/Placeholder:0": patches, "model/Placeholder_2:0": False}
         return patches, session.run([f"model/{name}:0" for name in names], feed)
 
@@ -38,19 +40,18 @@ def test_tags_are_those_of_the_checkpoints_own_graph(directory):
     np.testing.assert_allclose(1 / (1 + np.exp(-found)), shares, atol=1e-5)
 
 
-def test_music_is_told_from_speech(demo_clips):
+def test_voices_are_heard_in_speech(demo_clips):
     model = installed("musicnn")
     assert (model.name, len(model.labels), len(model.version)) == ("mtt_musicnn", 50, 64)
+    voices = [
+        n for n, label in enumerate(model.labels) if label in ("voice", "man", "woman", "male", "female")
+    ]
 
-    def named(kind):
-        for clip in sorted((demo_clips / "audio").glob(f"{kind}*"))[:2]:
-            yield {model.labels[place] for place in strongest(model.hear(clip).clip_logits)}
+    def heard(kind):
+        clips = sorted((demo_clips / "audio").glob(f"{kind}*"))[:2]
+        return np.mean([model.hear(clip).clip_logits[voices] for clip in clips])
 
-    assert all(
-        names & {"voice", "man", "woman", "male", "female", "no beat", "weird"}
-        for names in named("understanding_speech")
-    )
-    assert not any({"man", "woman"} & names for names in named("understanding_music"))
+    assert heard("understanding_speech") > heard("understanding_music") + 1
 
 
 def test_patches_lie_side_by_side_and_short_clips_are_repeated(tmp_path):

@@ -27,7 +27,7 @@ def noise():
 
 def test_wavlm_is_transformers_own(tmp_path):
     sizes = dict(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16)
-    sizes |= dict(conv_dim=(8, 8), conv_kernel=(10, 8), conv_stride=(5, 40), num_feat_extract_layers=2)
+    sizes |= dict(conv_dim=(8, 8), conv_kernel=(10, 8), conv_stride=(5, 40))
     sizes |= dict(
         num_conv_pos_embeddings=8, num_conv_pos_embedding_groups=2, num_buckets=8, xvector_output_dim=12
     )
