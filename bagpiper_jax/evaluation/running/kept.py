@@ -59,7 +59,8 @@ class Remembering:
 
     def __init__(self, evaluator: Any, answers: KeptAnswers):
         self._evaluator, self._answers = evaluator, answers
-        self._identity = (_FORM, str(evaluator.name), str(evaluator.version), _source(type(evaluator)))
+        name = str(getattr(evaluator, "name", ""))
+        self._identity = (_FORM, name, str(evaluator.version), _source(type(evaluator)))
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._evaluator, name)
