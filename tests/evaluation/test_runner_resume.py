@@ -6,7 +6,7 @@ import signal
 
 import pytest
 from misbehaving_endpoint import GOOD, endpoint
-from runner_helpers import DIE_ONCE, job, lines_of, toy_files
+from runner_helpers import DIE_ONCE, job, lines_of, replies, toy_files
 
 ITEMS = 24
 
@@ -62,6 +62,30 @@ def test_a_kill_between_asking_and_scoring_asks_nothing_again(tmp_path):
         code, said = run_to_end(arguments(files, output, server, 7))
         assert code == 0, said
     assert len(server.asked) == ITEMS and scores(output) == [1.0] * ITEMS
+
+
+def test_a_kill_while_judging_costs_what_was_under_way(tmp_path):
+    files, told = toy_files(tmp_path / "toy", ITEMS, judge=1), replies(tmp_path / "told.jsonl", ITEMS)
+    output, processes = tmp_path / "out", []
+
+    def manner(number, messages):
+        if number == 9:
+            os.kill(processes[0].pid, signal.SIGKILL)
+        return GOOD
+
+    with endpoint(lambda messages: "yes", manner) as server:
+        settings = {"url": repr(server.url), "model": "'m'", "key_variable": "''", "concurrency": 4}
+        given = [f"toy={files}", f"--recorded={told}", f"--output={output}"]
+        given += ["--gin.BenchmarkConfig.judge=@judge/Endpoint()"]
+        given += [f"--gin.judge/Endpoint.{name}={value}" for name, value in settings.items()]
+        with job(given) as process:
+            processes.append(process)
+            assert process.wait(300) == -signal.SIGKILL
+        code, said = run_to_end(given)
+    assert code == 0, said
+    verdicts = [line["verdicts"]["judged"]["value"] for line in lines_of(output / "toy/predictions.jsonl")]
+    assert verdicts == [1.0] * ITEMS
+    assert max(server.paid.values()) <= 2 and sum(server.paid.values()) <= ITEMS + 5
 
 
 def test_shards_ask_and_one_command_scores(tmp_path):

@@ -17,8 +17,8 @@ from bagpiper_jax.evaluation.metrics import duration, tags
 _OPINIONS = ("dnsmos", "audiobox")
 """DNSMOS is about speech, and says little of other sound."""
 
-_TAGGERS = ("panns", "yamnet")
-"""The first that is here says whether a clip and its recording have the same tags."""
+_TAGGERS = (("panns", "yamnet"), ("musicnn",))
+"""The first of each says whether a clip and its recording have the same tags; musicnn knows music alone."""
 
 
 class TextToAudio:
@@ -62,7 +62,7 @@ class TextToAudio:
         found = sets.scores(self._tools, pairs, note)
         for reading in dict.fromkeys(name for each in judged for name in each.verdicts):
             found.append(sounds.mean(judged, reading, "s" if reading == "duration_error" else ""))
-        missing = {name: sounds.at_hand(self._tools, name)[1] for name in ("clap", *_OPINIONS)}
+        missing = {name: sounds.at_hand(self._tools, name)[1] for name in ("musicnn", "clap", *_OPINIONS)}
         return found + [
             Score(name, None, "", 0, len(judged), note=why) for name, why in missing.items() if why
         ]
@@ -81,12 +81,13 @@ class TextToAudio:
         return {"duration_error": Verdict(duration.error(wanted, seconds), f"{seconds:.2f} s", reason)}
 
     def _tags(self, item: Item, path: Path) -> dict[str, Verdict]:
-        tagger = self._at_hand(*_TAGGERS)
-        if tagger is None or not item.record["reference"]:
-            return {}
-        truth, heard = (tagger.hear(each).clip_logits for each in (Path(item.record["reference"]), path))
-        said = ", ".join(tagger.labels[place] for place in tags.strongest(heard))
-        return {f"tag_agreement_{tagger.name}": Verdict(tags.agreement(truth, heard), said)}
+        reference, found = item.record["reference"], {}
+        for tagger in (self._at_hand(*names) for names in _TAGGERS if reference):
+            if tagger is not None:
+                truth, heard = (tagger.hear(each).clip_logits for each in (Path(reference), path))
+                said = ", ".join(tagger.labels[place] for place in tags.strongest(heard))
+                found[f"tag_agreement_{tagger.name}"] = Verdict(tags.agreement(truth, heard), said)
+        return found
 
 
 def _path(name: str) -> Path | None:

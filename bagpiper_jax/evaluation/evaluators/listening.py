@@ -1,12 +1,13 @@
 """What a listener makes of a clip, and the log-mel patches that Google's listeners take."""
 
 import dataclasses
-import functools
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from jaxtyping import Float, Float32
+from jaxtyping import Float32
+
+from bagpiper_jax.evaluation.evaluators.mel import bands as mel_bands
 
 RATE = 16_000
 FRAME, HOP, FFT, BANDS = 400, 160, 512, 64
@@ -64,22 +65,8 @@ def patches(
     padded = np.pad(np.asarray(samples, np.float64), (0, max(0, least - len(samples))))
     frames = np.lib.stride_tricks.sliding_window_view(padded, FRAME)[::HOP]
     window = 0.5 - 0.5 * np.cos(2 * np.pi / FRAME * np.arange(FRAME))
-    bands = np.log(np.abs(np.fft.rfft(frames * window, FFT)) @ _bands() + offset)
+    bands = np.log(
+        np.abs(np.fft.rfft(frames * window, FFT)) @ mel_bands(BANDS, FFT, RATE, LOWEST, HIGHEST) + offset
+    )
     whole = np.lib.stride_tricks.sliding_window_view(bands, PATCH, axis=0)[::hop]
     return np.ascontiguousarray(whole.swapaxes(1, 2), np.float32)
-
-
-@functools.cache
-def _bands() -> Float[np.ndarray, "257 64"]:
-    """Triangles that are straight on the mel scale, where librosa's are straight in Hz; nothing of 0 Hz."""
-    edges = np.linspace(_mel(LOWEST), _mel(HIGHEST), BANDS + 2)
-    bins = _mel(np.linspace(0.0, RATE / 2, FFT // 2 + 1))[:, None]
-    rising = (bins - edges[:-2]) / (edges[1:-1] - edges[:-2])
-    falling = (edges[2:] - bins) / (edges[2:] - edges[1:-1])
-    weights = np.maximum(0.0, np.minimum(rising, falling))
-    weights[0] = 0.0
-    return weights
-
-
-def _mel(hertz):
-    return 1127.0 * np.log1p(np.asarray(hertz) / 700.0)

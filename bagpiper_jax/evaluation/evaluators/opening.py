@@ -11,23 +11,20 @@ _OURS = {
     "dnsmos": "dnsmos:open_dnsmos",
     "dnsmos_personalized": "dnsmos:open_personalized",
     "yamnet": "yamnet:open_yamnet",
-    "resemblyzer": "resemblyzer:open_resemblyzer",
+    "musicnn": "musicnn:open_musicnn",
+    "resemblyzer": "voices.resemblyzer:open_resemblyzer",
+    "wavlm_sv": "voices.wavlm:open_wavlm",
+    "eres2net": "voices.eres2net:open_eres2net",
+    "paraformer": "paraformer:open_paraformer",
     "vggish": "vggish:open_vggish",
     "panns": "panns:open_panns",
+    "passt": "passt:open_passt",
+    "openl3": "openl3:open_openl3",
+    "audiobox": "audiobox:open_audiobox",
     "clap": "clap:open_clap",
     "captioner": "captioner:open_captioner",
 }
 """Name → "module:function" of this package; the function takes a path, "" for the package that carries the weights."""
-
-_NOT_READ = {
-    "passt": "PaSST's weights (hear21passt)",
-    "openl3": "OpenL3's mel256 weights",
-    "wavlm_sv": "WavLM-large fine-tuned for speaker verification (wavlm_large_finetune.pth)",
-    "eres2net": "ERes2Net's weights (speech_eres2net_sv_en_voxceleb_16k)",
-    "audiobox": "the weights of Audiobox Aesthetics (checkpoint.pt)",
-    "paraformer": "Paraformer-zh's weights",
-}
-"""Name → what published scores were made with, and nothing here reads."""
 
 
 _THEIRS: dict[str, Callable[[str], Any]] = {}
@@ -58,11 +55,6 @@ def open_evaluator(name: str, path: str = "") -> Any:
     """
     if name in _THEIRS:
         return _THEIRS[name](path)
-    if name in _NOT_READ:
-        raise MissingEvaluatorError(
-            f"{name} needs {_NOT_READ[name]}, which no package carries and nothing here reads: register an evaluator "
-            "of your own under that name (evaluators.register)"
-        )
     if name not in _OURS:
         raise MissingEvaluatorError(f"there is no evaluator {name!r}; there are {', '.join(names())}")
     module, _, function = _OURS[name].partition(":")

@@ -11,6 +11,8 @@ from bagpiper_jax import audio
 LONGEST = 600.0
 """Seconds of a clip that can be judged."""
 
+_PEAK = 10 ** (-1 / 20)
+
 
 def read(path: Path, rate: int) -> Float32[np.ndarray, " samples"]:
     """The first channel, resampled. Raises audio.AudioError, which names the file and what is wrong with it."""
@@ -23,6 +25,12 @@ def read_as_librosa(path: Path, rate: int) -> Float32[np.ndarray, " samples"]:
 
     samples, found = read(path, rate), soundfile.info(path)
     return np.pad(samples, (0, max(0, math.ceil(found.frames * (rate / found.samplerate)) - len(samples))))
+
+
+def at_peak(samples: Float32[np.ndarray, " samples"]) -> Float32[np.ndarray, " samples"]:
+    """The samples with a peak of −1 dB below full scale; silence stays."""
+    peak = np.abs(samples).max()
+    return samples * np.float32(_PEAK / peak) if peak else samples
 
 
 def seconds(path: Path) -> float:

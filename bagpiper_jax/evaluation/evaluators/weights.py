@@ -43,7 +43,7 @@ def library(name: str, install: str, evaluator: str) -> ModuleType:
     """A library that the evaluator computes with. Raises MissingEvaluatorError: it is not installed."""
     try:
         return importlib.import_module(name)
-    except ImportError as error:
+    except (ImportError, OSError) as error:  # torchaudio is there, but its library may not load
         raise MissingEvaluatorError(
             f"{evaluator} computes with {name} ({error}): pip install {install}"
         ) from error

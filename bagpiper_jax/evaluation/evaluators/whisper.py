@@ -100,7 +100,9 @@ def open_whisper(path: str = "") -> FasterWhisper | TransformersWhisper:
 
 def _require(name: str, language: str, multilingual: bool) -> None:
     if language != "en" and not multilingual:
-        raise MissingEvaluatorError(f"{name} hears English alone; name the path of a multilingual Whisper")
+        raise MissingEvaluatorError(
+            f"{name} hears English alone; name the path of a multilingual Whisper, or for Chinese that of paraformer"
+        )
 
 
 def _name(model: str) -> str:

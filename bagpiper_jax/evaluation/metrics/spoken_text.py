@@ -9,13 +9,13 @@ from collections.abc import Sequence
 
 from bagpiper_jax.evaluation.metrics.word_errors import WordErrors, word_errors
 
-_CHINESE = (
+CHINESE_PUNCTUATION = (
     "＂＃＄％＆＇（）＊＋，－／：；＜＝＞＠［＼］＾＿｀｛｜｝～｟｠｢｣､\u3000、〃〈〉《》「」『』【】〔〕〖〗〘〙〚〛〜〝〞〟〰〾〿"
     "–—‘’‛“”„‟…‧﹏﹑﹔·．！？｡。"
 )
 """The punctuation of zhon 2.1.1, which is no category of Unicode: "’" is in it, and the ASCII apostrophe stays."""
 
-_DELETED = str.maketrans("", "", _CHINESE + string.punctuation.replace("'", ""))
+_DELETED = str.maketrans("", "", CHINESE_PUNCTUATION + string.punctuation.replace("'", ""))
 
 
 def spoken_words(text: str, language: str) -> list[str]:

@@ -7,10 +7,13 @@ raises MissingEvaluatorError where it is not installed.
 
 import functools
 import re
+import string
 import unicodedata
 from collections.abc import Callable
 
 from bagpiper_jax.evaluation.benchmarks.faults import MissingEvaluatorError
+from bagpiper_jax.evaluation.metrics import chinese_numbers
+from bagpiper_jax.evaluation.metrics.spoken_text import CHINESE_PUNCTUATION
 
 _TAG = re.compile(r"<\|.*?\|>")
 _SPACES = re.compile(r"\s+")
@@ -27,6 +30,7 @@ _NUMBERS = {str(n): word for n, word in enumerate(_SMALL)} | {
     f"{n}0": word for n, word in enumerate(_TENS, 3)
 }
 _NUMBER = re.compile(r"\b\d+\b")
+_PUNCTUATION = str.maketrans(dict.fromkeys(string.punctuation + CHINESE_PUNCTUATION, " "))
 _BY_CHARACTER = ("zh", "yue", "ja", "th", "lo", "my")
 
 
@@ -39,10 +43,11 @@ def plain(text: str, language: str = "en") -> list[str]:
 def qwen2_audio(text: str, language: str = "en") -> list[str]:
     """Words after Whisper's English and then its basic normalizer: numbers in digits, contractions written out.
 
-    Of other languages the basic normalizer alone. Chinese numbers stay as they are written: the rules with which
-    Qwen2-Audio writes them out are in no package.
+    Of other languages the basic normalizer alone, but of Chinese the characters, with numbers written out.
     """
     text = _BEFORE_MARK.sub(r"\1", _SPACES.sub(" ", _TAG.sub(" ", text))).lstrip()
+    if language == "zh":
+        return _chinese(text)
     english, basic = _whisper()
     words = _divided(basic(english(text)) if language == "en" else basic(text), language)
     return [word for word in words if not all(map(_is_punctuation, word))]
@@ -65,6 +70,12 @@ NORMALIZERS: dict[str, Callable[[str, str], list[str]]] = {
     "audiobench": audiobench,
     "plain": plain,
 }
+
+
+def _chinese(text: str) -> list[str]:
+    """Characters without punctuation, Latin letters in lower case."""
+    words = chinese_numbers.spoken("".join(text.split())).translate(_PUNCTUATION).lower().split()
+    return [*"".join(word for word in words if not all(map(_is_punctuation, word)))]
 
 
 def _divided(text: str, language: str) -> list[str]:

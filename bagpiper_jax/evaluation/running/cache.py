@@ -100,16 +100,19 @@ class ReplyCache:
 
 async def clip_content(clip: Path | None) -> str:
     """The digest of a clip's content; "" without a clip, or where it cannot be read, which asking will tell."""
-    if clip is None:
-        return ""
+    return "" if clip is None else await asyncio.to_thread(content_of, clip)
+
+
+def content_of(path: Path) -> str:
+    """The digest of a file's content; "" where it cannot be read."""
     try:
-        status = os.stat(clip)
-        return await asyncio.to_thread(_content, clip, status.st_size, status.st_mtime_ns)
+        status = os.stat(path)
+        return _content(path, status.st_size, status.st_mtime_ns)
     except OSError:
         return ""
 
 
 @functools.lru_cache(maxsize=4096)
-def _content(clip: Path, size: int, changed: int) -> str:
+def _content(path: Path, size: int, changed: int) -> str:
     """Several questions are asked about one clip, which is read once."""
-    return digests.of_file(clip)
+    return digests.of_file(path)

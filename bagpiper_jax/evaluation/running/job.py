@@ -1,7 +1,8 @@
 """Runs benchmarks on a system, and writes every table.
 
 All replies are made first, so that the model's memory is free when evaluators come; each is on the disk before the next
-is waited for. Then each benchmark is judged, scored and written. Killed at any moment, the same command goes on.
+is waited for. Then each benchmark is judged, scored and written; what evaluators said of files, and judges of replies,
+is kept as well. Killed at any moment, the same command goes on.
 """
 
 import asyncio
@@ -72,7 +73,8 @@ def run(
         asyncio.run(_ask(config, tests, output))
         if config.num_shards > 1:
             return []
-        results = [_scored(config, test, judge, command) for test in tests]
+        with evaluators.keeping(output / "evaluators.jsonl"):
+            results = [_scored(config, test, judge, command) for test in tests]
     with Underway("writing the report"):
         report.write(output)
     return results

@@ -11,6 +11,7 @@ from bagpiper_jax.curation.endpoint.failures import EndpointError
 from bagpiper_jax.errors import Explained
 from bagpiper_jax.evaluation.benchmarks.faults import BenchmarkError, MissingEvaluatorError
 from bagpiper_jax.evaluation.benchmarks.protocol import Benchmark, Item, Judged, Reply
+from bagpiper_jax.journal import JournalError
 from bagpiper_jax.outcomes import RecordError
 from bagpiper_jax.runs.progress import Underway
 
@@ -32,7 +33,7 @@ def judge_all(
 
     Raises:
         MissingEvaluatorError: the verdicts need what is not here.
-        EndpointError, JournalError: the judge cannot be asked; its replies so far are kept.
+        EndpointError, JournalError: the judge cannot be asked, or answers cannot be kept; those so far are.
     """
     pool = ThreadPoolExecutor(threads or min(32, 4 * (os.cpu_count() or 1)), "bagpiper-verdicts")
     judged: list[Judged] = []
@@ -51,7 +52,7 @@ def _judged(benchmark: Benchmark, item: Item, reply: Reply) -> Judged:
         return unjudged(item, reply)
     try:
         return Judged(item, reply, dict(benchmark.verdicts(item, reply)))
-    except (MissingEvaluatorError, BenchmarkError, EndpointError):
+    except (MissingEvaluatorError, BenchmarkError, EndpointError, JournalError):
         raise
     except Exception as error:  # a reply may hold anything; the others go on
         fault = assembly.fault_of(error)

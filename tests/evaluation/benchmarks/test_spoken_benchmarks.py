@@ -53,6 +53,18 @@ def test_lines_of_three_to_five_columns(tmp_path):
     assert [bool(item.record["voice"]) for item in items.values()] == [False, True, False, False]
 
 
+@pytest.mark.parametrize("language, chosen", [("zh", "paraformer"), ("en", "whisper")])
+def test_chinese_is_heard_by_paraformer_where_it_is_here(language, chosen, tmp_path):
+    both = {"paraformer": Recogniser({"u": "好"}), "whisper": Recogniser({"u": "好"})}
+    for name, each in both.items():
+        each.name = name
+    replies = _replies(tmp_path / "g", ["u"])
+    for known in (Known(**both), Known(whisper=both["whisper"])):
+        (each,) = judged(_open(tmp_path / language, ["u|said|p.wav|好"], known), replies)
+        assert [*each.verdicts] == [f"wer_{chosen}"]
+        chosen = "whisper"
+
+
 def test_missing_sounds_are_left_out_and_counted(tmp_path):
     heard = {"u1": "target one", "u2": "nothing", "u3": "target three"}
     benchmark = _open(tmp_path, GOLDEN["meta"][0]["meta"].splitlines(), Known(whisper=Recogniser(heard)))

@@ -131,11 +131,11 @@ def wav_of(samples: np.ndarray) -> bytes:
 
 
 @contextlib.contextmanager
-def job(arguments, environment=()):
+def job(arguments, environment=(), module="runner_helpers"):
     """The job in a process of its own."""
     command = [sys.executable, "-m", "bagpiper_jax", "benchmark", *map(str, arguments)]
-    command.append("--gin.BenchmarkConfig.modules=('runner_helpers',)")
-    path = os.pathsep.join(map(str, (REPOSITORY, HELPERS, HELPERS / "endpoints")))
+    command.append(f"--gin.BenchmarkConfig.modules=('{module}',)")
+    path = os.pathsep.join(map(str, (REPOSITORY, *(HELPERS / each for each in ("", "endpoints", "oracles")))))
     found = {**os.environ, "PYTHONPATH": path, "OPENAI_API_KEY": "", **dict(environment)}
     process = subprocess.Popen(
         command, env=found, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from bagpiper_jax.evaluation.benchmarks.generated import sounds
 from bagpiper_jax.evaluation.benchmarks.generated.lines import Line, rule_of
@@ -35,11 +35,16 @@ class Spoken:
             yield Item(line.id, Asked(line.text, wants="audio"), record, {"language": line.language})
 
     def verdicts(self, item: Item, reply: Reply) -> Mapping[str, Verdict]:
-        """The word error rate by the recogniser `whisper`, under the name of its model."""
-        recogniser = self._tools.evaluator("whisper")
+        """The word error rate, named after the recogniser: `whisper`, or of Chinese `paraformer` if it is here."""
+        recogniser = self._recogniser(item.record["language"])
         with sounds.audible(reply) as path:
             heard = recogniser.transcribe(path, item.record["language"])
         return {f"wer_{recogniser.name}": Verdict(_errors(item, heard).rate, heard)}
+
+    def _recogniser(self, language: str) -> Any:
+        """Raises MissingEvaluatorError."""
+        of_chinese = sounds.at_hand(self._tools, "paraformer")[0] if language == "zh" else None
+        return of_chinese or self._tools.evaluator("whisper")
 
     def recorded(self, path: Path) -> Mapping[str, Reply]:
         """The sounds in a folder, `<id>.wav` each. Raises BenchmarkError."""
