@@ -13,7 +13,7 @@ from bagpiper_jax.captions import describe
 from bagpiper_jax.manifest import write_manifest
 from bagpiper_jax.task_modules import load_task_modules
 
-BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks/claim"
 ANSWERS = {"First comes speech.", "Speech, then piano.", '"one two".', "piano.", "Yes."}
 
 

@@ -1,4 +1,4 @@
-"""What benchmarks/claim.py found: means over all seeds, with intervals, and paired differences between arms."""
+"""What benchmarks/claim found: means over all seeds, with intervals, and paired differences between arms."""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""The figures of docs/claim.md, drawn from the results of benchmarks/claim.py."""
+"""The figures of docs/claim.md, drawn from the results of benchmarks/claim."""
 
 from collections.abc import Mapping
 from pathlib import Path

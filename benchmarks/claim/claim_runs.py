@@ -1,4 +1,4 @@
-"""The runs of benchmarks/claim.py: what is trained, from what, and on how much."""
+"""The runs of benchmarks/claim: what is trained, from what, and on how much."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping

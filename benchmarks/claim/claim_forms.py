@@ -1,4 +1,4 @@
-"""The forms of dialogue that benchmarks/claim.py compares, as SeqIO tasks over the embedded corpus.
+"""The forms of dialogue that benchmarks/claim compares, as SeqIO tasks over the embedded corpus.
 
 One question, one clip, and five replies: the answer alone; with the clip's caption before it, or behind it; with the
 caption of another clip before it; with caption and reasoning, as the release is tuned. One request, and two replies:

@@ -1,4 +1,4 @@
-"""What a run of benchmarks/claim.py is scored on: one record for every question, request or clip, with its verdict.
+"""What a run of benchmarks/claim is scored on: one record for every question, request or clip, with its verdict.
 
 Every function takes a generator and held-out clips and returns records of plain values; `clip` names the cluster that
 intervals are drawn by. Nothing is left out: a reply without an answer is a wrong answer.
