@@ -89,6 +89,8 @@ TEST += ["threadpoolctl>=3.5,<4"]
 TEST += ["openai>=2,<4"]
 # A server and a client that runs are tracked by.
 TEST += ["mlflow>=3.1,<4", "wandb>=0.20,<1"]
+# Buckets: an S3 server, and what speaks to it.
+TEST += ["moto[server]>=5.1,<6", "s3fs>=2025.3"]
 # To run the notebook.
 TEST += ["nbclient>=0.10,<1", "ipykernel>=6.29,<8"]
 # Counts word errors without us.

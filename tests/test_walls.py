@@ -16,7 +16,7 @@ PACKAGE = REPOSITORY / "bagpiper_jax"
 # Lowest first: a file imports only rooms that stand earlier in this list, and files of its own.
 ROOMS = (
     "errors", "outcomes", "task_modules", "strict", "typed",
-    "files", "digests", "workers", "pipelines", "journal", "audio", "vocabulary",
+    "files", "buckets", "digests", "workers", "pipelines", "journal", "audio", "vocabulary",
     "parallel", "pods", "manual", "configuration",
     "dialogue", "manifest", "batch",
     "text", "captions", "runs", "pages",

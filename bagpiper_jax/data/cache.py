@@ -1,5 +1,8 @@
 """Reading the cache of one task and split: ArrayRecord shards, an index, a manifest. No TensorFlow.
 
+The directory may be in a bucket: files then come to this machine whole, when they are first wanted, and are compared
+with the manifest, which the lock vouches for.
+
 <cache_dir>/<task>/<split>/<fingerprint>/
     core.array_record-00000-of-00002     messages, text ids, codes    (data.records.encode)
     audio.array_record-00000-of-00002    FLAC of the same records; absent where no record of the shard has audio
@@ -13,6 +16,7 @@ import dataclasses
 import functools
 import hashlib
 import itertools
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from bagpiper_jax import files, strict
+from bagpiper_jax import buckets, files, strict
 from bagpiper_jax.data import records
 from bagpiper_jax.data.records import Record
 from bagpiper_jax.errors import Explained
@@ -50,20 +54,28 @@ def shard_name(family: str, shard: int, shards: int) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class TaskCache:
-    """One cached task and split, opened for reading by many threads."""
+    """One cached task and split, opened for reading by many threads.
 
-    directory: Path
+    Attributes:
+        where: its directory, which may be in a bucket.
+    """
+
+    where: str | os.PathLike
 
     def __post_init__(self):
-        object.__setattr__(self, "directory", Path(self.directory))
         try:
-            is_finished = (self.directory / COMPLETE).exists()
+            is_finished = buckets.exists(buckets.inside(self.where, COMPLETE))
         except OSError as error:
             raise CacheError(
                 f"{self.directory} cannot be read: {error.strerror}; run cache_tasks again"
             ) from error
         if not is_finished:
             raise CacheError(f"{self.directory} is no finished cache; run cache_tasks to make or finish it")
+
+    @property
+    def directory(self) -> Path:
+        """Where its files are on this machine."""
+        return buckets.local_of(self.where)
 
     @functools.cached_property
     def manifest(self) -> dict:
@@ -89,7 +101,7 @@ class TaskCache:
     @functools.cached_property
     def _manifest_bytes(self) -> bytes:
         try:
-            return (self.directory / MANIFEST).read_bytes()
+            return buckets.read(buckets.inside(self.where, MANIFEST))
         except OSError as error:
             raise CacheError(
                 f"{self.directory} lost its manifest ({error}); run cache_tasks again"
@@ -108,7 +120,9 @@ class TaskCache:
             path = index_path(self.directory, name)
             try:
                 found[name] = (
-                    np.load(path, mmap_mode="r", allow_pickle=False) if len(self) else np.zeros(0, int)
+                    np.load(self._column(name), mmap_mode="r", allow_pickle=False)
+                    if len(self)
+                    else np.zeros(0, int)
                 )
             except (OSError, ValueError) as error:
                 raise CacheError(f"{path} is missing or damaged ({error}); cache again") from error
@@ -175,7 +189,7 @@ class TaskCache:
     def rejects(self) -> Iterator[dict]:
         """The clips that were rejected: id, reason, detail. Raises CacheError: their list is missing or damaged."""
         try:
-            with open(self.directory / REJECTS, "rb") as file:
+            with open(buckets.bring(buckets.inside(self.where, REJECTS)), "rb") as file:
                 for number, line in enumerate(file, 1):
                     reject = strict.loads(line)
                     if not _is_reject(reject):
@@ -196,38 +210,70 @@ class TaskCache:
             CacheError: a file is missing or differs.
         """
         for column, expected in self.manifest["index"].items():
-            path = index_path(self.directory, column)
-            if not path.is_file():
-                raise CacheError(f"{path} is missing; run cache_tasks again")
-            if not contents and path.stat().st_size > _HASHED_INDEX:
+            try:
+                path = self._column(column)
+                length = path.stat().st_size
+            except FileNotFoundError:
+                path = index_path(self.directory, column)
+                raise CacheError(f"{path} is missing; run cache_tasks again") from None
+            if not contents and length > _HASHED_INDEX:
                 continue
-            if files.sha256(index_path(self.directory, column)) != expected["sha256"]:
+            if files.sha256(path) != expected["sha256"]:
                 raise CacheError(
-                    f"{index_path(self.directory, column)} is damaged: its hash differs; delete "
-                    f"{self.directory} and cache again"
+                    f"{path} is damaged: its hash differs; delete {self.directory} and cache again"
                 )
         for number, shard in enumerate(self.manifest["shards"]):
             for family, expected in shard["files"].items():
-                path = self._path(family, number)
-                if not path.exists():
-                    raise CacheError(f"{path} is missing; run cache_tasks again")
-                if path.stat().st_size != expected["bytes"]:
-                    raise CacheError(
-                        f"{path} has {path.stat().st_size} bytes, the manifest says {expected['bytes']}; "
-                        f"delete {self.directory} and run cache_tasks again"
-                    )
-                if contents and files.sha256(path) != expected["sha256"]:
-                    raise CacheError(
-                        f"{path} is damaged: its hash differs; delete {self.directory} and cache again"
-                    )
+                self._check_shard(family, number, expected, contents)
+
+    def _check_shard(self, family: str, number: int, expected: dict, contents: bool) -> None:
+        path = buckets.inside(self.where, self._path(family, number).name)
+        try:
+            found = buckets.size(path)
+        except FileNotFoundError:
+            raise CacheError(f"{path} is missing; run cache_tasks again") from None
+        if found != expected["bytes"]:
+            raise CacheError(
+                f"{path} has {found} bytes, the manifest says {expected['bytes']}; "
+                f"delete {self.where} and run cache_tasks again"
+            )
+        if contents and files.sha256(buckets.bring(path, **expected)) != expected["sha256"]:
+            raise CacheError(f"{path} is damaged: its hash differs; delete {self.where} and cache again")
+
+    def _column(self, name: str) -> Path:
+        """A column of the index on this machine. Raises FileNotFoundError, or BucketError."""
+        path = buckets.inside(self.where, index_path(self.directory, name).name)
+        return (
+            buckets.bring(path, sha256=self.manifest["index"][name]["sha256"])
+            if self._is_away
+            else Path(path)
+        )
+
+    @property
+    def _is_away(self) -> bool:
+        return buckets.is_bucket(self.where)
 
     def _read(self, family: str, index: int) -> bytes:
         shard, row = self.locate(index)
         try:
+            if self._is_away:
+                self._bring_shard(family, shard)
             source, first = self._source(family)
             return source[first[shard] + row]
         except (ValueError, RuntimeError, LookupError) as error:
             raise RecordError("corrupt_record", f"{self._place(family, index)}: {error}") from error
+
+    def _bring_shard(self, family: str, shard: int) -> None:
+        """Has a shard on this machine, once for all threads. Raises BucketError."""
+        with self._lock:
+            if (family, shard) not in self._brought:
+                path = buckets.inside(self.where, self._path(family, shard).name)
+                buckets.bring(path, **self.manifest["shards"][shard]["files"][family])
+                self._brought.add((family, shard))
+
+    @functools.cached_property
+    def _brought(self) -> set[tuple[str, int]]:
+        return set()
 
     def _place(self, family: str, index: int) -> str:
         shard, row = self.locate(index)

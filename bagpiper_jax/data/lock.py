@@ -8,9 +8,8 @@
 import dataclasses
 import json
 import os
-from pathlib import Path
 
-from bagpiper_jax import files, strict, typed
+from bagpiper_jax import buckets, files, strict, typed
 from bagpiper_jax.data.cache import CacheError, TaskCache
 from bagpiper_jax.data.rates import RATE_UNITS
 
@@ -104,7 +103,7 @@ def write_lock(path: str | os.PathLike, lock: Lock) -> None:
 def read_lock(path: str | os.PathLike) -> Lock:
     """Reads a lock. Raises CacheError: missing, no lock, or of another format."""
     try:
-        body = strict.loads(Path(path).read_bytes())
+        body = strict.loads(buckets.read(path))
         if (version := body.pop("format")) != FORMAT or isinstance(version, bool):
             raise CacheError(f"{path} has another lock format than {FORMAT}; run cache_tasks again")
         splits = {s: tuple(LockedTask(**t) for t in tasks) for s, tasks in body.pop("splits").items()}
@@ -123,10 +122,10 @@ def open_caches(path: str | os.PathLike, lock: Lock, split: str) -> list[TaskCac
     """Opens the caches of a split and checks them against the lock. Raises CacheError."""
     caches = []
     for task in lock.tasks(split):
-        cache = TaskCache(Path(path).parent / task.path)
+        cache = TaskCache(buckets.beside(path, task.path))
         if cache.manifest_sha256 != task.manifest_sha256:
             raise CacheError(
-                f"the cache of {task.task} in {cache.directory} is not the one {path} was made from; "
+                f"the cache of {task.task} in {cache.where} is not the one {path} was made from; "
                 "run cache_tasks again"
             )
         cache.check_files()

@@ -3,11 +3,10 @@
 import dataclasses
 import functools
 import itertools
-from pathlib import Path
 
 import numpy as np
 
-from bagpiper_jax import files
+from bagpiper_jax import buckets, files
 from bagpiper_jax.data.cache import CacheError, TaskCache
 from bagpiper_jax.data.lengths import PackPlanError, TaskLengths, usable_records
 from bagpiper_jax.data.limits import MixtureLimits
@@ -97,7 +96,7 @@ def _open_caches(
     caches, faults = {}, []
     for task in tasks:
         try:
-            cache = TaskCache(Path(mixture.lock).parent / task.path)
+            cache = TaskCache(buckets.beside(mixture.lock, task.path))
             if cache.manifest_sha256 != task.manifest_sha256:
                 raise CacheError(f"{cache.directory} is not the cache that {mixture.lock} was made from")
             cache.check_files()

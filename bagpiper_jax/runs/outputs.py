@@ -7,14 +7,12 @@ local directory, copied to the bucket by the heartbeat, and fetched from there w
 import contextlib
 import logging
 import os
-import re
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 from etils import epath
 
-from bagpiper_jax import files
+from bagpiper_jax import buckets, files
 from bagpiper_jax.runs import output_lock
 from bagpiper_jax.runs.signs import sign_path
 
@@ -36,8 +34,8 @@ class Output:
     def __init__(self, path: str | os.PathLike):
         text = os.fspath(path)
         self.path = epath.Path(text)
-        self._is_bucket = "://" in text
-        self.local = Path("runs/buckets", *re.split(r":?/+", text)[1:]) if self._is_bucket else Path(text)
+        self._is_bucket = buckets.is_bucket(text)
+        self.local = buckets.local_of(text)
         self._pushed: dict[Path, tuple] = {}
         self._pushed_at = 0.0
         self._held = False
