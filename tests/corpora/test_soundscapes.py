@@ -123,7 +123,7 @@ def test_parts_lie_as_far_apart_as_the_annotation_says(drawn, noises_speak):
 
 
 def test_what_is_heard_before_the_first_event_is_background_and_noise(drawn, noises_speak):
-    """Measured in the mix itself, of a hiss: 14 and 26 dB below what is at the level of speech."""
+    """Measured in the mix itself, of a hiss: 18 and 30 dB below what is at the level of speech."""
     measured = 0
     for scene in drawn["train"]:
         if scene.background or scene.noise.startswith("hardly") or scene.events[0].level != "medium":
