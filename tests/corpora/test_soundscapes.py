@@ -23,7 +23,6 @@ from bagpiper_jax.corpora.soundscapes.build import (
     draw_plans,
     render_scenes,
 )
-from bagpiper_jax.evaluation.scores import caption_scores
 from bagpiper_jax.jobs import build_corpus
 from bagpiper_jax.manifest import Clip, read_manifest
 
@@ -124,7 +123,7 @@ def test_parts_lie_as_far_apart_as_the_annotation_says(drawn, noises_speak):
 
 
 def test_what_is_heard_before_the_first_event_is_background_and_noise(drawn, noises_speak):
-    """Measured in the mix itself, of a hiss: 14 and 26 dB below what is at the level of speech."""
+    """Measured in the mix itself, of a hiss: 18 and 30 dB below what is at the level of speech."""
     measured = 0
     for scene in drawn["train"]:
         if scene.background or scene.noise.startswith("hardly") or scene.events[0].level != "medium":
@@ -248,25 +247,6 @@ def test_the_easy_scenes_are_asked_what_they_were():
     plain = AudioAnnotation(2.0)
     told = dataclasses.replace(plain, acoustics=dataclasses.replace(plain.acoustics, room="an echoing hall"))
     assert answers(plain) == answers(told) == {}
-
-
-def test_the_scorer_counts_what_captions_tell_of_the_mix(drawn, noises_speak):
-    scenes = [next(s for s in drawn["train"] if any(s.over) and s.background and len(s.events) > 1)]
-    scenes.append(next(s for s in drawn["train"] if not any(s.over) and not s.background))
-    truth = [facts(rendered(scene)[1]) for scene in scenes]
-    perfect = caption_scores(truth, truth, truth)
-    of_the_mix = ("overlaps", "background", "acoustics")
-    assert {perfect[name].value for name in of_the_mix} == {1.0}
-    deaf = [
-        dataclasses.replace(truth[0], background=(), room="a dry room", noise=""),
-        dataclasses.replace(truth[1], events=truth[1].events[:1]),
-    ]
-    heard = caption_scores(deaf, truth, truth)
-    assert heard["background"].value == heard["acoustics"].value == 0.5
-    assert [heard[name].n for name in of_the_mix] == [2, 2, 2]
-    assert "voices" not in perfect or perfect["voices"].value == 1.0
-    plain = [dataclasses.replace(caption, room=None) for caption in truth]
-    assert not set(of_the_mix) & caption_scores(plain, plain, plain).keys()
 
 
 def test_a_hall_dies_away_as_fast_as_it_says():

@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 from event_annotations import annotation
 
-from bagpiper_jax.captions import describe, parse_caption
+from bagpiper_jax.captions import (
+    Acoustics,
+    AudioAnnotation,
+    SoundEvent,
+    Speaker,
+    Turn,
+    describe,
+    parse_caption,
+)
 from bagpiper_jax.captions.parsing import facts
 from bagpiper_jax.corpora import questions
 from bagpiper_jax.evaluation import acoustics, scores
@@ -122,3 +130,26 @@ def test_codebook_use_of_uniform_and_constant_codes():
     assert acoustics.codebook_use(codes, 8) == [
         {"used": 1.0, "perplexity": pytest.approx(8)}, {"used": 1 / 8, "perplexity": pytest.approx(1)},
     ]  # fmt: skip
+
+
+def test_what_captions_tell_of_a_mix_is_counted_where_the_room_is_known():
+    """Two clips: a bell over speech, behind them rain; and speech alone. One caption misses overlap and background."""
+    speech, bell = Turn("A", 0.0, 2.0, "one two"), SoundEvent("bell", 1.0, 3.0)
+    rain = SoundEvent("rain", 0.0, 4.0, snr=20.0)
+    hall, dry = Acoustics(room="an echoing hall", noise="a faint hiss"), Acoustics(room="a dry room")
+    low, high = (Speaker("A", voice=(f"{pitch}-pitched",)) for pitch in ("low", "high"))
+    mixed = AudioAnnotation(4.0, (speech,), (low,), (rain, bell), acoustics=hall)
+    alone = AudioAnnotation(4.0, (speech,), (high,), acoustics=dry)
+    missed = AudioAnnotation(
+        4.0, (speech,), (low,), (SoundEvent("bell", 2.5, 3.0),), acoustics=Acoustics(room="an echoing hall")
+    )
+    truth = [facts(mixed), facts(alone)]
+    heard = [parse_caption(describe(each)) for each in (missed, alone)]
+    told = ("voices", "overlaps", "background", "acoustics")
+    perfect, found = (scores.caption_scores(each, truth, truth[:1]) for each in (truth, heard))
+    assert [perfect[name].value for name in told] == [1.0] * 4
+    assert [found[name].value for name in told] == [1.0, 0.5, 0.5, 0.5]
+    # Given every time, the one training caption is right of itself.
+    assert [(found[name].n, found[name].baseline) for name in told] == [(2, 0.5)] * 4
+    plain = [facts(annotation("dog bark", "speech"))]
+    assert not set(told) & scores.caption_scores(plain, plain, plain).keys()

@@ -16,7 +16,7 @@ from bagpiper_jax.corpora.soundscapes.voices import VOICES
 BACKGROUND_SOUNDS = ("rain", "wind", "engine", "clock", "bird")
 BACKGROUND_SNRS = (5.0, 12.0, 20.0)
 """Decibels of a background below speech."""
-NOISE_SNRS = {"hardly any hiss": 50.0, "a faint hiss": 26.0, "a loud hiss": 14.0}
+NOISE_SNRS = {"hardly any hiss": 50.0, "a faint hiss": 30.0, "a loud hiss": 18.0}
 
 _MASKING = ("rain", "wind")  # behind which no hiss is heard
 _COUNTS = {1: 0.25, 2: 0.45, 3: 0.3}

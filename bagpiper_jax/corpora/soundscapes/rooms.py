@@ -7,7 +7,7 @@ from bagpiper_jax.audio import SAMPLE_RATE
 from bagpiper_jax.corpora.embedded.sounds import Wave
 
 _DELAY_SECONDS = 0.015  # until the tail begins
-_DIRECT_TO_TAIL = 4.0  # dB
+_DIRECT_TO_TAIL = 6.0  # dB
 
 
 def impulse_response(rng: np.random.Generator, reverberation: float) -> Float[np.ndarray, "samples"]:

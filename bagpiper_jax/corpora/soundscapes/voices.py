@@ -24,14 +24,14 @@ class Voice:
 
 
 VOICES = {
-    "low-pitched": Voice(0.55, 0.86),
+    "low-pitched": Voice(0.6, 0.9),
     "medium-pitched": Voice(1.0, 1.0),
-    "high-pitched": Voice(1.45, 1.14),
+    "high-pitched": Voice(1.3, 1.08),
 }
 _RATE = 24_000
-_SPEEDS = (0.9, 1.02)
+_SPEEDS = (0.8, 0.92)
 _PITCH_JITTER = 0.03
-_SILENCE = 0.02  # of the peak: what counts as silence at the ends of a sentence
+_SILENCE = 0.005  # of the peak: what counts as silence at the ends of a sentence
 
 
 def require() -> None:
