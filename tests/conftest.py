@@ -1,5 +1,6 @@
 """Every test sees eight CPU devices and one compilation cache that outlives the run."""
 
+import collections
 import contextlib
 import importlib
 import os
@@ -28,6 +29,19 @@ with contextlib.suppress(ImportError):
     importlib.import_module("triton")
 
 task_modules.load_task_modules()  # whatever `tasks` the path has, tests mean ours
+
+TESTS = Path(__file__).resolve().parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that take longest come first, by a list that `--durations` tells, then those of most tests.
+
+    Where processes share a run, one that began such a file last would be at work alone for minutes.
+    """
+    named = (TESTS / "longest_files.txt").read_text(encoding="utf-8").split()
+    places = {TESTS / name: place for place, name in enumerate(named)}
+    tests = collections.Counter(item.path for item in items)
+    items.sort(key=lambda item: (places.get(item.path, len(places)), -tests[item.path], item.path))
 
 
 @pytest.fixture(autouse=True, scope="module")
