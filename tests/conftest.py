@@ -17,7 +17,9 @@ CACHE = Path(os.environ.get("BAGPIPER_TEST_CACHE", Path(tempfile.gettempdir()) /
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+# Programs of tests run for milliseconds: to optimise them takes far longer than it saves. `optimised` tests do.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # Where libtpu is installed: no questions to a cloud's metadata server, and several processes may compile at a time.
 os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
@@ -50,6 +52,21 @@ def forget_programs():
     yield
     if jax := sys.modules.get("jax"):
         jax.clear_caches()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def optimisation(request):
+    """Programs of a file that is marked `optimised` are compiled as a user's are."""
+    if request.node.get_closest_marker("optimised") is None:
+        yield
+        return
+    import jax
+
+    name = "jax_disable_most_optimizations"
+    before = jax.config.read(name)
+    jax.config.update(name, False)
+    yield
+    jax.config.update(name, before)
 
 
 @pytest.fixture(scope="session")
