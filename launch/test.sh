@@ -11,5 +11,6 @@ if [[ ${1:-} == --slow ]]; then
     tier=()
     shift
 fi
-# Two processes: most of the time goes into compiling, which keeps one core busy. A file stays in one process.
-exec python -m pytest -q --numprocesses 2 --dist loadfile "${tier[@]}" "$@"
+# Two processes: most of the time goes into compiling, which keeps one core busy. A file stays in one process, and
+# tests/conftest.py says which file comes first.
+exec python -m pytest -q --numprocesses 2 --dist loadfile --no-loadscope-reorder "${tier[@]}" "$@"

@@ -19,6 +19,7 @@ from bagpiper_jax.models.codecs.xcodec.storage import NANO
 from bagpiper_jax.text import ByteTokenizer
 from bagpiper_jax.vocabulary import Vocabulary
 
+pytestmark = pytest.mark.optimised
 VOCABULARY = Vocabulary(text_size=1024, codebook_size=256)
 SHAPE = BatchShape(rows=4, slots=8192, chunks=64)
 

@@ -43,21 +43,25 @@ def checkpoint(tmp_path_factory):
     return where
 
 
-def answers(model):
-    core = EngineCore(model, ENGINE)
-    core.warm_up()
+def answers(core: EngineCore) -> list[np.ndarray]:
     found = answer(core, prompts(), LOOP, begun=BEGUN)
-    return core, [segment.rows for segments in found for segment in segments]
+    return [segment.rows for segments in found for segment in segments]
+
+
+@pytest.fixture(scope="module")
+def alone(checkpoint):
+    """The answers of one device."""
+    return answers(EngineCore(load_model(checkpoint, CONFIG), ENGINE))
 
 
 @pytest.mark.parametrize(
     "mesh", [MeshConfig(2, 2, 1, 2), pytest.param(MeshConfig(1, 2, 1, 4), marks=pytest.mark.slow)]
 )
-def test_a_mesh_answers_as_one_device_does(checkpoint, mesh):
+def test_a_mesh_answers_as_one_device_does(checkpoint, alone, mesh):
     """Heads of keys divide over two devices; over four they do not, and every device has all of them."""
-    _, alone = answers(load_model(checkpoint, CONFIG))
-    core, together = answers(load_model(checkpoint, CONFIG, WeightsConfig(mesh)))
-    for ours, theirs in zip(together, alone, strict=True):
+    core = EngineCore(load_model(checkpoint, CONFIG, WeightsConfig(mesh)), ENGINE)
+    core.warm_up()
+    for ours, theirs in zip(answers(core), alone, strict=True):
         np.testing.assert_array_equal(ours, theirs)
     divided = "tensor" if mesh.tensor == 2 else None
     expected = jax.sharding.NamedSharding(core.memory.pages.sharding.mesh, P(None, None, divided))

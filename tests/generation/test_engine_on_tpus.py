@@ -15,6 +15,7 @@ from bagpiper_jax.sizing.engine_step import EngineStep
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.optimised,
     pytest.mark.skipif(
         importlib.util.find_spec("libtpu") is None, reason="needs libtpu: pip install 'jax[tpu]'"
     ),

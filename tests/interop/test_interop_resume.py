@@ -158,7 +158,7 @@ def test_a_full_disk_is_told_before_anything_is_written(source, tmp_path, monkey
 def test_memory_is_below_the_largest_parameter(tmp_path):
     """Import, export and import again of three stacked parameters of 268 MB each."""
     command = [sys.executable, "benchmarks/interchange.py", "--size=wide", f"--directory={tmp_path}"]
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "JAX_DISABLE_MOST_OPTIMIZATIONS": "0"}
     result = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr[-3000:]
     stages = [json.loads(line) for line in result.stdout.splitlines() if '"stage"' in line]

@@ -16,6 +16,8 @@ from bagpiper_jax.models.configs import CodecConfig, SemanticEncoderConfig
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
+pytestmark = pytest.mark.optimised
+
 TINY = CodecConfig(
     encoder_width=4,
     decoder_width=32,

@@ -15,7 +15,7 @@ from bagpiper_jax.errors import EXIT_TRY_AGAIN
 
 JOB = HELPERS / "training_job.py"
 POD = REPOSITORY / "launch" / "local_pod.py"
-QUICK = ("beat_seconds=0.2", "stall_seconds=5", "give_up_seconds=60")
+QUICK = ("beat_seconds=0.2", "stall_seconds=5", "give_up_seconds=20")
 
 
 def run(

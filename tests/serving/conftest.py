@@ -7,6 +7,11 @@ from bagpiper_jax.generation.replies import Generator
 from bagpiper_jax.generation.service import Engine
 
 
+@pytest.fixture(autouse=True, scope="module")
+def forget_programs():
+    """In place of the one for all tests: the engine of these files keeps its programs from one to the next."""
+
+
 @pytest.fixture(scope="session")
 def generator() -> Generator:
     return random_generator()

@@ -14,6 +14,8 @@ from bagpiper_jax.generation.sampling import TextSampling
 from bagpiper_jax.generation.segments import LoopConfig
 from bagpiper_jax.interop.importing import ImportConfig, import_checkpoint
 
+pytestmark = pytest.mark.optimised
+
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):

@@ -30,6 +30,7 @@ from bagpiper_jax.sizing.generation import GenerationPlan, plan_generation
 from bagpiper_jax.sizing.generation_table import generation_table
 from bagpiper_jax.sizing.memory import bytes_per_chip
 
+pytestmark = pytest.mark.optimised
 LIBTPU = pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="needs libtpu")
 RELEASE = BagpiperConfig()
 TINY = EngineConfig(rows=2, context=64, page=8, chunk=8, steps=2)

@@ -24,6 +24,7 @@ from bagpiper_jax.sizing.table import table
 from bagpiper_jax.training.config import TrainConfig
 from bagpiper_jax.training.flops import step_flops
 
+pytestmark = pytest.mark.optimised
 LIBTPU = pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="needs libtpu")
 
 TRAIN = TrainConfig(

@@ -27,6 +27,7 @@ decided before; the same bytes cross between slices."""
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.optimised,
     pytest.mark.skipif(
         importlib.util.find_spec("libtpu") is None, reason="needs libtpu: pip install 'jax[tpu]'"
     ),
