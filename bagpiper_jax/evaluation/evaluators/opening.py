@@ -16,6 +16,7 @@ _OURS = {
     "panns": "panns:open_panns",
     "clap": "clap:open_clap",
     "captioner": "captioner:open_captioner",
+    "codec": "codec:open_codec_of",
 }
 """Name → "module:function" of this package; the function takes a path, "" for the package that carries the weights."""
 

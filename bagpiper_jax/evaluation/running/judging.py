@@ -34,6 +34,9 @@ def judge_all(
         MissingEvaluatorError: the verdicts need what is not here.
         EndpointError, JournalError: the judge cannot be asked; its replies so far are kept.
     """
+    if hasattr(benchmark, "prepare"):
+        with Underway(f"{benchmark.name}: listening"):
+            benchmark.prepare([pair for pair in zip(items, replies, strict=True) if not pair[1].fault])
     pool = ThreadPoolExecutor(threads or min(32, 4 * (os.cpu_count() or 1)), "bagpiper-verdicts")
     judged: list[Judged] = []
     try:
