@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from bagpiper_jax.evaluation.scores import Score
+from bagpiper_jax.evaluation.benchmarks.protocol import Score
 
 ANSWERS, TOPICS = "Question → caption, reasoning, answer", "Answers by topic"
 REQUESTS, CYCLE = "Request → reasoning, caption, audio", "Caption → audio → caption"
@@ -45,15 +45,15 @@ def _listed(scores: dict) -> Iterator[tuple[str, dict]]:
 
 def _row(label: str, score: dict) -> str:
     low = score["value"] is not None and not Score(**score).beats(score["baseline"])
-    numbers = [_number(score, score[name]) for name in ("value", "baseline", "deaf", "ceiling", "target")]
+    numbers = [_number(score, score[name]) for name in ("value", "baseline", "deaf", "ceiling", "goal")]
     numbers[0] += " ▼" * low
-    return f"| {' | '.join([label, str(score['n'] or '–'), *numbers])} |"
+    return f"| {' | '.join([label, str(score['expected'] or '–'), *numbers])} |"
 
 
 def _number(score: dict, value: float | None) -> str:
     if value is None:
         return "–"
-    return f"{100 * value:.1f} %" if score["is_share"] else f"{value:.2f}"
+    return f"{value:.1f} %" if score["unit"] == "%" else f"{value:.2f}"
 
 
 def main() -> None:

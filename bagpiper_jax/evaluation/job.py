@@ -1,27 +1,39 @@
-"""Scores a trained model on held-out clips and writes the report."""
+"""Scores the runs of a chain on held-out clips: the benchmarks of scenes, training curves, and one page of it all."""
 
-import contextlib
 import dataclasses
+import functools
 import json
 import logging
-import math
 import time
-from collections.abc import Iterator
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-
-import numpy as np
+from typing import Any
 
 from bagpiper_jax import files
-from bagpiper_jax.evaluation import outputs, sections
-from bagpiper_jax.evaluation.held_out import Corpus, EvaluationError, read_corpus
-from bagpiper_jax.evaluation.report import Exhibit, write_report
-from bagpiper_jax.evaluation.scores import Score
-from bagpiper_jax.evaluation.training_run import Run, is_number, part_of, read_run
-from bagpiper_jax.generation.config import WeightsConfig
+from bagpiper_jax.evaluation import outputs
+from bagpiper_jax.evaluation.benchmarks.faults import BenchmarkError, MissingEvaluatorError
+from bagpiper_jax.evaluation.benchmarks.protocol import Score
+from bagpiper_jax.evaluation.benchmarks.scenes.captioning import Scenes
+from bagpiper_jax.evaluation.benchmarks.scenes.corpus import Sizes
+from bagpiper_jax.evaluation.benchmarks.scenes.dialogues import SceneDialogues
+from bagpiper_jax.evaluation.evaluators.captioner import Captioner
+from bagpiper_jax.evaluation.evaluators.codec import CodecEvaluator
+from bagpiper_jax.evaluation.results.record import Result
+from bagpiper_jax.evaluation.results.scenes import exhibits
+from bagpiper_jax.evaluation.results.scenes.page import write_report
+from bagpiper_jax.evaluation.results.scenes.training_run import Run, losses, read_run
+from bagpiper_jax.evaluation.running.config import BenchmarkConfig
+from bagpiper_jax.evaluation.running.job import run
+from bagpiper_jax.evaluation.running.predictions import plain
+from bagpiper_jax.evaluation.systems.config import CheckpointSystem
+from bagpiper_jax.generation.config import EngineConfig, WeightsConfig
 from bagpiper_jax.generation.replies import Generator, load_generator
 from bagpiper_jax.generation.segments import LoopConfig
 from bagpiper_jax.runs.progress import Underway
 
+BENCHMARKS = "benchmarks"
+"""The folder of what the runner writes, below the output."""
+_Kind = type[Scenes] | type[SceneDialogues]
 _log = logging.getLogger(__name__)
 
 
@@ -31,7 +43,7 @@ class EvaluateConfig:
 
     Attributes:
         corpus: directory of a corpus's manifest.
-        output: the directory of results.json, predictions.jsonl and report.html.
+        output: the directory of results.json, report.html, and of what `bagpiper benchmark` writes, in benchmarks/.
         checkpoint: pretraining run, or one of its steps.
         sft_checkpoint: run tuned to caption first; "" leaves the dialogues out.
         codec, tokenizer: instead of those the runs were trained with.
@@ -42,7 +54,7 @@ class EvaluateConfig:
         audios: the number of those whose captions are turned into audio, and whose audio passes through the codec.
         requests: the number of those that become requests to the tuned model.
         exhibits: the number of those that are shown on the page.
-        rows: clips decoded at once.
+        engine: sizes of the engine that asks, whose rows are also the clips that are heard at once.
         caption_steps: longest caption in tokens; `loop.text.max_steps` bounds whole replies.
         loop: sampling.
         system_prompt: opens requests if not empty; None takes the one that the run was tuned with.
@@ -63,7 +75,7 @@ class EvaluateConfig:
     audios: int = 48
     requests: int = 24
     exhibits: int = 12
-    rows: int = 48
+    engine: EngineConfig = EngineConfig(rows=48, context=4096, steps=16)
     caption_steps: int = 256
     loop: LoopConfig = LoopConfig()
     system_prompt: str | None = None
@@ -71,177 +83,137 @@ class EvaluateConfig:
     audible: bool = True
 
     def __post_init__(self):
-        if min(self.captions, self.rows, self.caption_steps) < 1:
-            raise ValueError("captions, rows and caption_steps must be at least 1")
+        if min(self.captions, self.caption_steps) < 1:
+            raise ValueError("captions and caption_steps must be at least 1")
         if min(self.audios, self.requests, self.exhibits, self.seed) < 0:
             raise ValueError("audios, requests, exhibits and seed must be at least 0")
 
 
 def evaluate(config: EvaluateConfig) -> dict[str, dict[str, Score]]:
-    """Scores, and writes `results.json`, `predictions.jsonl` and `report.html` to `config.output`.
+    """Scores, and writes `results.json` and `report.html` to `config.output`. Killed, the same call goes on.
 
     Returns:
         section → name → score.
 
     Raises:
-        EvaluationError: no checkpoint is named, the corpus has nothing to score, or the output cannot be written.
+        BenchmarkError: no checkpoint is named, the corpus has nothing to score, or the output cannot be written.
         Explained: a checkpoint, codec or tokenizer cannot be loaded.
     """
     if not config.checkpoint and not config.sft_checkpoint:
-        raise EvaluationError("name a run: EvaluateConfig.checkpoint or EvaluateConfig.sft_checkpoint")
-    outputs.make(config.output, "EvaluateConfig.output", EvaluationError)
-    corpus = read_corpus(config.corpus, config.split, config.captions)
-    evaluation = _Evaluation(config, corpus)
-    with Underway("loading the runs"):
-        base = _load(config, config.checkpoint)
-        tuned = _load(config, config.sft_checkpoint)
-    if base is not None:
-        evaluation.directions(base)
-    if tuned is not None:
-        evaluation.dialogues(tuned, base or tuned)
-    evaluation.write()
-    return evaluation.scores
+        raise BenchmarkError("name a run: EvaluateConfig.checkpoint or EvaluateConfig.sft_checkpoint")
+    output = outputs.make(config.output, "EvaluateConfig.output", BenchmarkError)
+    judges = _Judges(config)
+    asked: list[tuple[_Kind, str]] = [(Scenes, config.checkpoint), (SceneDialogues, config.sft_checkpoint)]
+    results = [_benchmark(config, kind, path, judges) for kind, path in asked if path]
+    runs = [
+        read_run(name, _run_directory(path))
+        for name, path in (("pretraining", config.checkpoint), ("tuning", config.sft_checkpoint))
+        if path
+    ]
+    scores = _sections(results) | {"Validation loss": {score.name: score for score in losses(runs)}}
+    plainly = {section: {n: plain(score) for n, score in table.items()} for section, table in scores.items()}
+    training = {run.name: dict(run.summary) for run in runs}
+    told = json.dumps({"scores": plainly, "training": training}, indent=1, sort_keys=True)
+    files.replace(output / "results.json", told + "\n")
+    with Underway("drawing the report"):
+        _draw(config, scores, results, runs, judges)
+    return scores
 
 
-def _load(config: EvaluateConfig, checkpoint: str) -> Generator | None:
-    if not checkpoint:
-        return None
-    return load_generator(checkpoint, config.codec, config.tokenizer, config.weights)
-
-
-class _Evaluation:
-    """Scores and outputs as they come in."""
-
-    def __init__(self, config: EvaluateConfig, corpus: Corpus):
-        self.config, self.corpus = config, corpus
-        self.scores: dict[str, dict[str, Score]] = {}
-        self.codebooks: list = []
-        self.questions: list = []
-        self.requests: list = []
-        self.exhibits = [
-            Exhibit(f"{e.clip.id} · {e.clip.domain}", e.waveform, e.clip.caption or "")
-            for e in corpus.held_out
-        ]
-
-    def directions(self, generator: Generator) -> None:
-        """Both directions of pretraining, and the codec between them."""
-        config, loop = self.config, _captions_of(self.config)
-        with _timed("audio to caption"):
-            scores, said = sections.captioning(generator, self.corpus, loop, config.rows)
-        right = sections.kinds_right(said, self.corpus.held_out)
-        self._take("Audio → caption", scores, heard=said, heard_right=right)
-        if generator.codec is None:
-            _log.warning("the run names no codec: caption to audio is not scored")
-        if generator.codec is None or not config.audios:
-            return
-        fewer = self.corpus.first(config.audios)
-        with _timed("codec"):
-            codec_scores, details, copies = sections.codec(generator, fewer)
-        with _timed("caption to audio and back"):
-            scores, sounded, heard = sections.sounding(generator, fewer, copies, loop, config.rows)
-        right = sections.kinds_right(heard, fewer.held_out)
-        self._take(
-            "Caption → audio → caption", scores,
-            generated=[reply.audio for reply in sounded], reheard=heard, reheard_right=right,
-        )  # fmt: skip
-        self._take("Codec", codec_scores, codec_copy=copies)
-        self.codebooks = details["codebooks"]
-
-    def dialogues(self, tuned: Generator, listener: Generator) -> None:
-        """Questions and requests to the tuned model."""
-        config = self.config
-        with _timed("questions"):
-            scores, topics, self.questions = sections.understanding(
-                tuned, self.corpus, config.loop, config.rows, config.seed
-            )
-        self._take("Question → caption, reasoning, answer", scores)
-        self._take("Answers by topic", topics)
-        if tuned.codec is not None:
-            prompt = tuned.system_prompt if config.system_prompt is None else config.system_prompt
-            with _timed("requests"):
-                scores, self.requests = sections.requests(
-                    tuned, listener, self.corpus.first(config.requests), config.loop, config.rows,
-                    prompt, config.seed,
-                )  # fmt: skip
-            self._take("Request → reasoning, caption, audio", scores)
-
-    def _take(self, section: str, scores: dict[str, Score], **outputs) -> None:
-        self.scores[section] = scores
-        for name, values in outputs.items():
-            for i, value in enumerate(values):
-                self.exhibits[i] = dataclasses.replace(self.exhibits[i], **{name: value})
-        for name, score in scores.items():
+def _benchmark(config: EvaluateConfig, kind: _Kind, checkpoint: str, judges: "_Judges") -> Result:
+    system = CheckpointSystem(
+        checkpoint, "", config.codec, config.tokenizer, config.weights, config.system_prompt, config.loop,
+        config.engine,
+    )  # fmt: skip
+    sizes = Sizes(
+        config.split, config.captions, config.audios, config.requests,
+        max(config.caption_steps, config.loop.text.min_steps), config.loop.text.max_steps, config.seed,
+    )  # fmt: skip
+    asked = BenchmarkConfig({kind.name: config.corpus}, system, str(Path(config.output) / BENCHMARKS))
+    start = time.monotonic()
+    (result,) = run(asked, opens=judges.open, make=lambda name, place, tools: kind(Path(place), tools, sizes))
+    _log.info("%s took %.1f s", kind.name, time.monotonic() - start)
+    for score in result.official:
+        if score.group[0] == "section":
             _log.info(
-                "%s: %.3f (n=%d, baseline %s, deaf %s, ceiling %s)",
-                name, score.value, score.n, score.baseline, score.deaf, score.ceiling,
+                "%s: %s %s (n=%d, baseline %s, deaf %s, ceiling %s)",
+                score.name, score.value, score.unit, score.expected, score.baseline, score.deaf, score.ceiling,
             )  # fmt: skip
+    return result
 
-    def write(self) -> None:
-        """The three files, the report last."""
-        config, output = self.config, Path(self.config.output)
-        runs = [
-            read_run(name, _run_directory(path))
-            for name, path in (("pretraining", config.checkpoint), ("tuning", config.sft_checkpoint))
-            if path
-        ]
-        self.scores["Validation loss"] = _losses(runs)
-        plain = {s: {n: _plain(score) for n, score in table.items()} for s, table in self.scores.items()}
-        training = {run.name: dict(run.summary) for run in runs}
-        results = {"scores": plain, "codebooks": self.codebooks, "training": training}
-        files.replace(output / "results.json", json.dumps(results, indent=1, sort_keys=True) + "\n")
-        lines = [_without_audio(e) for e in self.exhibits] + [
-            _without_audio(d) for d in self.questions + self.requests
-        ]
-        files.replace(
-            output / "predictions.jsonl",
-            "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines),
+
+class _Judges:
+    """The evaluators: the pretraining run, else the tuned one, hears; its codec makes the copies."""
+
+    def __init__(self, config: EvaluateConfig):
+        self._config = config
+
+    @functools.cached_property
+    def _run(self) -> str:
+        return self._config.checkpoint or self._config.sft_checkpoint
+
+    @functools.cached_property
+    def _generator(self) -> Generator:
+        config = self._config
+        return load_generator(self._run, config.codec, config.tokenizer, config.weights)
+
+    @functools.cached_property
+    def captioner(self) -> Captioner:
+        config = self._config
+        steps = max(config.caption_steps, config.loop.text.min_steps)
+        text = dataclasses.replace(config.loop.text, max_steps=steps)
+        loop = dataclasses.replace(config.loop, text=text)
+        return Captioner(Path(self._run), self._generator, loop, config.engine.rows)
+
+    @property
+    def codec(self) -> CodecEvaluator | None:
+        found = self._generator.codec
+        return None if found is None else CodecEvaluator(f"codec_{Path(self._run).absolute().name}", found)
+
+    def open(self, name: str, path: str = "") -> Any:
+        """As `open_evaluator`."""
+        if name == "captioner":
+            return self.captioner
+        if name == "codec" and self.codec is not None:
+            return self.codec
+        raise MissingEvaluatorError(
+            f"{name}: the run {self._run} has none; name one with EvaluateConfig.codec"
         )
-        shown = self.questions[: config.exhibits // 2] + self.requests[: config.exhibits // 2]
-        with Underway("drawing the report"):
-            page = write_report(
-                output / "report.html", config.title, self.scores, runs, self.exhibits[: config.exhibits],
-                self.codebooks, shown, config.audible,
-            )  # fmt: skip
-        _log.info("wrote %s (%.1f MB)", page, page.stat().st_size / 1e6)
 
 
-def _losses(runs: list[Run]) -> dict[str, Score]:
-    """The runs' last validation losses beside the unigram model's."""
-    note = "nats per frame on held-out rows; baseline: token frequencies of the training rows"
-    found = {}
-    for run in runs:
-        last = part_of(run.summary, "validation")
-        loss, unigram = last.get("loss"), last.get("unigram_loss")
-        if is_number(loss):
-            baseline = unigram if is_number(unigram) else None
-            found[run.name] = Score(loss, 0, baseline, higher_is_better=False, is_share=False, note=note)
+def _sections(results: Sequence[Result]) -> dict[str, dict[str, Score]]:
+    """Section → name → score, in the order of the benchmarks."""
+    found: dict[str, dict[str, Score]] = {}
+    for score in (score for result in results for score in result.official):
+        kind, section = score.group
+        if kind == "section":
+            found.setdefault(section, {})[score.name] = score
     return found
 
 
-def _captions_of(config: EvaluateConfig) -> LoopConfig:
-    steps = max(config.caption_steps, config.loop.text.min_steps)
-    return dataclasses.replace(config.loop, text=dataclasses.replace(config.loop.text, max_steps=steps))
+def _draw(
+    config: EvaluateConfig,
+    scores: Mapping[str, Mapping[str, Score]],
+    results: Sequence[Result],
+    runs: Sequence[Run],
+    judges: _Judges,
+) -> None:
+    output = Path(config.output)
+    folders = {result.benchmark: output / BENCHMARKS / result.benchmark for result in results}
+    half = config.exhibits // 2
+    codec = None if judges.codec is None else judges.codec.codec
+    captioned, spoken = (folders.get(each.name) for each in (Scenes, SceneDialogues))
+    page = write_report(
+        output / "report.html", config.title, scores, runs,
+        exhibits.clips(captioned, config.exhibits, codec) if captioned else (),
+        exhibits.codebooks(score for result in results for score in result.official),
+        exhibits.dialogues(spoken, half) if spoken else (),
+        config.audible,
+    )  # fmt: skip
+    _log.info("wrote %s (%.1f MB)", page, page.stat().st_size / 1e6)
 
 
 def _run_directory(checkpoint: str) -> Path:
     """The run's output directory, whether it or one of its steps was named."""
     path = Path(checkpoint).absolute()
     return next((p for p in (path, *path.parents[:2]) if (p / "metrics.jsonl").exists()), path)
-
-
-def _plain(score: Score) -> dict:
-    values = dataclasses.asdict(score)
-    return {k: None if isinstance(x, float) and not math.isfinite(x) else x for k, x in values.items()}
-
-
-def _without_audio(record) -> dict:
-    values = vars(record) if dataclasses.is_dataclass(record) else record
-    return {k: x for k, x in values.items() if x is not None and not isinstance(x, np.ndarray)}
-
-
-@contextlib.contextmanager
-def _timed(what: str) -> Iterator[None]:
-    start = time.monotonic()
-    with Underway(what):
-        yield
-    _log.info("%s took %.1f s", what, time.monotonic() - start)

@@ -90,6 +90,11 @@ def test_clips_texts_and_requests_are_put_as_the_model_knows_them(tmp_path, monk
     assert loops["rain | None"].modalities == ("text", "audio")
 
 
+def test_a_reply_that_is_begun_goes_on_from_there(tmp_path, monkeypatch):
+    (said,) = answers(Counting(), monkeypatch, tmp_path, Asked("Which?", begun="So: "))
+    assert said.text.rpartition("\n")[2] == "So: Which? | None"
+
+
 def test_a_fault_of_one_question_is_its_own_and_a_broken_engine_ends_the_run(tmp_path, monkeypatch):
     engine = Counting(
         {"long": EngineError("too long"), "bad": PoisonedError("no numbers"), "odd": KeyError("x")}

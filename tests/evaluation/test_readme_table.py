@@ -6,16 +6,24 @@ import subprocess
 import sys
 from pathlib import Path
 
-from bagpiper_jax.evaluation.scores import Score
+from bagpiper_jax.evaluation.benchmarks.protocol import Score
 
 ROOT = Path(__file__).resolve().parents[2]
 SCORES = {
-    "Audio → caption": {"kinds_in_order": Score(0.922, 128, 0.109, 0.9, 0.12), "kind_set": Score(0.9, 128)},
-    "Question → caption, reasoning, answer": {"answers": Score(0.266, 128, 0.305, 0.8, 0.29, 0.91)},
-    "Answers by topic": {"order": Score(0.5, 4, 0.0, 0.2), "count": Score(0.25, 8, 0.25, 0.45, 0.25, 1.0)},
+    "Audio → caption": {
+        "kinds_in_order": Score("", 92.2, "%", 128, 128, baseline=10.9, goal=90.0, deaf=12.0),
+        "kind_set": Score("", 90.0, "%", 128, 128),
+    },
+    "Question → caption, reasoning, answer": {
+        "answers": Score("", 26.6, "%", 128, 128, baseline=30.5, goal=80.0, deaf=29.0, ceiling=91.0)
+    },
+    "Answers by topic": {
+        "order": Score("", 50.0, "%", 4, 4, baseline=0.0, goal=20.0),
+        "count": Score("", 25.0, "%", 8, 8, baseline=25.0, goal=45.0, deaf=25.0, ceiling=100.0),
+    },
     "Validation loss": {
-        "tuning": Score(6.0, 0, 5.71, higher_is_better=False, is_share=False),
-        "pretraining": Score(1.114, 0, 5.71, higher_is_better=False, is_share=False),
+        "tuning": Score("", 6.0, "nats", 0, 0, baseline=5.71, higher_is_better=False),
+        "pretraining": Score("", 1.114, "nats", 0, 0, baseline=5.71, higher_is_better=False),
     },
 }
 EXPECTED = """\

@@ -7,12 +7,21 @@ import pytest
 from browser import look_at
 from html_balance import Balance
 
-from bagpiper_jax.evaluation import job
-from bagpiper_jax.evaluation.report import Exhibit, write_report
-from bagpiper_jax.evaluation.scores import Score
-from bagpiper_jax.evaluation.training_run import Run, read_run
+from bagpiper_jax.evaluation.benchmarks.protocol import Score
+from bagpiper_jax.evaluation.results.scenes.page import Exhibit, write_report
+from bagpiper_jax.evaluation.results.scenes.training_run import Run, losses, read_run
 
+NOTHING = Score("mel", None, "dB", 0, 0)
 WAVE = np.sin(np.arange(16000) * 0.2).astype(np.float32)
+
+
+def share(value, baseline=None, goal=None, deaf=None, ceiling=None, note="") -> Score:
+    """A score in percent, of eight cases."""
+    return Score("", value, "%", 8, 8, note=note, baseline=baseline, deaf=deaf, ceiling=ceiling, goal=goal)
+
+
+def distance(value, baseline=None, deaf=None) -> Score:
+    return Score("", value, "dB", 8, 8, baseline=baseline, deaf=deaf, higher_is_better=False)
 
 
 def page_of(tmp_path, **changes):
@@ -20,7 +29,7 @@ def page_of(tmp_path, **changes):
         {"step": s, "kind": "train", "loss": 3.0 / s, "loss_stream0": float("nan")} for s in range(1, 9)
     )
     given = {
-        "scores": {"Captions": {"kinds_in_order": Score(0.95, 8, 0.1, 0.9), "mel": Score(float("nan"), 0)}},
+        "scores": {"Captions": {"kinds_in_order": share(95, 10, 90), "mel": NOTHING}},
         "runs": [Run("pretraining", history, {"validation": {"unigram_loss": 4.0}}, {"model": {}})],
         "exhibits": [Exhibit("c1", WAVE, 'says "<script>alert(1)</script>"', "a & b", None, WAVE, "<b>")],
         "codebooks": [{"used": 0.5, "perplexity": 12.0}],
@@ -59,8 +68,8 @@ def rows(page: str) -> list[str]:
 
 
 def test_every_score_stands_beside_its_controls_and_its_goal(tmp_path):
-    score = Score(0.95, 8, 0.1, 0.9, deaf=0.125, ceiling=0.99, note="right captions")
-    page = page_of(tmp_path, scores={"Captions": {"kinds_in_order": score, "mel": Score(float("nan"), 0)}})
+    score = share(95, 10, 90, deaf=12.5, ceiling=99, note="right captions")
+    page = page_of(tmp_path, scores={"Captions": {"kinds_in_order": score, "mel": NOTHING}})
     head, first, second = rows(page)
     assert head.split() == ["counted", "reached", "baseline", "deaf", "ceiling", "goal", "n"]
     numbers = "kinds in order right captions 95.0 % 10.0 % 12.5 % 99.0 % 90.0 % ✓ reached 8"
@@ -73,12 +82,12 @@ def test_every_score_stands_beside_its_controls_and_its_goal(tmp_path):
 @pytest.mark.parametrize(
     "score, sentences",
     [
-        (Score(0.3, 8, 0.3), ["at or below its baseline"]),
-        (Score(0.0, 8, 0.0, deaf=0.0), ["at or below its baseline", "no better than the deaf model"]),
-        (Score(0.5, 8, 0.1, deaf=0.25), ["the deaf model is well above the baseline"]),
-        (Score(3.0, 8, 2.0, higher_is_better=False, is_share=False), ["at or above its baseline"]),
-        (Score(1.0, 8, 2.0, deaf=1.5, higher_is_better=False, is_share=False), []),
-        (Score(0.5, 8), []),
+        (share(30, 30), ["at or below its baseline"]),
+        (share(0, 0, deaf=0), ["at or below its baseline", "no better than the deaf model"]),
+        (share(50, 10, deaf=25), ["the deaf model is well above the baseline"]),
+        (distance(3.0, 2.0), ["at or above its baseline"]),
+        (distance(1.0, 2.0, deaf=1.5), []),
+        (share(50), []),
     ],
 )
 def test_rows_that_show_nothing_are_marked_in_words(tmp_path, score, sentences):
@@ -88,7 +97,7 @@ def test_rows_that_show_nothing_are_marked_in_words(tmp_path, score, sentences):
 
 
 def test_a_target_that_the_baseline_reaches_too_is_not_good(tmp_path):
-    page = page_of(tmp_path, scores={"Captions": {"event_count": Score(1.0, 8, 1.0, 0.95)}})
+    page = page_of(tmp_path, scores={"Captions": {"event_count": share(100, 100, 95)}})
     assert 'class="value short"' in page and 'class="value good"' not in page
     assert "0 of 1 goals are reached. 1 of 1 rows" in page
 
@@ -168,7 +177,7 @@ def test_a_damaged_summary_or_configuration_is_left_out(tmp_path, text):
         (tmp_path / name).write_text(text)
     run = read_run("damaged", tmp_path)
     assert "Training: damaged" in page_of(tmp_path, runs=[run])
-    assert job._losses([run]) == {}
+    assert losses([run]) == []
 
 
 def test_folders_where_files_belong_are_left_out(tmp_path):

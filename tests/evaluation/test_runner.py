@@ -100,13 +100,14 @@ def test_the_key_is_all_that_a_reply_depends_on(tmp_path):
     others = [
         ReplyCache.key(dataclasses.replace(asked, text="q "), "clip", identity, "toy", "1", "i0"),
         ReplyCache.key(dataclasses.replace(asked, max_tokens=9), "clip", identity, "toy", "1", "i0"),
+        ReplyCache.key(dataclasses.replace(asked, begun="q"), "clip", identity, "toy", "1", "i0"),
         ReplyCache.key(dataclasses.replace(asked, wants="audio"), "clip", identity, "toy", "1", "i0"),
         ReplyCache.key(asked, "other", identity, "toy", "1", "i0"),
         ReplyCache.key(asked, "clip", {**identity, "loop": {"temperature": 0.1}}, "toy", "1", "i0"),
         ReplyCache.key(asked, "clip", identity, "toy", "2", "i0"),
         ReplyCache.key(asked, "clip", identity, "toy", "1", "i1"),
     ]
-    assert len({key, *others}) == 8
+    assert len({key, *others}) == 9
 
 
 def test_a_clip_that_changed_is_asked_about_again(tmp_path):

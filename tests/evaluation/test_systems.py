@@ -130,6 +130,12 @@ def test_a_reply_without_a_sound_is_a_fault(tmp_path, sent, fault):
     assert result.faults == {fault: 1}
 
 
+def test_what_cannot_begin_a_reply_says_so_and_is_not_asked(tmp_path):
+    with endpoint(echo) as server:
+        result = run_toy(toy_files(tmp_path / "toy", 1, begun="So: "), tmp_path / "out", asked_of(server))
+    assert result.faults == {"cannot_begin": 1} and not server.asked
+
+
 def test_refusals_are_faults_and_are_asked_again(tmp_path):
     files = toy_files(tmp_path / "toy", 1)
     refusal = {"choices": [{"message": {"content": None, "refusal": "I cannot."}, "finish_reason": "stop"}]}

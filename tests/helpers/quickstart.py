@@ -23,9 +23,9 @@ SIZES = {
     },
     "evaluate": {
         "EvaluateConfig": {
-            "captions": 4, "audios": 2, "requests": 2, "exhibits": 2, "rows": 4, "caption_steps": 32,
+            "captions": 4, "audios": 2, "requests": 2, "exhibits": 2, "caption_steps": 32,
         },
-        "TextSampling": {"max_steps": 48}, "AudioSampling": {"max_steps": 24},
+        "EngineConfig": {"rows": 4}, "TextSampling": {"max_steps": 48}, "AudioSampling": {"max_steps": 24},
     },
 }  # fmt: skip
 """Job → what is smaller in it."""
@@ -111,8 +111,8 @@ class Quickstart:
                 found |= {f"{named}, {name}": x for name, x in values.items() if name.startswith("loss")}
         for section, scores in self.results()["scores"].items():
             for name, score in scores.items():
-                found[f"{section}, {name}, n"] = score["n"]
-                if score["is_share"] and score["baseline"] is not None:
+                found[f"{section}, {name}, n"] = score["expected"]
+                if score["unit"] == "%" and score["baseline"] is not None:
                     found[f"{section}, {name}, baseline"] = score["baseline"]
         return found
 

@@ -11,9 +11,9 @@ from synthetic_cache import CODES, STREAMS
 from bagpiper_jax import audio
 from bagpiper_jax.batch import BatchShape, empty_batch
 from bagpiper_jax.corpora.contradictions import Fault
-from bagpiper_jax.evaluation.report import Exhibit, write_report
-from bagpiper_jax.evaluation.scores import Score
-from bagpiper_jax.evaluation.training_run import Run
+from bagpiper_jax.evaluation.benchmarks.protocol import Score
+from bagpiper_jax.evaluation.results.scenes.page import Exhibit, write_report
+from bagpiper_jax.evaluation.results.scenes.training_run import Run
 from bagpiper_jax.inspection import page
 from bagpiper_jax.inspection.clip_history import Fate, Origin
 from bagpiper_jax.inspection.comparison import Changed, Difference, TaskDifference
@@ -70,7 +70,7 @@ def report(path: Path, text: str) -> None:
     write_report(
         path,
         text,
-        {text: {text: Score(0.5, 2, 0.1, 0.9, note=text)}},
+        {text: {text: Score(text, 50.0, "%", 2, 2, note=text, baseline=10.0, goal=90.0)}},
         [Run(text, history, config={"model": {"decoder": {"layers": 1, "width": text}}, text: text})],
         [Exhibit(text, WAVE, text, text, WAVE, WAVE, text)],
         [{"used": 0.5, "perplexity": 12.0}],

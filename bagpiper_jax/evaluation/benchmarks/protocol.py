@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
 Modality = Literal["text", "audio"]
+_ROUNDING = 1e-9
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,12 +18,15 @@ class Asked:
         clip: the file of the audio that is asked about, or None.
         wants: what the answer is.
         max_tokens: the longest answer in tokens of text, with room for reasoning and caption before it.
+        begun: text that the answer begins with, so that the system only goes on; one that cannot be made to answers
+            with the fault `cannot_begin`.
     """
 
     text: str
     clip: Path | None = None
     wants: Modality = "text"
     max_tokens: int = 1024
+    begun: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,17 +98,22 @@ class Judged:
 
 @dataclasses.dataclass(frozen=True)
 class Score:
-    """A cell of a table.
+    """A cell of a table, beside the controls that have a meaning for it; the others are None.
 
     Attributes:
         name: of the metric, such as "accuracy" or "fad_yamnet"; a stand-in evaluator has a name of its own.
         value: None where it cannot be computed; `note` says why.
         unit: "%" or the unit's name, or "".
-        scored, expected: the items that the value is made of, and that it should be made of.
+        scored, expected: the items, or what `note` says is counted, that the value is made of, and should be made of.
         group: (kind, name) of the group of items, ("", "") for all.
         reading: the name of the verdicts it is made of, such as "bare", or "" where there is one alone.
         interval: bounds of the 95 % interval, or None.
         note: a sentence that says what one must know.
+        baseline: what the most frequent training answer scores, or what `note` says.
+        deaf: what the system scores when it is given another clip's sound, or another request.
+        ceiling: what it scores when the truth is given, or the best that could be heard.
+        goal: what it should score, None where nothing is promised.
+        higher_is_better: whether more is better.
     """
 
     name: str
@@ -116,6 +125,25 @@ class Score:
     reading: str = ""
     interval: tuple[float, float] | None = None
     note: str = ""
+    baseline: float | None = None
+    deaf: float | None = None
+    ceiling: float | None = None
+    goal: float | None = None
+    higher_is_better: bool = True
+
+    def beats(self, other: float | None) -> bool:
+        """Whether the value is better than that of a control; any is better than that of none."""
+        if other is None or self.value is None:
+            return other is None
+        return self.value > other if self.higher_is_better else self.value < other
+
+    @property
+    def reached(self) -> bool:
+        """A goal is no achievement where the most frequent answer, or the deaf system, does as well."""
+        if self.goal is None or self.value is None:
+            return False
+        lead = self.value - self.goal if self.higher_is_better else self.goal - self.value
+        return lead >= -_ROUNDING and self.beats(self.baseline) and self.beats(self.deaf)
 
 
 class Tools(Protocol):
@@ -148,6 +176,8 @@ class Benchmark(Protocol):
         unit: of honest scores, "" by default; values in "%" are multiplied by 100, which is the default where
             `failed` is 0.
         recorded(path): item id → Reply, of a file or folder in the form that the official script reads.
+        prepare(replies): called once with the item and the reply of all that have one, before any verdict: for models
+            that hear many sounds at once faster than one after the other.
     """
 
     name: ClassVar[str]

@@ -18,6 +18,8 @@ _OURS: dict[str, str] = {
     "cv3": "cv3:Cv3",
     "text_to_audio": "text_to_audio:TextToAudio",
     "cycle": "cycle:Cycle",
+    "scenes": "scenes.captioning:Scenes",
+    "scene_dialogues": "scenes.dialogues:SceneDialogues",
 }
 """Name → "module:Class" below this package; imported when asked for."""
 

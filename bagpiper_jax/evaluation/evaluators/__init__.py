@@ -6,6 +6,7 @@
     open_evaluator("dnsmos").opinions(path)              opinion scores
     open_evaluator("clap", "a/directory").match(caption, path)   cosine of text and audio
     open_evaluator("captioner", "runs/sft").caption(path)        what a run of ours says of it
+    open_evaluator("codec", "runs/sft").codec            the codec of a run, or in a file: its copies are a ceiling
 
 Every one has a `name`, which metrics are called by, so that a stand-in never prints the official metric's name, and a
 `version`, the SHA-256 of its weights. They are read from a path, or from an installed package; nothing is downloaded,

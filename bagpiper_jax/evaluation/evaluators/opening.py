@@ -23,6 +23,7 @@ _OURS = {
     "audiobox": "audiobox:open_audiobox",
     "clap": "clap:open_clap",
     "captioner": "captioner:open_captioner",
+    "codec": "codec:open_codec_of",
 }
 """Name → "module:function" of this package; the function takes a path, "" for the package that carries the weights."""
 

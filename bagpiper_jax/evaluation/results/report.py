@@ -83,7 +83,7 @@ def row(score: Score) -> Row:
         tables.number(score.value, score.unit),
         tables.bounds(score),
         f"{score.scored:,} / {score.expected:,}",
-        score.note,
+        tables.remark(score),
         min(max(score.value, 0.0), 100.0) if score.unit == "%" and score.value is not None else None,
     )
 

@@ -34,6 +34,13 @@ def label(score: Score) -> str:
     return f"{score.name} ({score.reading})" if score.reading else score.name
 
 
+def remark(score: Score) -> str:
+    """The note, and the controls that there are."""
+    controls = {"baseline": score.baseline, "deaf": score.deaf, "ceiling": score.ceiling, "goal": score.goal}
+    told = [f"{name} {number(value, score.unit)}" for name, value in controls.items() if value is not None]
+    return "; ".join(filter(None, [score.note, ", ".join(told)]))
+
+
 def notes(result: Result) -> Iterator[str]:
     """What one must know of a result, a sentence each."""
     if result.left_out:
@@ -83,6 +90,6 @@ def table(scores: Sequence[Score]) -> Iterator[str]:
             number(score.value, score.unit),
             bounds(score),
             f"{score.scored:,} / {score.expected:,}",
-            score.note,
+            remark(score),
         )
         yield f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |"

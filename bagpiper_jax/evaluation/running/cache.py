@@ -52,7 +52,8 @@ class ReplyCache:
             identity: the system's.
             further: such as the benchmark, its version and the item.
         """
-        parts = (_FORM, asked.text, clip, asked.wants, asked.max_tokens, identity, *further)
+        begun = [asked.begun] if asked.begun else []
+        parts = (_FORM, asked.text, clip, asked.wants, asked.max_tokens, identity, *further, *begun)
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
     async def reply(self, key: str, make: Callable[[], Awaitable[Reply]]) -> Reply:

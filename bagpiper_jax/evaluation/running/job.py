@@ -18,7 +18,7 @@ from bagpiper_jax import files, task_modules
 from bagpiper_jax.evaluation import outputs
 from bagpiper_jax.evaluation.benchmarks import registry
 from bagpiper_jax.evaluation.benchmarks.faults import BenchmarkError, MissingEvaluatorError
-from bagpiper_jax.evaluation.benchmarks.protocol import Benchmark, Item, Judged, Reply, Score
+from bagpiper_jax.evaluation.benchmarks.protocol import Benchmark, Item, Judged, Reply, Score, Tools
 from bagpiper_jax.evaluation.results import contamination, honest, record, report
 from bagpiper_jax.evaluation.running import predictions
 from bagpiper_jax.evaluation.running.config import BenchmarkConfig
@@ -49,7 +49,10 @@ class _Test:
 
 
 def run(
-    config: BenchmarkConfig, command: str = "", opens: Callable[[str, str], Any] | None = None
+    config: BenchmarkConfig,
+    command: str = "",
+    opens: Callable[[str, str], Any] | None = None,
+    make: Callable[[str, str, Tools], Benchmark] = registry.open_benchmark,
 ) -> list[record.Result]:
     """Asks, judges, scores, and writes for each benchmark `<output>/<name>/predictions.jsonl` and `results.json`, then
     `results.md` and `report.html` of all that the output holds.
@@ -57,6 +60,7 @@ def run(
     Args:
         command: the command line that repeats it, for the tables.
         opens: makes evaluators of names and paths; None takes ours.
+        make: makes benchmarks of names, files and tools.
 
     Returns:
         the results; none of a shard, whose replies are kept for the command that scores them all.
@@ -68,7 +72,7 @@ def run(
     output = outputs.make(config.output, "BenchmarkConfig.output", BenchmarkError)
     task_modules.load_task_modules(config.modules)
     evaluators = Evaluators(config.evaluators, opens)
-    tests = [_opened(config, name, place, evaluators) for name, place in config.benchmarks.items()]
+    tests = [_opened(config, name, place, evaluators, make) for name, place in config.benchmarks.items()]
     with judging(config.judge, output / f"judge{config.part}.jsonl") as judge:
         asyncio.run(_ask(config, tests, output))
         if config.num_shards > 1:
@@ -80,10 +84,10 @@ def run(
     return results
 
 
-def _opened(config: BenchmarkConfig, name: str, place: str, evaluators: Evaluators) -> _Test:
+def _opened(config: BenchmarkConfig, name: str, place: str, evaluators: Evaluators, make: Callable) -> _Test:
     """Raises BenchmarkError: what is wrong with files is said before anything is asked."""
     tools = Toolbox(name, evaluators)
-    benchmark = registry.open_benchmark(name, place, tools)
+    benchmark = make(name, place, tools)
     items = list(benchmark.items())[: config.limit]
     ids = collections.Counter(item.id for item in items)
     if twice := next((id for id, count in ids.items() if count > 1), None):

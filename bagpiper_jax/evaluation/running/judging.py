@@ -35,6 +35,9 @@ def judge_all(
         MissingEvaluatorError: the verdicts need what is not here.
         EndpointError, JournalError: the judge cannot be asked, or answers cannot be kept; those so far are.
     """
+    if hasattr(benchmark, "prepare"):
+        with Underway(f"{benchmark.name}: listening"):
+            benchmark.prepare([pair for pair in zip(items, replies, strict=True) if not pair[1].fault])
     pool = ThreadPoolExecutor(threads or min(32, 4 * (os.cpu_count() or 1)), "bagpiper-verdicts")
     judged: list[Judged] = []
     try:

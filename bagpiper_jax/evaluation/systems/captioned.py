@@ -14,7 +14,7 @@ from bagpiper_jax.evaluation.running.cache import ReplyCache, clip_content
 from bagpiper_jax.evaluation.systems import clips
 from bagpiper_jax.evaluation.systems.config import CaptionedSystem
 from bagpiper_jax.evaluation.systems.endpoint import CUT
-from bagpiper_jax.evaluation.systems.protocol import System
+from bagpiper_jax.evaluation.systems.protocol import CANNOT_BEGIN, System
 from bagpiper_jax.generation.thinking import parted
 
 PROMPT = """Below is a description of an audio clip. Answer the question about the clip from the description alone.
@@ -47,6 +47,8 @@ class CaptionedUnderTest:
         """As `System.answer`; the caption stands before the answer, as reasoning does: `<think>caption</think>`."""
         if asked.clip is None or asked.wants != "text":
             return Reply(fault="no_clip", detail="only questions about a clip are answered from its caption")
+        if asked.begun:
+            return CANNOT_BEGIN
         try:
             caption = await self._caption(item, asked.clip, sound)
             if caption.fault or not asked.text:

@@ -14,6 +14,7 @@ from bagpiper_jax.curation.endpoint.failures import EndpointError
 from bagpiper_jax.evaluation.benchmarks.protocol import Asked, Reply
 from bagpiper_jax.evaluation.systems import clips
 from bagpiper_jax.evaluation.systems.config import EndpointSystem
+from bagpiper_jax.evaluation.systems.protocol import CANNOT_BEGIN
 from bagpiper_jax.outcomes import RecordError
 
 CUT = "the token limit ended it"
@@ -44,6 +45,8 @@ class EndpointUnderTest:
 
     async def answer(self, item: str, asked: Asked, sound: Path) -> Reply:
         """As `System.answer`."""
+        if asked.begun:
+            return CANNOT_BEGIN
         try:
             async with self._room:
                 answer = await self._client.ask(await self._question(item, asked, sound))

@@ -64,7 +64,7 @@ class CheckpointUnderTest:
             dialogue = prompting.for_audio(asked.text)
         else:
             dialogue = [Message("user", "text", asked.text)]
-        async with contextlib.aclosing(self._engine.submit(dialogue, loop)) as stream:
+        async with contextlib.aclosing(self._engine.submit(dialogue, loop, begun=asked.begun)) as stream:
             reply = await collected(stream)
         detail = "" if reply.complete else "cut at its longest"
         if asked.wants == "text":

@@ -38,5 +38,9 @@ class System(Protocol):
         ...
 
 
+CANNOT_BEGIN = Reply(
+    fault="cannot_begin", detail="only a run of ours can be made to begin its reply with a text"
+)
+
 Systems = Callable[[Benchmark], System]
 """The system as it answers one benchmark: recorded replies are read in the benchmark's own form."""

@@ -7,19 +7,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from interop_helpers import MODEL
 from known_evaluators import installed, write_sound
 from official_scores import golden
+from tiny_codec import TINY
 
 from bagpiper_jax import audio
 from bagpiper_jax.corpora.assembly import CorpusError
 from bagpiper_jax.corpora.debian import packages, recordings
 from bagpiper_jax.evaluation import evaluators
 from bagpiper_jax.evaluation.benchmarks.faults import MissingEvaluatorError
-from bagpiper_jax.evaluation.evaluators import listening, weights
+from bagpiper_jax.evaluation.evaluators import listening, open_evaluator, weights
 from bagpiper_jax.evaluation.metrics.frechet import frechet_distance
 from bagpiper_jax.evaluation.metrics.spoken_text import spoken_errors
 from bagpiper_jax.evaluation.metrics.tags import strongest
 from bagpiper_jax.evaluation.metrics.word_errors import total_rate
+from bagpiper_jax.models.codecs.xcodec import functional
+from bagpiper_jax.models.codecs.xcodec.storage import save_codec
+from bagpiper_jax.models.config_json import save_model_config
 
 DNSMOS = golden("dnsmos")
 VARIANTS = {"dnsmos": "dnsmos", "dnsmos_personalized": "personalized"}
@@ -128,6 +133,20 @@ def test_whisper_hears_debians_prompts(tmp_path):
         spoken_errors(each.label, whisper.transcribe(Path(each.path), "en"), "en") for each in long[::4]
     ]
     assert total_rate(errors) < 0.08
+
+
+def test_a_codec_is_opened_by_its_file_or_its_run(tmp_path):
+    fingerprint = save_codec(tmp_path / "tiny.safetensors", functional.initialize(TINY), TINY)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "deaf").mkdir()
+    save_model_config(tmp_path / "run", MODEL, tokenizer="byte", codec=str(tmp_path / "tiny.safetensors"))
+    save_model_config(tmp_path / "deaf", MODEL, tokenizer="byte")
+    for path, name in ((tmp_path / "tiny.safetensors", "codec_tiny"), (tmp_path / "run", "codec_run")):
+        found = open_evaluator("codec", str(path))
+        assert (found.name, found.version) == (name, found.codec.fingerprint) and fingerprint in found.version
+    for path, why in (("", "name the path"), (str(tmp_path / "deaf"), "has no codec")):
+        with pytest.raises(MissingEvaluatorError, match=why):
+            open_evaluator("codec", path)
 
 
 def test_a_recogniser_of_english_refuses_other_languages(tmp_path):

@@ -38,7 +38,7 @@ class Toy:
         for line in (self.files / "toy.jsonl").read_text().splitlines():
             record = json.loads(line)
             clip = self.files / record["clip"] if "clip" in record else None
-            asked = Asked(record["question"], clip, record.get("wants", "text"), 64)
+            asked = Asked(record["question"], clip, record.get("wants", "text"), 64, record.get("begun", ""))
             yield Item(record["id"], asked, record, {"kind": record["kind"]}, record.get("cluster", ""))
 
     def verdicts(self, item, reply):

@@ -4,9 +4,9 @@ import dataclasses
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
-from bagpiper_jax.evaluation.scores import Score
+from bagpiper_jax.evaluation.benchmarks.protocol import Score
 
-_NEAR = 0.10  # shares; a deaf model further above its baseline than this is marked
+_NEAR = 10.0  # percent; a deaf model further above its baseline than this is marked
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,7 +15,7 @@ class ScoreLine:
 
     Attributes:
         name, note: what is counted, and the sentence of the score.
-        value, baseline, deaf, ceiling, target: numbers as text, "–" where there is none.
+        value, baseline, deaf, ceiling, goal: numbers as text, "–" where there is none.
         n: the number of cases.
         verdict: "good" where the goal is reached, "short" where not, "" where nothing is promised.
         marks: sentences on what the controls say against the score.
@@ -28,7 +28,7 @@ class ScoreLine:
     baseline: str
     deaf: str
     ceiling: str
-    target: str
+    goal: str
     n: int
     verdict: str
     marks: tuple[str, ...]
@@ -47,7 +47,7 @@ def score_tables(scores: Mapping[str, Mapping[str, Score]]) -> Tables:
 def summary(scores: Mapping[str, Mapping[str, Score]]) -> str:
     """How many goals are reached, and how many rows are no better than their baseline."""
     rows = [score for scored in scores.values() for score in scored.values()]
-    promised = [score for score in rows if score.target is not None]
+    promised = [score for score in rows if score.goal is not None]
     compared = [score for score in rows if score.baseline is not None]
     low = sum(not score.beats(score.baseline) for score in compared)
     reached = sum(score.reached for score in promised)
@@ -58,7 +58,7 @@ def summary(scores: Mapping[str, Mapping[str, Score]]) -> str:
 
 
 def _line(name: str, score: Score) -> ScoreLine:
-    has_bar = score.is_share and math.isfinite(score.value)
+    has_bar = score.unit == "%" and score.value is not None
     return ScoreLine(
         name.replace("_", " "),
         score.note,
@@ -66,34 +66,34 @@ def _line(name: str, score: Score) -> ScoreLine:
         baseline=_number(score, score.baseline),
         deaf=_number(score, score.deaf),
         ceiling=_number(score, score.ceiling),
-        target=_number(score, score.target),
-        n=score.n,
+        goal=_number(score, score.goal),
+        n=score.expected,
         verdict=_verdict(score),
         marks=tuple(_marks(score)),
-        share=100 * score.value if has_bar else None,
-        baseline_share=None if score.baseline is None else 100 * score.baseline,
+        share=score.value if has_bar else None,
+        baseline_share=score.baseline,
     )
 
 
 def _verdict(score: Score) -> str:
-    if score.target is None:
+    if score.goal is None:
         return ""
     return "good" if score.reached else "short"
 
 
 def _marks(score: Score) -> Iterator[str]:
-    if not math.isfinite(score.value):
+    if score.value is None or not math.isfinite(score.value):
         yield "nothing could be measured"
         return
     if not score.beats(score.baseline):
         yield f"at or {'below' if score.higher_is_better else 'above'} its baseline"
     if not score.beats(score.deaf):
         yield "no better than the deaf model"
-    if score.is_share and score.deaf is not None and score.deaf > (score.baseline or 0) + _NEAR:
+    if score.unit == "%" and score.deaf is not None and score.deaf > (score.baseline or 0) + _NEAR:
         yield "the deaf model is well above the baseline"
 
 
 def _number(score: Score, value: float | None) -> str:
     if value is None or not math.isfinite(value):
         return "–"
-    return f"{100 * value:.1f} %" if score.is_share else f"{value:.3g}"
+    return f"{value:.1f} %" if score.unit == "%" else f"{value:.3g}"

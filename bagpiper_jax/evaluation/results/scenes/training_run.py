@@ -5,9 +5,11 @@ import json
 import logging
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
+
+from bagpiper_jax.evaluation.benchmarks.protocol import Score
 
 _log = logging.getLogger(__name__)
 
@@ -70,6 +72,21 @@ def _has_step(line: Any) -> bool:
     if not isinstance(line, dict) or not isinstance(line.get("kind", "train"), str):
         return False
     return is_number(line.get("step")) and math.isfinite(line["step"])
+
+
+def losses(runs: Iterable[Run]) -> list[Score]:
+    """The runs' last validation losses under their names, beside the unigram model's."""
+    note = "nats per frame on held-out rows; baseline: token frequencies of the training rows"
+    found = []
+    for run in runs:
+        last = part_of(run.summary, "validation")
+        loss, unigram = last.get("loss"), last.get("unigram_loss")
+        if is_number(loss):
+            baseline = unigram if is_number(unigram) else None
+            found.append(
+                Score(run.name, loss, "nats", 0, 0, note=note, baseline=baseline, higher_is_better=False)
+            )
+    return found
 
 
 def is_number(value: Any) -> bool:

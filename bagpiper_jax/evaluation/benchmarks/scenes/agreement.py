@@ -6,66 +6,26 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from bagpiper_jax.captions import ParsedCaption
+from bagpiper_jax.evaluation.benchmarks.protocol import Score
 from bagpiper_jax.evaluation.metrics.caption_agreement import common_in_order
 
 Value = TypeVar("Value")
 
-TARGETS = {
-    "kinds_in_order": 0.90,
-    "event_count": 0.95,
-    "spoken_words": 0.70,
-    "cycle_kinds_in_order": 0.75,
-    "cycle_spoken_words": 0.50,
-    "answers": 0.80,
-    "sft_kinds_in_order": 0.85,
-    "request_caption_kinds_in_order": 0.92,
-    "request_caption_spoken_words": 0.85,
-    "request_audio_kinds_in_order": 0.65,
+GOALS = {
+    "kinds_in_order": 90.0,
+    "event_count": 95.0,
+    "spoken_words": 70.0,
+    "cycle_kinds_in_order": 75.0,
+    "cycle_spoken_words": 50.0,
+    "answers": 80.0,
+    "sft_kinds_in_order": 85.0,
+    "request_caption_kinds_in_order": 92.0,
+    "request_caption_spoken_words": 85.0,
+    "request_audio_kinds_in_order": 65.0,
 }
-"""Shares that a nano model trained on the embedded corpus should reach on held-out scenes."""
+"""Percentages that a nano model trained on the embedded corpus should reach on held-out scenes."""
 
-_TOPIC_LEAD, _HIGH_BASELINE, _TOPIC_SHARE = 0.20, 0.70, 0.90
-_ROUNDING = 1e-9
-
-
-@dataclasses.dataclass(frozen=True)
-class Score:
-    """One number, beside the controls that have a meaning for it; the others are None.
-
-    Attributes:
-        value: the model's.
-        n: the number of cases it is a mean of.
-        baseline: the score of the most frequent training answer, or what `note` says.
-        target: the score to reach, None where nothing is promised.
-        deaf: the model's score when it is given another clip's audio, or another request.
-        ceiling: the score that the model or its codec reaches when the true caption or the true codes are given.
-        higher_is_better, is_share: whether more is better, and whether it is printed as a percentage.
-        note: a sentence that says what is counted.
-    """
-
-    value: float
-    n: int
-    baseline: float | None = None
-    target: float | None = None
-    deaf: float | None = None
-    ceiling: float | None = None
-    higher_is_better: bool = True
-    is_share: bool = True
-    note: str = ""
-
-    def beats(self, other: float | None) -> bool:
-        """Whether the value is better than that of a control; any is better than that of none."""
-        if other is None:
-            return True
-        return self.value > other if self.higher_is_better else self.value < other
-
-    @property
-    def reached(self) -> bool:
-        """A target is no achievement where the most frequent answer, or the deaf model, does as well."""
-        if self.target is None:
-            return False
-        lead = self.value - self.target if self.higher_is_better else self.target - self.value
-        return lead >= -_ROUNDING and self.beats(self.baseline) and self.beats(self.deaf)
+_TOPIC_LEAD, _HIGH_BASELINE, _TOPIC_GOAL = 20.0, 70.0, 90.0
 
 
 def rotated(values: Sequence[Value]) -> list[Value] | None:
@@ -95,16 +55,15 @@ class _Fact:
     def total(self, truth: Sequence[ParsedCaption]) -> int:
         return sum(map(self.cases, truth))
 
-    def score(self, heard, truth, training, ceiling) -> Score:
+    def score(self, name, heard, truth, training, ceiling) -> Score:
         deaf, lucky, total = rotated(heard), self.guess(training), self.total(truth)
         return Score(
-            self.share(heard, truth),
-            total,
-            sum(map(lucky, truth)) / total,
-            deaf=None if deaf is None else self.share(deaf, truth),
-            ceiling=None if ceiling is None else self.share(ceiling, truth),
-            note=self.note,
-        )
+            name, 100 * self.share(heard, truth), "%", total, total, note=self.note,
+            baseline=100 * (sum(map(lucky, truth)) / total),
+            deaf=None if deaf is None else 100 * self.share(deaf, truth),
+            ceiling=None if ceiling is None else 100 * self.share(ceiling, truth),
+            goal=GOALS.get(name),
+        )  # fmt: skip
 
 
 def caption_scores(
@@ -113,7 +72,7 @@ def caption_scores(
     training: Sequence[ParsedCaption],
     prefix: str = "",
     ceiling: Sequence[ParsedCaption] | None = None,
-) -> dict[str, Score]:
+) -> list[Score]:
     """Event kinds in order, kinds per place and as a set, event count, and spoken words.
 
     The deaf control takes for every clip what was heard in the next one.
@@ -125,12 +84,18 @@ def caption_scores(
         prefix: put before every name.
         ceiling: the facts in captions of the best that could be heard, in the order of `truth`.
     """
-    scores = {
-        prefix + name: fact.score(heard, truth, training, ceiling)
+    return [
+        fact.score(prefix + name, heard, truth, training, ceiling)
         for name, fact in _FACTS.items()
         if fact.total(truth)
+    ]
+
+
+def told(heard: ParsedCaption, true: ParsedCaption) -> dict[str, float]:
+    """The share of each fact of one caption that is right, 0 to 1; a fact that `true` has no case of is not in it."""
+    return {
+        name: fact.right(heard, true) / fact.cases(true) for name, fact in _FACTS.items() if fact.cases(true)
     }
-    return {name: dataclasses.replace(score, target=TARGETS.get(name)) for name, score in scores.items()}
 
 
 def most_frequent(values: Iterable) -> Any:
@@ -218,7 +183,7 @@ def answer_score(
     deaf: Sequence[str] | None = None,
     ceiling: Sequence[str] | None = None,
 ) -> Score:
-    """Share of questions answered to the letter, blanks and case aside.
+    """How many questions are answered to the letter, blanks and case aside.
 
     Args:
         answers: the model's, in the order of `questions`.
@@ -230,18 +195,16 @@ def answer_score(
         seen.setdefault(topic, []).append(_plain(answer))
     guesses: Mapping[str, str] = {topic: most_frequent(given) for topic, given in seen.items()}
 
-    def share(given: Sequence[str]) -> float:
-        return _mean(right_answer(a, true) for a, (_, true) in zip(given, questions, strict=True))
+    def share(given: Sequence[str] | None) -> float | None:
+        if given is None:
+            return None
+        return 100 * _mean(right_answer(a, true) for a, (_, true) in zip(given, questions, strict=True))
 
     return Score(
-        share(answers),
-        len(questions),
-        _mean(guesses.get(topic) == _plain(true) for topic, true in questions),
-        TARGETS["answers"],
-        deaf=None if deaf is None else share(deaf),
-        ceiling=None if ceiling is None else share(ceiling),
-        note="questions answered to the letter",
-    )
+        "answers", share(answers), "%", len(questions), len(questions), note="questions answered to the letter",
+        baseline=100 * _mean(guesses.get(topic) == _plain(true) for topic, true in questions),
+        deaf=share(deaf), ceiling=share(ceiling), goal=GOALS["answers"],
+    )  # fmt: skip
 
 
 def answers_by_topic(
@@ -250,20 +213,20 @@ def answers_by_topic(
     training: Iterable[tuple[str, str]],
     deaf: Sequence[str] | None = None,
     ceiling: Sequence[str] | None = None,
-) -> dict[str, Score]:
-    """Topic → `answer_score` of its questions alone, the topics in alphabetical order."""
-    training, found = list(training), {}
+) -> list[Score]:
+    """`answer_score` of each topic's questions alone under the topic's name, in alphabetical order."""
+    training, found = list(training), []
     for topic in sorted({topic for topic, _ in questions}):
         places = [place for place, (asked, _) in enumerate(questions) if asked == topic]
         parts = ([given[p] for p in places] if given is not None else None for given in (deaf, ceiling))
         score = answer_score([answers[p] for p in places], [questions[p] for p in places], training, *parts)
-        found[topic] = dataclasses.replace(score, target=_topic_target(score.baseline or 0.0))
+        found.append(dataclasses.replace(score, name=topic, goal=_topic_goal(score.baseline or 0.0)))
     return found
 
 
-def _topic_target(baseline: float) -> float:
+def _topic_goal(baseline: float) -> float:
     """Twenty points above the topic's own baseline; a fixed share where that leaves too little room."""
-    return _TOPIC_SHARE if baseline > _HIGH_BASELINE else baseline + _TOPIC_LEAD
+    return _TOPIC_GOAL if baseline > _HIGH_BASELINE else baseline + _TOPIC_LEAD
 
 
 def right_answer(answer: str, true: str) -> bool:

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from bagpiper_jax.audio import SAMPLE_RATE
-from bagpiper_jax.evaluation.score_table import score_tables, summary
-from bagpiper_jax.evaluation.scores import Score
-from bagpiper_jax.evaluation.training_run import Run, is_number, part_of
+from bagpiper_jax.evaluation.benchmarks.protocol import Score
+from bagpiper_jax.evaluation.results.scenes.score_table import score_tables, summary
+from bagpiper_jax.evaluation.results.scenes.training_run import Run, is_number, part_of
 from bagpiper_jax.pages.charts import LineChart, line_chart
 from bagpiper_jax.pages.pictures import mel_spectrogram
 from bagpiper_jax.pages.players import Recording, recording
@@ -69,7 +69,7 @@ def write_report(
         runs: training runs, for loss curves and settings.
         exhibits: clips to see and hear.
         codebooks: share used and perplexity per codebook.
-        dialogues: those of `sections.understanding` and `sections.requests`; what one lacks is left out.
+        dialogues: those of `exhibits.questions` and `exhibits.requests`; what one lacks is left out.
         audible: embed the audio; without it the page shows recordings that may not be passed on.
     """
     return write_page(

@@ -1,4 +1,4 @@
-"""The clips that a model is scored on, and what is true of them."""
+"""The clips that a system is scored on, and what is true of them."""
 
 import dataclasses
 import hashlib
@@ -8,39 +8,53 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import numpy as np
-from jaxtyping import Float32
-
-from bagpiper_jax import audio
-from bagpiper_jax.audio import AudioError
 from bagpiper_jax.captions import AudioAnnotation, ParsedCaption, parse_caption
 from bagpiper_jax.captions.parsing import facts
-from bagpiper_jax.errors import Explained
+from bagpiper_jax.evaluation.benchmarks.faults import BenchmarkError
+from bagpiper_jax.evaluation.benchmarks.replies import ROOM
 from bagpiper_jax.manifest import Clip, read_manifest
 
 _log = logging.getLogger(__name__)
 
 
-class EvaluationError(Explained, ValueError):
-    """A corpus or run that cannot be evaluated; the message names the remedy."""
+@dataclasses.dataclass(frozen=True)
+class Sizes:
+    """Which clips are asked about, and how much.
+
+    Attributes:
+        split: clips of this split are scored; training clips give the baselines.
+        clips: how many are to be captioned, and asked a question about.
+        sounds: the first so many of them have sound made of their captions, and pass through the codec.
+        requests: the first so many of them become requests.
+        caption_tokens, reply_tokens: the longest caption, and the longest reply to a question or a request.
+        seed: of the choice of questions and requests.
+    """
+
+    split: str = "test"
+    clips: int = 128
+    sounds: int = 64
+    requests: int = 64
+    caption_tokens: int = 1024
+    reply_tokens: int = ROOM
+    seed: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
 class HeldOut:
-    """One clip with its 16 kHz waveform and the facts its captions are scored against."""
+    """One clip with its file and the facts that captions of it are scored against."""
 
     clip: Clip
-    waveform: Float32[np.ndarray, " samples"]
+    path: Path
     truth: ParsedCaption
 
 
 @dataclasses.dataclass(frozen=True)
 class Corpus:
-    """What evaluation needs of a corpus.
+    """What the benchmarks of scenes need of a corpus.
 
     Attributes:
         held_out: captioned clips of the split to score.
-        training: captioned clips of the training split, which the baselines are counted on; no waveforms.
+        training: captioned clips of the training split, which the baselines are counted on.
         training_truth: what is true of each of them.
     """
 
@@ -48,38 +62,35 @@ class Corpus:
     training: tuple[Clip, ...]
     training_truth: tuple[ParsedCaption, ...]
 
-    def first(self, count: int) -> "Corpus":
-        """The same with at most `count` clips to score."""
-        return dataclasses.replace(self, held_out=self.held_out[:count])
-
     @property
-    def truth(self) -> list[ParsedCaption]:
-        return [example.truth for example in self.held_out]
+    def by_id(self) -> dict[str, HeldOut]:
+        return {example.clip.id: example for example in self.held_out}
 
 
-def read_corpus(directory: str, split: str, limit: int) -> Corpus:
-    """Reads at most `limit` captioned clips of `split`, and all training clips without their audio.
+def read_corpus(directory: str | Path, split: str, limit: int) -> Corpus:
+    """Reads at most `limit` captioned clips of `split`, and all training clips; audio is not opened.
 
     The clips come in an order that only their ids decide, so that any first part of them is a fair sample: manifests
-    are sorted by source. Clips whose audio or annotation cannot be used are left out, and counted by the reason.
+    are sorted by source. Clips whose annotation cannot be used are left out, and counted by the reason.
 
     Raises:
-        EvaluationError: nothing to score, or no training clips to count baselines on.
+        BenchmarkError: nothing to score, or no training clips to count baselines on.
     """
     clips = [clip for clip in read_manifest(directory) if clip.audio and clip.caption]
     shuffled = sorted((clip for clip in clips if clip.split == split), key=_by_hash)
     left_out: Counter[str] = Counter()
-    held_out = list(itertools.islice(_opened(directory, shuffled, left_out), limit))
-    training = list(_known(clips, left_out))
+    known = itertools.islice(_known(shuffled, left_out), limit)
+    held_out = tuple(HeldOut(clip, Path(directory) / str(clip.audio), truth) for clip, truth in known)
+    training = list(_known((clip for clip in clips if clip.split == "train"), left_out))
     if left_out:
         counts = ", ".join(f"{count} {reason}" for reason, count in sorted(left_out.items()))
         _log.warning("%s: clips left out: %s", directory, counts)
     if not held_out or not training:
-        raise EvaluationError(
+        raise BenchmarkError(
             f"{directory} has {len(held_out)} usable captioned clips in split {split!r} and {len(training)} in "
             "'train'; both are needed, see build_corpus"
         )
-    return Corpus(tuple(held_out), *map(tuple, zip(*training, strict=True)))
+    return Corpus(held_out, *map(tuple, zip(*training, strict=True)))
 
 
 def _by_hash(clip: Clip) -> bytes:
@@ -93,19 +104,9 @@ def truth_of(clip: Clip) -> ParsedCaption:
     return parse_caption(clip.caption or "")
 
 
-def _opened(directory: str, clips: Iterable[Clip], left_out: Counter[str]) -> Iterator[HeldOut]:
-    for clip in clips:
-        try:
-            yield HeldOut(clip, audio.read(Path(directory) / clip.audio), truth_of(clip))
-        except Exception as error:
-            _leave_out(clip, error, left_out)
-
-
 def _known(clips: Iterable[Clip], left_out: Counter[str]) -> Iterator[tuple[Clip, ParsedCaption]]:
-    """Training clips and what is true of them."""
+    """Clips and what is true of them."""
     for clip in clips:
-        if clip.split != "train":
-            continue
         try:
             yield clip, truth_of(clip)
         except Exception as error:
@@ -113,7 +114,7 @@ def _known(clips: Iterable[Clip], left_out: Counter[str]) -> Iterator[tuple[Clip
 
 
 def _leave_out(clip: Clip, error: Exception, left_out: Counter[str]) -> None:
-    """One clip must not end the job, whatever is wrong with it."""
-    left_out[error.reason if isinstance(error, AudioError) else type(error).__name__] += 1
+    """One clip must not end the run, whatever is wrong with it."""
+    left_out[type(error).__name__] += 1
     _log.warning("clip %s is left out: %s", clip.id, error)
     _log.debug("clip %s", clip.id, exc_info=error)

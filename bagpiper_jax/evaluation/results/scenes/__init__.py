@@ -1,0 +1,1 @@
+"""The page of a chain of runs: clips to hear, dialogues, the table of the benchmarks of scenes, and training curves."""
