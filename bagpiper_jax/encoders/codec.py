@@ -12,6 +12,9 @@ import numpy as np
 
 from bagpiper_jax.encoders import codec_report, snapshot
 from bagpiper_jax.encoders import loop as encoder_loop
+from bagpiper_jax.encoders.adversary.config import AdversaryConfig
+from bagpiper_jax.encoders.adversary.state import initial_adversary
+from bagpiper_jax.encoders.adversary.step import adversarial_step
 from bagpiper_jax.encoders.codec_data import Crops, crops
 from bagpiper_jax.encoders.codec_step import (
     CodecOptimizerConfig,
@@ -41,9 +44,12 @@ class TrainCodecConfig:
     Attributes:
         output: directory of checkpoint, metrics, `codec.safetensors` and `codec_report.json`; a run continues
             from what it finds there.
-        corpora: manifest directories.
+        corpora: manifest directories; one that is named twice is drawn from twice as often.
         codec, optimizer: settings of the parts.
+        adversary: discriminators that learn with the codec from a step on; None for none.
+        word_parts: tags of single words tell the word, and if this is more than 1, which of so many parts of it.
         steps: the optimizer steps of the whole run.
+        replayed: the share of crops played faster or slower, for other voices; none while the semantic branch learns.
         batch_clips, crop_frames: B clips of this many codec frames per step.
         seed: the seed of initialisation, crops and codebook restarts.
         log_every, validate_every, save_every: steps.
@@ -55,6 +61,9 @@ class TrainCodecConfig:
     corpora: tuple[str, ...]
     codec: CodecConfig = CodecConfig()
     optimizer: CodecOptimizerConfig = CodecOptimizerConfig()
+    adversary: AdversaryConfig | None = None
+    word_parts: int = 1
+    replayed: float = 0.0
     steps: int = 400_000
     batch_clips: int = 32
     crop_frames: int = 50
@@ -66,9 +75,26 @@ class TrainCodecConfig:
     compact: bool = False
 
     def __post_init__(self):
-        for name in ("steps", "batch_clips", "crop_frames", "log_every", "validate_every", "save_every"):
+        counts = (
+            "steps",
+            "batch_clips",
+            "crop_frames",
+            "log_every",
+            "validate_every",
+            "save_every",
+            "word_parts",
+        )
+        for name in counts:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not 0 <= self.replayed <= 1:
+            raise ValueError(f"replayed must be a share from 0 to 1, got {self.replayed}")
+        first = self.optimizer.semantic_steps
+        if self.adversary and not first <= self.adversary.begin < self.steps:
+            raise ValueError(
+                f"the adversary must begin after the {first} semantic steps and before step {self.steps}, got "
+                f"{self.adversary.begin}"
+            )
 
 
 def train_codec(config: TrainCodecConfig) -> codec_report.CodecReport:
@@ -79,11 +105,11 @@ def train_codec(config: TrainCodecConfig) -> codec_report.CodecReport:
 
 def _train(config: TrainCodecConfig) -> codec_report.CodecReport:
     train, held_out = Waveforms(config.corpora, "train"), Waveforms(config.corpora, "validation")
-    tags = Tags(clip for _, clip in train.clips)
+    tags = Tags((clip for _, clip in train.clips), config.word_parts)
     _log.info("the semantic branch learns %d tags", len(tags))
     state, report = encoder_loop.train(
         config,
-        initial_state(config.codec, config.optimizer, config.steps, config.seed, len(tags)),
+        _initial_state(config, len(tags)),
         snapshot.identity(config, _CHANGEABLE),
         make=functools.partial(_crops, config, train, tags),
         advance=functools.partial(_advance, config),
@@ -94,11 +120,21 @@ def _train(config: TrainCodecConfig) -> codec_report.CodecReport:
     return report
 
 
+def _initial_state(config: TrainCodecConfig, num_tags: int) -> CodecState:
+    state = initial_state(config.codec, config.optimizer, config.steps, config.seed, num_tags)
+    if config.adversary is None:
+        return state
+    return dataclasses.replace(
+        state, adversary=initial_adversary(config.adversary, config.steps, config.seed)
+    )
+
+
 def _crops(config: TrainCodecConfig, train: Waveforms, tags: Tags, step: int) -> Crops:
     """The semantic branch alone is small: it gets twice the clips, of twice the length."""
-    scale = 2 if step < config.optimizer.semantic_steps else 1
+    alone = step < config.optimizer.semantic_steps
+    scale, replayed = (2, 0.0) if alone else (1, config.replayed)
     count, frames = scale * config.batch_clips, scale * config.crop_frames
-    return crops(train, tags, config.seed, step, count, frames, config.codec.hop)
+    return crops(train, tags, config.seed, step, count, frames, config.codec.hop, replayed)
 
 
 def _advance(
@@ -107,6 +143,8 @@ def _advance(
     settings = {"codec": config.codec, "config": config.optimizer, "steps": config.steps}
     if step < config.optimizer.semantic_steps:
         return semantic_step(state, batch, **settings)
+    if config.adversary is not None and step >= config.adversary.begin:
+        return adversarial_step(state, batch, adversary=config.adversary, **settings, seed=config.seed)
     return train_step(state, batch, **settings, seed=config.seed)
 
 

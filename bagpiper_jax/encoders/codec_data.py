@@ -21,8 +21,25 @@ class Crops:
     tagged: Bool[np.ndarray, "B"]
 
 
-def crops(waveforms: Waveforms, tags: Tags, seed: int, step: int, count: int, frames: int, hop: int) -> Crops:
+REPLAY_SPEEDS = (0.8, 1.25)
+
+
+def crops(
+    waveforms: Waveforms,
+    tags: Tags,
+    seed: int,
+    step: int,
+    count: int,
+    frames: int,
+    hop: int,
+    replayed: float = 0.0,
+) -> Crops:
     """The batch of one step: clips and offsets drawn evenly; short clips are followed by silence.
+
+    Args:
+        replayed: the share of crops that are played faster or slower, by a factor from `REPLAY_SPEEDS`: other voices
+            and pitches than were recorded. What annotations say of voices, keys and tempi does not hold in them, so
+            their tags count as unknown.
 
     Raises:
         CorpusAudioError: a hundred clips in a row could not be read.
@@ -37,6 +54,9 @@ def crops(waveforms: Waveforms, tags: Tags, seed: int, step: int, count: int, fr
     for row in range(count):
         index, waveform = waveforms.draw(rng)
         clip = waveforms.clips[index][1]
+        if replayed and rng.random() < replayed:
+            batch.waveform[row] = _replayed(rng, waveform, frames * hop)
+            continue
         start = int(rng.integers(max(1, len(waveform) - frames * hop + 1)))
         piece = waveform[start : start + frames * hop]
         batch.waveform[row, : len(piece)] = piece
@@ -44,3 +64,12 @@ def crops(waveforms: Waveforms, tags: Tags, seed: int, step: int, count: int, fr
             batch.tagged[row] = True
             batch.tags[row] = tags.of(clip, (start + centres) / audio.SAMPLE_RATE)
     return batch
+
+
+def _replayed(rng: np.random.Generator, waveform: np.ndarray, length: int) -> Float32[np.ndarray, " T"]:
+    """A crop of this length, played at another speed."""
+    speed = np.exp(rng.uniform(*np.log(REPLAY_SPEEDS)))
+    taken = int(length * speed)
+    start = int(rng.integers(max(1, len(waveform) - taken + 1)))
+    piece = audio.resample(waveform[start : start + taken], audio.SAMPLE_RATE * speed, audio.SAMPLE_RATE)
+    return np.pad(piece[:length], (0, max(0, length - len(piece))))

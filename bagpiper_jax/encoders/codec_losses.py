@@ -1,6 +1,6 @@
 """What the codec's waveform is judged by: log-mel and magnitude spectra at several resolutions.
 
-No phase and no adversary: a single small decoder learns from these alone, with the roughness that implies.
+They hear no phase: a decoder that learns from these alone sounds rough. An adversary hears more (`adversary/`).
 """
 
 import functools
@@ -19,14 +19,23 @@ FLOOR = 3e-4
 
 def magnitudes(waveform: Float[Array, "B T"], window: int) -> Float[Array, "B F K"]:
     """Hann-windowed magnitude spectrum, scaled by the window's sum, hop a quarter window."""
-    hop = window // 4
-    padding = window // 2 + (-waveform.shape[1]) % hop
-    blocks = jnp.pad(waveform, ((0, 0), (window // 2, padding))).reshape(len(waveform), -1, hop)
-    count = blocks.shape[1] - 3
-    frames = jnp.concatenate([blocks[:, i : i + count] for i in range(4)], axis=-1)
-    taper = np.hanning(window + 1)[:-1].astype(np.float32)
+    padding = window // 2 + (-waveform.shape[1]) % (window // 4)
+    frames = overlapping_frames(jnp.pad(waveform, ((0, 0), (window // 2, padding))), window)
+    taper = periodic_hann(window)
     spectrum = jnp.fft.rfft(frames * (taper / taper.sum()), axis=-1)
     return jnp.sqrt(jnp.square(spectrum.real) + jnp.square(spectrum.imag) + 1e-12)
+
+
+def overlapping_frames(waveform: Float[Array, "B T"], window: int) -> Float[Array, "B F W"]:
+    """Frames of `window` samples, one begins every quarter of them; T is a multiple of that quarter."""
+    blocks = waveform.reshape(len(waveform), -1, window // 4)
+    count = blocks.shape[1] - 3
+    return jnp.concatenate([blocks[:, i : i + count] for i in range(4)], axis=-1)
+
+
+def periodic_hann(window: int) -> np.ndarray:
+    """A Hann window whose copies, shifted by quarters, add to a constant."""
+    return np.hanning(window + 1)[:-1].astype(np.float32)
 
 
 @functools.lru_cache

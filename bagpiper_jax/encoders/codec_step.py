@@ -9,6 +9,7 @@ import optax
 from jaxtyping import Array, Float
 
 from bagpiper_jax.encoders import tagger
+from bagpiper_jax.encoders.adversary.state import AdversaryState
 from bagpiper_jax.encoders.codebooks import CodebookConfig, quantize
 from bagpiper_jax.encoders.codec_data import Crops
 from bagpiper_jax.encoders.codec_losses import spectral_losses
@@ -28,7 +29,8 @@ class CodecOptimizerConfig:
         mel_weight, spectral_weight: of the distances between log-mel features, and between spectra.
         commitment_weight: of the distance between latents and their codes.
         semantic_weight: of the distance between the semantic branch's input and what the codes give back of it.
-        tag_weight: of the tags' cross-entropy.
+        tag_weight, first_tag_weight: of the tags that the semantic branch tells, and those that the first code vector
+            alone tells.
         codebooks: how codes follow the data.
         semantic_steps: first steps of a run, in which the semantic branch alone learns, to tag frames; it stands for
             the HuBERT that the release's codec starts from.
@@ -43,6 +45,7 @@ class CodecOptimizerConfig:
     commitment_weight: float = 0.25
     semantic_weight: float = 0.1
     tag_weight: float = 0.1
+    first_tag_weight: float = 0.1
     semantic_steps: int = 0
     codebooks: CodebookConfig = CodebookConfig()
 
@@ -52,13 +55,14 @@ class CodecOptimizerConfig:
 class CodecState:
     """Everything training changes: `weights` take gradients, `books` follow the data.
 
-    Among the weights are those of `tagger`, which is no part of the codec.
+    Among the weights are those of `tagger`, which is no part of the codec. Runs without an adversary have none.
     """
 
     step: Array
     weights: dict[str, Array]
     books: dict[str, Array]
     moments: optax.OptState
+    adversary: AdversaryState | None = None
 
     @property
     def parameters(self) -> dict[str, Array]:
@@ -94,22 +98,36 @@ def initial_state(
     return CodecState(jnp.zeros((), jnp.int32), weights, books, optimizer(config, steps).init(weights))
 
 
-def losses(weights, books, batch: Crops, step, key, codec: CodecConfig, config: CodecOptimizerConfig):
-    """Weighted loss, and what else the step reports: the parts of the loss, the codebooks, the codes."""
+def copied(weights, books, batch: Crops, step, key, codec: CodecConfig, config: CodecOptimizerConfig):
+    """The codec's copy of a batch with the weighted sum of the losses that do not listen to it; the parts of that
+    sum, and what was quantised."""
     model = functional.build(_codec_parameters(weights, books), codec)
     latent, features = model.latent(batch.waveform)
     quantized = quantize(latent, books, step - config.semantic_steps, key, config.codebooks)
-    generated = model.synthesize(quantized.latent)
     restored, first = (
         model.decoder_semantic(model.fc1(x), None) for x in (quantized.latent, quantized.first)
     )
-    parts = spectral_losses(generated, batch.waveform, codec.sample_rate)
-    parts["tag"] = _tag_loss(weights, features, batch) + _tag_loss(weights, first, batch)
-    parts["commitment"] = quantized.commitment
-    # HuBERT is the teacher here, also while it is itself being trained
-    parts["semantic"] = jnp.square(restored - jax.lax.stop_gradient(features)).mean()
-    total = sum(getattr(config, f"{name}_weight") * value for name, value in parts.items())
-    return total, (parts | {"loss": total}, quantized)
+    parts = {
+        "tag": _tag_loss(weights, features, batch),
+        "first_tag": _tag_loss(weights, first, batch),
+        "commitment": quantized.commitment,
+        # HuBERT is the teacher here, also while it is itself being trained
+        "semantic": jnp.square(restored - jax.lax.stop_gradient(features)).mean(),
+    }
+    return (model.synthesize(quantized.latent), weighted(parts, config)), (parts, quantized)
+
+
+def weighted(parts: dict[str, Array], config: CodecOptimizerConfig) -> Float[Array, ""]:
+    """The sum of losses, each times its weight."""
+    return sum(getattr(config, f"{name}_weight") * value for name, value in parts.items())
+
+
+def losses(weights, books, batch: Crops, step, key, codec: CodecConfig, config: CodecOptimizerConfig):
+    """Weighted loss, and what else the step reports: the parts of the loss, the codebooks, the codes."""
+    (copy, loss), (parts, quantized) = copied(weights, books, batch, step, key, codec, config)
+    heard = spectral_losses(copy, batch.waveform, codec.sample_rate)
+    total = loss + weighted(heard, config)
+    return total, (parts | heard | {"loss": total}, quantized)
 
 
 def semantic_losses(weights, books, batch: Crops, codec: CodecConfig):
@@ -140,11 +158,18 @@ def train_step(
     (_, (metrics, quantized)), gradient = value_and_grad(
         state.weights, state.books, batch, state.step, key, codec, config
     )
+    metrics |= perplexities(quantized.codes, codec)
+    return advanced(state, gradient, quantized.books, metrics, config, steps)
+
+
+def advanced(
+    state: CodecState, gradient: dict[str, Array], books, metrics, config: CodecOptimizerConfig, steps: int
+) -> tuple[CodecState, dict[str, Array]]:
+    """The state after the optimizer's step along a gradient, and metrics with its norm; the adversary stays."""
     updates, moments = optimizer(config, steps).update(gradient, state.moments, state.weights)
-    metrics |= {"gradient_norm": optax.global_norm(gradient)}
-    metrics |= _perplexities(quantized.codes, codec)
-    state = CodecState(state.step + 1, optax.apply_updates(state.weights, updates), quantized.books, moments)
-    return state, metrics
+    weights = optax.apply_updates(state.weights, updates)
+    metrics = metrics | {"gradient_norm": optax.global_norm(gradient)}
+    return CodecState(state.step + 1, weights, books, moments, state.adversary), metrics
 
 
 @functools.partial(jax.jit, static_argnames=("codec", "config", "steps"), donate_argnums=0)
@@ -153,13 +178,10 @@ def semantic_step(
 ) -> tuple[CodecState, dict[str, Array]]:
     """The next state and scalar metrics of a step in which the semantic branch alone learns."""
     gradient, metrics = jax.grad(semantic_losses, has_aux=True)(state.weights, state.books, batch, codec)
-    updates, moments = optimizer(config, steps).update(gradient, state.moments, state.weights)
-    weights = optax.apply_updates(state.weights, updates)
-    metrics |= {"gradient_norm": optax.global_norm(gradient)}
-    return CodecState(state.step + 1, weights, state.books, moments), metrics
+    return advanced(state, gradient, state.books, metrics, config, steps)
 
 
-def _perplexities(codes, codec: CodecConfig) -> dict[str, Array]:
+def perplexities(codes, codec: CodecConfig) -> dict[str, Array]:
     """exp(entropy) of each stream's codes within the batch."""
     share = jax.nn.one_hot(codes, codec.codebook_size).mean((0, 1))
     perplexity = jnp.exp(-jnp.sum(share * jnp.log(share + 1e-10), axis=-1))

@@ -40,11 +40,21 @@ def event_tags(event: Turn | SoundEvent | Music, annotation: AudioAnnotation) ->
 
 
 class Tags:
-    """The frequent tags of some clips, and which of them hold in each frame of a clip."""
+    """The frequent tags of some clips, and which of them hold in each frame of a clip.
 
-    def __init__(self, clips: Iterable[Clip]):
+    Args:
+        word_parts: if more than 1, a single word has tags of its equal parts too: a frame that knows where in which
+            word it lies tells what to say, one that knows the word alone leaves the order of its sounds to others.
+    """
+
+    def __init__(self, clips: Iterable[Clip], word_parts: int = 1):
+        self._word_parts = word_parts
         counts = Counter(
-            tag for clip in clips if clip.annotation for _, _, tags in _spans(clip) for tag in tags
+            tag
+            for clip in clips
+            if clip.annotation
+            for _, _, tags in _spans(clip, word_parts)
+            for tag in tags
         )
         self.names = tuple(sorted(tag for tag, count in counts.items() if count >= _FEWEST))
         self._index = {tag: i for i, tag in enumerate(self.names)}
@@ -62,16 +72,20 @@ class Tags:
     def of(self, clip: Clip, seconds: Float32[np.ndarray, "N"]) -> Bool[np.ndarray, "N C"]:
         """Which tags hold at which times of an annotated clip."""
         held = np.zeros((len(seconds), len(self)), bool)
-        for start, end, tags in _spans(clip):
+        for start, end, tags in _spans(clip, self._word_parts):
             known = [self._index[tag] for tag in tags if tag in self._index]
             held[np.ix_((start <= seconds) & (seconds < end), known)] = True
         return held
 
 
-def _spans(clip: Clip) -> Iterator[tuple[float, float, tuple[str, ...]]]:
-    """Start, end and tags of the recording itself and of every event."""
+def _spans(clip: Clip, word_parts: int) -> Iterator[tuple[float, float, tuple[str, ...]]]:
+    """Start, end and tags of the recording itself, of every event, and of the parts of single words."""
     annotation = AudioAnnotation.from_json(clip.annotation)
     recording = (annotation.acoustics.room, annotation.acoustics.noise)
     yield 0.0, annotation.duration, tuple(f"recording: {value}" for value in recording if value)
     for event in annotation.events():
         yield event.start, event.end, tuple(event_tags(event, annotation))
+        if isinstance(event, Turn) and word_parts > 1 and len(event.text.split()) == 1:
+            edges = np.linspace(event.start, event.end, word_parts + 1)
+            for part, (start, end) in enumerate(zip(edges, edges[1:], strict=False), 1):
+                yield start, end, (f"part of word: {event.text}, {part} of {word_parts}",)

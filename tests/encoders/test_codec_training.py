@@ -181,6 +181,17 @@ class TestData:
         batch = crops(Waveforms([write_corpus(tmp_path / "c")], "train"), Tags([]), 0, 0, 4, 6, HOP)
         assert not batch.tagged.any()
 
+    def test_replayed_crops_are_the_same_sounds_at_another_speed(self, tmp_path):
+        waveforms = Waveforms([write_corpus(tmp_path / "corpus", annotated=True)], "train")
+        tone = np.sin(2 * np.pi * 1000 * np.arange(16_000) / 16_000).astype(np.float32)
+        waveforms.read = lambda index: tone
+        batch = crops(waveforms, Tags([]), 0, 0, 20, 8, HOP, replayed=0.5)
+        hertz = np.abs(np.fft.rfft(batch.waveform * np.hanning(8 * HOP))).argmax(1) * 16_000 / (8 * HOP)
+        assert 5 < batch.tagged.sum() < 15
+        np.testing.assert_allclose(hertz[batch.tagged], 1000, atol=4)
+        others = hertz[~batch.tagged]
+        assert others.min() > 790 and others.max() < 1260 and others.std() > 50
+
     def test_unreadable_clips_are_passed_over(self, tmp_path):
         corpus = write_corpus(tmp_path / "corpus")
         (corpus / "audio" / "1.wav").write_bytes(b"RIFFtorn")
@@ -226,6 +237,16 @@ TrainCodecConfig.log_every = 1
 TrainCodecConfig.save_every = 3
 TrainCodecConfig.validate_every = 10
 CodecOptimizerConfig.semantic_steps = 5
+TrainCodecConfig.adversary = @AdversaryConfig()
+TrainCodecConfig.word_parts = 3
+TrainCodecConfig.replayed = 0.5
+AdversaryConfig.begin = 14
+AdversaryConfig.ramp_steps = 4
+AdversaryConfig.discriminators = @DiscriminatorConfig()
+DiscriminatorConfig.periods = (2, 3)
+DiscriminatorConfig.period_width = 1
+DiscriminatorConfig.windows = (64,)
+DiscriminatorConfig.band_width = 2
 """
 
 
@@ -233,12 +254,14 @@ CodecOptimizerConfig.semantic_steps = 5
 def test_a_killed_run_continues_bit_for_bit(tmp_path):
     corpus = write_corpus(tmp_path / "corpus", clips=24, annotated=True)
     training = "train_codec", "TrainCodecConfig"
-    whole, killed = whole_and_killed(*training, TINY_RUN, corpus, tmp_path, "codec.safetensors")
+    # killed once the adversary has begun
+    whole, killed = whole_and_killed(*training, TINY_RUN, corpus, tmp_path, "codec.safetensors", 18)
 
     assert (killed / "codec.safetensors").read_bytes() == (whole / "codec.safetensors").read_bytes()
     assert metrics(killed) == metrics(whole)
     steps = metrics(whole, "train")
     assert len(steps) == 24 and ["mel" in line for line in steps] == [False] * 5 + [True] * 19
+    assert ["adversarial" in line for line in steps] == [False] * 14 + [True] * 10
     heard = [line["mel"] + line["spectral"] for line in steps[5:]]
     assert np.mean(heard[-4:]) < 0.9 * heard[0], heard
     report = json.loads((whole / "codec_report.json").read_text())

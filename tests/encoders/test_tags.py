@@ -35,6 +35,17 @@ def test_a_frame_has_the_tags_of_everything_that_sounds_then():
     assert at(tags, 1.75) == {"recording: a faint hiss"}
 
 
+def test_a_single_word_has_parts():
+    tags = Tags([clip()] * 20, word_parts=4)
+    assert len(tags) == len(Tags([clip()] * 20)) + 4
+    found = [{name for name in at(tags, second) if "word" in name} for second in (0.0, 0.3, 0.74, 0.76, 3.5)]
+    parts = [{"word: seven", f"part of word: seven, {part} of 4"} for part in (1, 2, 3, 4)]
+    assert found == [*parts, set()]
+    assert {name for name in tags.names if tags.names.index(name) in tags.groups()["part of word"]} == {
+        f"part of word: seven, {part} of 4" for part in (1, 2, 3, 4)
+    }
+
+
 def test_rare_tags_and_clips_without_annotation_are_left_out():
     rare = AudioAnnotation(duration=1.0, sounds=(SoundEvent("once heard", 0.0, 0.5),))
     bare = Clip(id="b", split="train", domain="sound", audio="b.wav")

@@ -34,7 +34,7 @@ def write_corpus(directory: Path, clips: int = 6, seconds: float = 1.0, annotate
 
 
 def whole_and_killed(
-    name: str, config: str, settings: str, corpus: Path, directory: Path, result: str
+    name: str, config: str, settings: str, corpus: Path, directory: Path, result: str, steps: int = 8
 ) -> list[Path]:
     """Output of one run of a job, and of one that was killed on the way and continued; both to their end.
 
@@ -42,13 +42,14 @@ def whole_and_killed(
         name: of the job, whose settings are `config`.
         settings: gin.
         result: the file that only a finished run has.
+        steps: how many the killed run has logged by then.
     """
     (directory / "tiny.gin").write_text(settings)
     whole, killed = outputs = [directory / name for name in ("whole", "killed")]
     subprocess.run(job(name, config, directory / "tiny.gin", corpus, whole), check=True)
     again = job(name, config, directory / "tiny.gin", corpus, killed)
     process = subprocess.Popen(again)
-    while len(metrics(killed, "train")) < 8:
+    while len(metrics(killed, "train")) < steps:
         assert process.poll() is None
         time.sleep(0.02)
     os.kill(process.pid, signal.SIGKILL)
