@@ -48,8 +48,7 @@ def test_voices_are_heard_in_speech(demo_clips):
     ]
 
     def heard(kind):
-        clips = sorted((demo_clips / "audio").glob(f"{kind}*"))[:2]
-        return np.mean([model.hear(clip).clip_logits[voices] for clip in clips])
+        return model.hear(min((demo_clips / "audio").glob(f"{kind}*"))).clip_logits[voices].mean()
 
     assert heard("understanding_speech") > heard("understanding_music") + 1
 

@@ -38,7 +38,7 @@ class TorchPasst(torch.nn.Module):
         x = self.patches(spectrogram.mT[:, None])
         x = x + self.freq_new_pos_embed + self.time_new_pos_embed[..., : x.shape[-1]]
         first = torch.cat((self.cls_token, self.dist_token), 1) + self.new_pos_embed
-        x = self.norm(self.blocks(torch.cat((first, x.flatten(2).mT), 1)))
+        x = self.norm(self.blocks(torch.cat((first.expand(len(x), -1, -1), x.flatten(2).mT), 1)))
         embedding = (x[:, 0] + x[:, 1]) / 2
         return embedding, self.head(embedding)
 
