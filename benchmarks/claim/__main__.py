@@ -178,7 +178,7 @@ _opened: dict = {}
 def _judges(clips: int, seed: int):
     """Held-out clips, sampling, and the model that listens: the pretrained one of the seed. Opened once."""
     from bagpiper_jax import configuration
-    from bagpiper_jax.evaluation.held_out import read_corpus
+    from bagpiper_jax.evaluation.benchmarks.scenes.corpus import read_corpus
     from bagpiper_jax.generation.segments import LoopConfig
 
     if "clips" not in _opened:

@@ -10,12 +10,13 @@ from collections.abc import Sequence
 import claim_forms
 import numpy as np
 
+from bagpiper_jax import audio
 from bagpiper_jax.captions import parse_caption
 from bagpiper_jax.corpora.questions import REQUEST_STYLES, final_answer, planning_dialogue
 from bagpiper_jax.dialogue import Message
-from bagpiper_jax.evaluation.held_out import HeldOut
+from bagpiper_jax.evaluation.benchmarks.scenes.agreement import right_answer, rotated
+from bagpiper_jax.evaluation.benchmarks.scenes.corpus import HeldOut
 from bagpiper_jax.evaluation.metrics.caption_agreement import common_in_order
-from bagpiper_jax.evaluation.scores import right_answer, rotated
 from bagpiper_jax.generation.replies import Generator
 from bagpiper_jax.generation.segments import LoopConfig
 
@@ -50,8 +51,9 @@ def score_questions(
         )
     ]
     texts = [dialogue[1][2] for _, _, dialogue in asked]
-    heard = [clips[place].waveform for place, _, _ in asked]
-    others = rotated([example.waveform for example in clips])
+    sounds = _sounds(clips)
+    heard = [sounds[place] for place, _, _ in asked]
+    others = rotated(sounds)
     replies = _written(generator, heard, texts, loop)
     deaf = _written(generator, [others[place] for place, _, _ in asked], texts, loop)
     told = [None] * len(asked)
@@ -73,7 +75,7 @@ def score_questions(
 
 def score_captions(generator: Generator, clips: Sequence[HeldOut], loop: LoopConfig) -> list[dict]:
     """Audio → caption: kinds in order."""
-    said = _written(generator, [example.waveform for example in clips], None, loop)
+    said = _written(generator, _sounds(clips), None, loop)
     return [_captioned(example, text) for example, text in zip(clips, said, strict=True)]
 
 
@@ -97,6 +99,10 @@ def score_requests(
     ]
     modalities = ("audio",) if form == "request_audio" else ("text", "audio")
     return _sounded(generator, twice, prompts, loop, modalities, listener)
+
+
+def _sounds(clips: Sequence[HeldOut]) -> list[np.ndarray]:
+    return [audio.read(example.path) for example in clips]
 
 
 def _sounded(generator, clips, prompts, loop, modalities, listener) -> list[dict]:
