@@ -27,8 +27,8 @@ from bagpiper_jax.encoders.codec_report import HeldOutClip
 from bagpiper_jax.encoders.waveforms import Waveforms
 from bagpiper_jax.evaluation.benchmarks.faults import MissingEvaluatorError
 from bagpiper_jax.evaluation.evaluators import open_evaluator
-from bagpiper_jax.evaluation.metrics.transcripts import qwen2_audio
-from bagpiper_jax.evaluation.metrics.word_errors import total_rate, word_errors
+from bagpiper_jax.evaluation.metrics.words.transcripts import qwen2_audio
+from bagpiper_jax.evaluation.metrics.words.word_errors import total_rate, word_errors
 from bagpiper_jax.manifest import Clip
 from bagpiper_jax.models.codecs.xcodec import storage
 from bagpiper_jax.models.codecs.xcodec.loaded import LoadedXCodec

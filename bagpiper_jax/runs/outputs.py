@@ -9,6 +9,7 @@ import logging
 import os
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 from etils import epath
 

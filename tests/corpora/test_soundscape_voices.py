@@ -9,7 +9,7 @@ from bagpiper_jax.corpora.soundscapes import sentences, voices
 from bagpiper_jax.corpora.user_audio import write_flac
 from bagpiper_jax.evaluation.benchmarks.faults import MissingEvaluatorError
 from bagpiper_jax.evaluation.evaluators.opening import open_evaluator
-from bagpiper_jax.evaluation.metrics.word_errors import total_rate
+from bagpiper_jax.evaluation.metrics.words.word_errors import total_rate
 
 pytestmark = pytest.mark.slow
 
@@ -38,7 +38,7 @@ def test_voices_are_as_high_as_they_are_called(spoken):
 
 @pytest.mark.parametrize("voice", voices.VOICES)
 def test_whisper_hears_the_sentences_of_every_voice(spoken, voice, tmp_path):
-    from bagpiper_jax.evaluation.metrics.spoken_text import spoken_errors
+    from bagpiper_jax.evaluation.metrics.words.spoken_text import spoken_errors
 
     try:
         whisper = open_evaluator("whisper")

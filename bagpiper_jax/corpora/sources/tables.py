@@ -52,8 +52,12 @@ def rows(path: Path) -> Iterator[Given]:
         raise CorpusError(f"{path}: {error}; save it as UTF-8") from error
     head = text.partition("\n")[0]
     delimiter = max("\t,;", key=head.count)
-    quoting = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting)
+    lines = io.StringIO(text, newline="")
+    reader = (
+        csv.DictReader(lines, delimiter=delimiter, quoting=csv.QUOTE_NONE)
+        if delimiter == "\t"
+        else csv.DictReader(lines, delimiter=delimiter)
+    )
     names = [name.strip() for name in reader.fieldnames or ()]
     reader.fieldnames = names
     if not {*FIELDS, *COLUMNS} & set(names):

@@ -9,8 +9,8 @@ from bagpiper_jax.evaluation.benchmarks.records import write_records
 from bagpiper_jax.evaluation.benchmarks.replies import ROOM, recorded_replies
 from bagpiper_jax.evaluation.benchmarks.speech_sets import Utterance, read_speech
 from bagpiper_jax.evaluation.metrics.reply_parts import reply_parts
-from bagpiper_jax.evaluation.metrics.transcripts import NORMALIZERS
-from bagpiper_jax.evaluation.metrics.word_errors import WordErrors, mean_rate, total_rate, word_errors
+from bagpiper_jax.evaluation.metrics.words.transcripts import NORMALIZERS
+from bagpiper_jax.evaluation.metrics.words.word_errors import WordErrors, mean_rate, total_rate, word_errors
 
 _PROMPT = "Transcribe the speech in this recording. Answer with the words alone."
 _READINGS = {"bare": "qwen2_audio", "parsed": "qwen2_audio", "audiobench": "audiobench", "plain": "plain"}

@@ -6,6 +6,7 @@ WANDB_MODE=offline writes files to `<output>/wandb`, for `wandb sync` later.
 import dataclasses
 import uuid
 from collections.abc import Mapping
+from typing import Any
 
 from bagpiper_jax.runs.trackers import kept
 from bagpiper_jax.runs.trackers.protocol import TrackedRun, TrackerError
@@ -37,7 +38,7 @@ class WandbTracker:
 class _WandbRun:
     def __init__(self, wandb, settings: WandbTracker, run: TrackedRun):
         self._wandb, self._settings, self._run = wandb, settings, run
-        self._open = None
+        self._open: Any = None
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         # A step of our own: theirs must never go back, as it does where an attempt repeats lost steps.

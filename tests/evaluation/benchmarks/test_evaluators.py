@@ -19,9 +19,9 @@ from bagpiper_jax.evaluation import evaluators
 from bagpiper_jax.evaluation.benchmarks.faults import MissingEvaluatorError
 from bagpiper_jax.evaluation.evaluators import listening, open_evaluator, weights
 from bagpiper_jax.evaluation.metrics.frechet import frechet_distance
-from bagpiper_jax.evaluation.metrics.spoken_text import spoken_errors
 from bagpiper_jax.evaluation.metrics.tags import strongest
-from bagpiper_jax.evaluation.metrics.word_errors import total_rate
+from bagpiper_jax.evaluation.metrics.words.spoken_text import spoken_errors
+from bagpiper_jax.evaluation.metrics.words.word_errors import total_rate
 from bagpiper_jax.models.codecs.xcodec import functional
 from bagpiper_jax.models.codecs.xcodec.storage import save_codec
 from bagpiper_jax.models.config_json import save_model_config

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from official_results import golden
 
-from bagpiper_jax.evaluation.metrics import chinese_numbers, spoken_text, transcripts
-from bagpiper_jax.evaluation.metrics.word_errors import WordErrors, mean_rate, total_rate, word_errors
+from bagpiper_jax.evaluation.metrics.words import chinese_numbers, spoken_text, transcripts
+from bagpiper_jax.evaluation.metrics.words.word_errors import WordErrors, mean_rate, total_rate, word_errors
 
 _ASR, _SEED = golden("asr_wer"), golden("seed_tts_eval")
 _ENGLISH = [pair for pair in _ASR["pairs"] if pair["lang"] == "en"]

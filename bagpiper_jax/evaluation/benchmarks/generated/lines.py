@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bagpiper_jax.evaluation.benchmarks.faults import BenchmarkError
-from bagpiper_jax.evaluation.metrics.spoken_text import spoken_words
+from bagpiper_jax.evaluation.metrics.words.spoken_text import spoken_words
 
 _BY_CHARACTER = ("zh", "ja", "ko")
 _MOST_NAMED = 5

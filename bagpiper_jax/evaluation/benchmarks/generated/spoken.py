@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 from bagpiper_jax.evaluation.benchmarks.generated import sounds
 from bagpiper_jax.evaluation.benchmarks.generated.lines import Line, rule_of
 from bagpiper_jax.evaluation.benchmarks.protocol import Asked, Item, Judged, Reply, Score, Tools, Verdict
-from bagpiper_jax.evaluation.metrics.spoken_text import average, spoken_errors
-from bagpiper_jax.evaluation.metrics.word_errors import WordErrors, total_rate
+from bagpiper_jax.evaluation.metrics.words.spoken_text import average, spoken_errors
+from bagpiper_jax.evaluation.metrics.words.word_errors import WordErrors, total_rate
 
 
 class Spoken:

@@ -20,7 +20,8 @@ class Scenes:
     script: a missing reply counts as wrong, and the deaf control takes for every clip what was said of the next.
     """
 
-    name, version, failed, unit = "scenes", "1", None, "%"
+    name, version, unit = "scenes", "1", "%"
+    failed: ClassVar[float | None] = None
     overlaps: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, files: Path, tools: Tools, sizes: Sizes = Sizes()):

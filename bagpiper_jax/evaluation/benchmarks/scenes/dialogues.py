@@ -32,7 +32,8 @@ class SceneDialogues:
     `captioner`. There is no official script: a reply that is missing counts as wrong.
     """
 
-    name, version, failed, unit = "scene_dialogues", "1", None, "%"
+    name, version, unit = "scene_dialogues", "1", "%"
+    failed: ClassVar[float | None] = None
     overlaps: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, files: Path, tools: Tools, sizes: Sizes = Sizes()):

@@ -1,7 +1,7 @@
 """Is it the captions? Trains and scores every arm that docs/claim.md compares, at sizes that two CPU cores can train.
 
-    python benchmarks/claim [--reduced] [--only=order,few] [--seeds=0,1] [--clips=64] [--output=FILE]
-    python benchmarks/claim --figures=docs/figures      draws from results.json; needs matplotlib
+    python benchmarks/claim/claim.py [--reduced] [--only=order,few] [--seeds=0,1] [--clips=64] [--output=FILE]
+    python benchmarks/claim/claim.py --figures=docs/figures      draws from results.json; needs matplotlib
 
 Run in the repository, in the environment of launch/quickstart.sh. All of it takes some seven hours, `--reduced` (one
 seed, order and sound) less than 40 minutes. Interrupted, the same command goes on. Each run's gin, lock and versions

@@ -7,7 +7,7 @@ Punctuation is deleted, so a hyphen joins; numbers, contractions and Chinese cap
 import string
 from collections.abc import Sequence
 
-from bagpiper_jax.evaluation.metrics.word_errors import WordErrors, word_errors
+from bagpiper_jax.evaluation.metrics.words.word_errors import WordErrors, word_errors
 
 CHINESE_PUNCTUATION = (
     "＂＃＄％＆＇（）＊＋，－／：；＜＝＞＠［＼］＾＿｀｛｜｝～｟｠｢｣､\u3000、〃〈〉《》「」『』【】〔〕〖〗〘〙〚〛〜〝〞〟〰〾〿"

@@ -12,8 +12,8 @@ import unicodedata
 from collections.abc import Callable
 
 from bagpiper_jax.evaluation.benchmarks.faults import MissingEvaluatorError
-from bagpiper_jax.evaluation.metrics import chinese_numbers
-from bagpiper_jax.evaluation.metrics.spoken_text import CHINESE_PUNCTUATION
+from bagpiper_jax.evaluation.metrics.words import chinese_numbers
+from bagpiper_jax.evaluation.metrics.words.spoken_text import CHINESE_PUNCTUATION
 
 _TAG = re.compile(r"<\|.*?\|>")
 _SPACES = re.compile(r"\s+")

@@ -1,0 +1,1 @@
+"""Transcripts as published scripts spell them, and errors counted in them."""
