@@ -1,5 +1,6 @@
 """The whole evaluation of a small untrained model, what it asks of a model, and what it refuses."""
 
+import contextlib
 import dataclasses
 import json
 
@@ -14,6 +15,7 @@ from bagpiper_jax.errors import Explained
 from bagpiper_jax.evaluation import job
 from bagpiper_jax.evaluation.benchmarks.faults import BenchmarkError
 from bagpiper_jax.evaluation.job import EvaluateConfig, evaluate
+from bagpiper_jax.evaluation.running import job as running
 from bagpiper_jax.evaluation.systems import engine as engines
 from bagpiper_jax.generation.config import EngineConfig
 from bagpiper_jax.generation.replies import Generator, GeneratorError
@@ -124,6 +126,39 @@ def test_evaluation_of_an_untrained_model_fills_every_section(corpus, run, tmp_p
     # Once more: nothing is asked that was answered, and nothing changes.
     monkeypatch.setattr(engines.CheckpointUnderTest, "answer", None)
     assert evaluate(config) == found
+
+
+def test_evaluation_of_known_replies_is_a_page_and_is_not_paid_twice(corpus, run, tmp_path, monkeypatch):
+    """Nothing but the replies decides: a second call asks nothing, and gives the same."""
+    system = scene_corpus.KnownSystem()
+
+    @contextlib.asynccontextmanager
+    async def opened(*_):
+        yield lambda benchmark: system
+
+    monkeypatch.setattr(running, "opened", opened)
+    monkeypatch.setattr(job._Judges, "open", lambda self, name, path="": scene_corpus.JUDGES[name])
+    monkeypatch.setattr(job._Judges, "codec", scene_corpus.JUDGES["codec"])
+    config = EvaluateConfig(str(corpus), str(tmp_path), str(run), str(run), audios=2, requests=1, exhibits=4)
+    found = evaluate(config)
+    assert list(found) == [
+        "Audio → caption", "Caption → audio → caption", "Codec", QUESTIONS, "Answers by topic",
+        "Request → reasoning, caption, audio", "Validation loss",
+    ]  # fmt: skip
+    assert len(system.asked) == 3 + 2 + 3 * 3 + 2
+    results = json.loads((tmp_path / "results.json").read_text())
+    for section, scores in found.items():
+        stored = results["scores"][section]
+        assert {name: score["value"] for name, score in stored.items()} == {
+            n: s.value for n, s in scores.items()
+        }
+    assert results["scores"]["Validation loss"]["pretraining"]["baseline"] == 6.0
+    page = (tmp_path / "report.html").read_text()
+    # Three clips, two copies and two sounds of their captions; two questions and a request.
+    assert page.count("<audio") == 3 + 2 + 2 + 2 + 1 and "c0 · mixed" in page
+    assert "kinds right" in page and "Codec: use of the codebooks" in page
+    assert "baseline" in (tmp_path / "benchmarks/results.md").read_text()
+    assert evaluate(config) == found and len(system.asked) == 16
 
 
 def test_evaluation_without_a_codec_scores_captions_alone(corpus, run, tmp_path):

@@ -5,13 +5,11 @@ import functools
 import json
 import shutil
 
-import numpy as np
 import pytest
 import scene_corpus
 from known_evaluators import Known
 from places import GOLDEN
 
-from bagpiper_jax import audio
 from bagpiper_jax.errors import Explained
 from bagpiper_jax.evaluation.benchmarks import registry
 from bagpiper_jax.evaluation.benchmarks.faults import BenchmarkError
@@ -19,7 +17,6 @@ from bagpiper_jax.evaluation.benchmarks.protocol import Reply
 from bagpiper_jax.evaluation.benchmarks.scenes.captioning import Scenes
 from bagpiper_jax.evaluation.benchmarks.scenes.corpus import Sizes, read_corpus
 from bagpiper_jax.evaluation.benchmarks.scenes.dialogues import SceneDialogues
-from bagpiper_jax.evaluation.evaluators.codec import CodecEvaluator
 from bagpiper_jax.evaluation.running.judging import judge_all
 from bagpiper_jax.evaluation.systems.protocol import CANNOT_BEGIN
 from bagpiper_jax.manifest import read_manifest, write_manifest
@@ -27,27 +24,7 @@ from bagpiper_jax.manifest import read_manifest, write_manifest
 SIZES = Sizes(clips=10, sounds=6, requests=5, seed=3)
 
 
-class Captioner:
-    name, version = "captioner_known", "0"
-
-    def captions(self, sounds):
-        return [scene_corpus.caption(sound) for sound in sounds]
-
-
-class Codec:
-    """Decodes to another sound for each number of frames."""
-
-    sample_rate, hop, codebooks, fingerprint = 16_000, 320, (8, 8), "0"
-
-    def encode(self, waves):
-        frames = [np.arange(len(wave) // 320) for wave in waves]
-        return [np.stack([frame % 8, frame % 3], axis=1) for frame in frames]
-
-    def decode(self, codes):
-        return [scene_corpus.sound(str(len(code))) for code in codes]
-
-
-JUDGES = Known(captioner=Captioner(), codec=CodecEvaluator("codec_known", Codec()))
+JUDGES = Known(**scene_corpus.JUDGES)
 
 
 @pytest.fixture(scope="module")
@@ -55,28 +32,12 @@ def corpus(tmp_path_factory):
     return scene_corpus.write_scenes(tmp_path_factory.mktemp("corpus"), 24)
 
 
-def replies_to(items, folder):
-    """Those of the known model, its sounds as files."""
-    return [_reply(item, folder) for item in items]
-
-
-def _reply(item, folder):
-    asked = item.asked
-    if asked.wants == "text":
-        wave = audio.read(asked.clip)
-        said = (
-            scene_corpus.answer(wave, asked.text, asked.begun) if asked.text else scene_corpus.caption(wave)
-        )
-        return Reply(said)
-    path = folder / f"{item.id}.wav"
-    audio.write(path, scene_corpus.sound(asked.text + asked.begun))
-    return Reply("" if item.id.startswith("sound") else scene_corpus.plan(asked.text, asked.begun), path)
-
-
 def table(benchmark, folder, changed=lambda item, reply: reply):
     """Section → name → score of the known model's replies, as a run judges and scores them."""
     items = list(benchmark.items())
-    replies = [changed(*pair) for pair in zip(items, replies_to(items, folder), strict=True)]
+    replies = [
+        changed(item, scene_corpus.reply_to(item.id, item.asked, folder / f"{item.id}.wav")) for item in items
+    ]
     found = {}
     for score in benchmark.official(judge_all(benchmark, items, replies)):
         if score.group[0] == "section":

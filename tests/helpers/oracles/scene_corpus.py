@@ -1,5 +1,6 @@
 """A small corpus of scenes, and a model whose every reply is known: what it says follows from what it is asked."""
 
+import asyncio
 import zlib
 from pathlib import Path
 
@@ -8,6 +9,8 @@ from event_annotations import annotation
 
 from bagpiper_jax import audio
 from bagpiper_jax.captions import describe
+from bagpiper_jax.evaluation.benchmarks.protocol import Reply
+from bagpiper_jax.evaluation.evaluators.codec import CodecEvaluator
 from bagpiper_jax.manifest import Clip, write_manifest
 
 KINDS = ("dog bark", "speech"), ("music",), ("rain",)
@@ -60,3 +63,52 @@ def _told(wave: np.ndarray) -> str:
 
 def _drawn(choices, told: str):
     return choices[zlib.crc32(told.encode()) % len(choices)]
+
+
+class KnownSystem:
+    """A `System` of that model. `asked` has the ids of the items that it was asked."""
+
+    name, width, costs, remarks = "known", 8, True, ()
+
+    def __init__(self):
+        self.identity, self.asked = {"kind": "known"}, []
+
+    async def answer(self, item, asked, path):
+        self.asked.append(item)
+        return await asyncio.to_thread(reply_to, item, asked, path)
+
+
+def reply_to(item: str, asked, path: Path) -> Reply:
+    """Its reply to an item of a benchmark of scenes; a sound is written to the path."""
+    if asked.wants == "text":
+        wave = audio.read(asked.clip)
+        return Reply(answer(wave, asked.text, asked.begun) if asked.text else caption(wave))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    audio.write(path, sound(asked.text + asked.begun))
+    return Reply("" if item.startswith("sound") else plan(asked.text, asked.begun), path)
+
+
+class KnownCaptioner:
+    """The evaluator `captioner` that says what that model says."""
+
+    name, version = "captioner_known", "0"
+
+    def captions(self, sounds):
+        return [caption(sound) for sound in sounds]
+
+
+class _KnownCodec:
+    """Decodes to another sound for each number of frames."""
+
+    sample_rate, hop, codebooks, fingerprint = 16_000, 320, (8, 8), "0"
+
+    def encode(self, waves):
+        frames = [np.arange(len(wave) // 320) for wave in waves]
+        return [np.stack([frame % 8, frame % 3], axis=1) for frame in frames]
+
+    def decode(self, codes):
+        return [sound(str(len(code))) for code in codes]
+
+
+JUDGES = {"captioner": KnownCaptioner(), "codec": CodecEvaluator("codec_known", _KnownCodec())}
+"""The evaluators of scenes by name."""
