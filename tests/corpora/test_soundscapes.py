@@ -38,14 +38,24 @@ def drawn():
     return found
 
 
-@pytest.fixture
-def noises_speak(monkeypatch):
-    """Bursts of noise in the place of sentences, which take longest to make."""
+def noise_bursts(rng, text, voice):
+    """In the place of sentences, which take longest to make."""
+    return rng.standard_normal(round(rng.uniform(0.9, 1.6) * audio.SAMPLE_RATE))
 
-    def say(rng, text, voice):
-        return rng.standard_normal(round(rng.uniform(0.9, 1.6) * audio.SAMPLE_RATE))
 
-    monkeypatch.setattr(voices, "say", say)
+@pytest.fixture(scope="module")
+def mixed(drawn):
+    """(plan, parts, mix, annotation) of forty scenes of training, noise in the place of speech."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(voices, "say", noise_bursts)
+        return [
+            (
+                scene,
+                mixing.take_apart(scene, np.random.default_rng(0)),
+                *mixing.render(scene, np.random.default_rng(0)),
+            )
+            for scene in drawn["train"][:40]
+        ]
 
 
 @pytest.fixture(scope="module")
@@ -55,10 +65,6 @@ def corpus(tmp_path_factory):
     )
     directory = tmp_path_factory.mktemp("soundscapes")
     return build_soundscapes_corpus(SoundscapesCorpusConfig(str(directory), **TINY))
-
-
-def rendered(scene, seed=0):
-    return mixing.render(scene, np.random.default_rng(seed))
 
 
 def decibels(wave):
@@ -105,10 +111,8 @@ def test_scenes_have_what_the_easy_ones_lack(drawn):
             assert not (before and after), "an event overlaps with one neighbour at most"
 
 
-def test_parts_lie_as_far_apart_as_the_annotation_says(drawn, noises_speak):
-    for scene in drawn["train"][:40]:
-        parts = mixing.take_apart(scene, np.random.default_rng(0))
-        _, annotation = rendered(scene)
+def test_parts_lie_as_far_apart_as_the_annotation_says(mixed):
+    for scene, parts, _, annotation in mixed:
         # Sentences and melodies are at the level that backgrounds and noise are told by.
         speech = [
             decibels(wave[slice(*span)])
@@ -122,28 +126,26 @@ def test_parts_lie_as_far_apart_as_the_annotation_says(drawn, noises_speak):
         assert annotation.background() or not parts.background.any()
 
 
-def test_what_is_heard_before_the_first_event_is_background_and_noise(drawn, noises_speak):
-    """Measured in the mix itself, of a hiss: 18 and 30 dB below what is at the level of speech."""
+def test_what_is_heard_before_the_first_event_is_background_and_noise(mixed):
+    """Measured in the mix itself: a hiss 18 or 30 dB below what is at the level of speech."""
     measured = 0
-    for scene in drawn["train"]:
-        if scene.background or scene.noise.startswith("hardly") or scene.events[0].level != "medium":
+    for scene, _, samples, annotation in mixed:
+        if scene.background or scene.noise.startswith("hardly") or scene.over[1:2] == (True,):
             continue
-        if scene.room == "an echoing hall" or any(scene.over):
+        if scene.events[0].level != "medium":
             continue
-        samples, annotation = rendered(scene)
         first = annotation.events()[0]
-        start, end = (round(seconds * audio.SAMPLE_RATE) for seconds in (first.start, first.end))
+        start, until = (round(seconds * audio.SAMPLE_RATE) for seconds in (first.start, first.end))
         told = annotation.acoustics.snr
-        assert decibels(samples[start:end]) - decibels(samples[: start - 80]) == pytest.approx(told, abs=0.5)
+        assert decibels(samples[start:until]) - decibels(samples[: start - 80]) == pytest.approx(
+            told, abs=0.5
+        )
         measured += 1
-        if measured == 8:
-            break
-    assert measured == 8
+    assert measured >= 3
 
 
-def test_events_overlap_where_the_plan_says(drawn, noises_speak):
-    for scene in drawn["train"][:60]:
-        samples, annotation = rendered(scene)
+def test_events_overlap_where_the_plan_says(mixed):
+    for scene, _, samples, annotation in mixed:
         heard = annotation.foreground()
         assert [e.start for e in heard] == sorted(e.start for e in heard)
         for (before, event), over in zip(itertools.pairwise(heard), scene.over[1:], strict=True):
@@ -153,17 +155,15 @@ def test_events_overlap_where_the_plan_says(drawn, noises_speak):
         assert len(samples) / audio.SAMPLE_RATE == pytest.approx(annotation.duration, abs=1e-3)
 
 
-def test_nothing_clips(drawn, noises_speak):
-    for scene in drawn["train"][:40]:
-        samples, _ = rendered(scene)
+def test_nothing_clips(mixed):
+    for _, _, samples, _ in mixed:
         assert np.isfinite(samples).all() and np.abs(samples).max() <= 0.9501
     loud = mixing.Parts((np.full(8, 0.9), np.full(8, 0.9)), ((0, 8), (0, 8)), np.full(8, 0.2), np.zeros(8))
     assert loud.mix == pytest.approx(np.full(8, 0.95))
 
 
-def test_captions_tell_the_annotation_and_read_back(drawn, noises_speak):
-    for number, scene in enumerate(drawn["train"][:60]):
-        _, annotation = rendered(scene)
+def test_captions_tell_the_annotation_and_read_back(mixed):
+    for number, (scene, _, _, annotation) in enumerate(mixed):
         assert AudioAnnotation.from_json(json.loads(json.dumps(annotation.to_json()))) == annotation
         caption = describe(annotation, rng=np.random.default_rng(number))
         assert parse_caption(caption) == facts(annotation), caption
@@ -182,9 +182,8 @@ def answers(annotation):
     return {asked.question: asked.answer for asked in questions.questions(annotation)}
 
 
-def test_answers_are_what_the_plan_says(drawn, noises_speak):
-    for scene in drawn["train"][:80]:
-        _, annotation = rendered(scene)
+def test_answers_are_what_the_plan_says(mixed):
+    for scene, _, _, annotation in mixed:
         told = answers(annotation)
         spoken = [event for event in scene.events if event.domain == "speech"]
         if len({event.voice for event in spoken}) > 1:
@@ -210,9 +209,8 @@ def clip_of(annotation, seed=0):
     return Clip("c", "train", "mixed", caption=caption, annotation=annotation.to_json())
 
 
-def test_dialogues_contradict_nothing_and_are_judged(drawn, noises_speak):
-    for number, scene in enumerate(drawn["train"][:40]):
-        _, annotation = rendered(scene)
+def test_dialogues_contradict_nothing_and_are_judged(mixed):
+    for number, (_, _, _, annotation) in enumerate(mixed):
         clip = clip_of(annotation, number)
         for dialogue in questions.understanding_dialogues(clip, np.random.default_rng(number)):
             verdict = judge_dialogue([tuple(message) for message in dialogue])
@@ -225,10 +223,9 @@ def test_dialogues_contradict_nothing_and_are_judged(drawn, noises_speak):
                 assert [fault.reason for fault in told.faults] == ["contradicts_caption"]
 
 
-def test_requests_tell_overlap_background_and_room(drawn, noises_speak):
+def test_requests_tell_overlap_background_and_room(mixed):
     seen = set()
-    for number, scene in enumerate(drawn["train"][:60]):
-        _, annotation = rendered(scene)
+    for number, (scene, _, _, annotation) in enumerate(mixed):
         for style in questions.REQUEST_STYLES:
             rng = np.random.default_rng(number)
             (_, _, request), (_, _, reply) = questions.planning_dialogue(clip_of(annotation), rng, style)

@@ -7,7 +7,7 @@ import numpy as np
 SUBJECTS = (
     "doctor", "teacher", "farmer", "sailor", "baker", "painter", "driver", "singer", "lawyer", "nurse",
 )  # fmt: skip
-VERBS = ("carries", "finds", "sells", "hides", "paints", "washes", "holds", "wants", "buys", "likes")
+VERBS = ("carries", "finds", "sells", "hides", "paints", "cleans", "holds", "wants", "buys", "likes")
 ADJECTIVES = ("red", "green", "yellow", "old", "small", "heavy", "broken", "wooden")
 OBJECTS = (
     "apple", "window", "table", "candle", "ladder", "basket", "carpet", "kettle", "bottle", "mirror",
