@@ -24,6 +24,12 @@ _NUMBERS = ("start", "end")
 _JSON = ("annotation", "dialogue", "captions")
 
 
+class _Tabs(csv.excel_tab):
+    """As Common Voice writes it, whose quotation marks are those of the sentence."""
+
+    quoting = csv.QUOTE_NONE
+
+
 def fields_of(row: Mapping) -> dict:
     """A row in our fields: a `text` beside audio is what is said there. Raises RecordError."""
     found = {name: value for name, value in row.items() if value not in (None, "")}
@@ -52,12 +58,8 @@ def rows(path: Path) -> Iterator[Given]:
         raise CorpusError(f"{path}: {error}; save it as UTF-8") from error
     head = text.partition("\n")[0]
     delimiter = max("\t,;", key=head.count)
-    lines = io.StringIO(text, newline="")
-    reader = (
-        csv.DictReader(lines, delimiter=delimiter, quoting=csv.QUOTE_NONE)
-        if delimiter == "\t"
-        else csv.DictReader(lines, delimiter=delimiter)
-    )
+    dialect = _Tabs if delimiter == "\t" else csv.excel
+    reader = csv.DictReader(io.StringIO(text, newline=""), dialect=dialect, delimiter=delimiter)
     names = [name.strip() for name in reader.fieldnames or ()]
     reader.fieldnames = names
     if not {*FIELDS, *COLUMNS} & set(names):
