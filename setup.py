@@ -86,6 +86,8 @@ TEST += ["threadpoolctl>=3.5,<4"]
 TEST += ["openai>=2,<4"]
 # To run the notebook.
 TEST += ["nbclient>=0.10,<1", "ipykernel>=6.29,<8"]
+# Writes and reads LoRA adapters without us.
+TEST += ["peft>=0.17,<1"]
 # Counts word errors without us.
 TEST += ["jiwer>=4,<5"]
 # Builds the wheel that the tests install.

@@ -44,10 +44,21 @@ PARAMETER_AXES: tuple[tuple[str, tuple[str | None, ...]], ...] = (
     ("tower/conv./kernel", (None, None, None, "embed")),
     ("tower/conv_out", (None, None, "embed")),
     ("(adaptor|tower/proj.)/kernel", (None, "embed")),
+    # Of adapters: a [.., inputs, rank] lies as the inputs of its matrix do, b [.., rank, outputs] as the outputs.
+    ("lora/decoder/layers/(attention/(query|key|value)|ffn/(gate|up))/a", (None, "embed", None)),
+    ("lora/decoder/layers/attention/query/b", (None, None, "heads")),
+    ("lora/decoder/layers/attention/(key|value)/b", (None, None, "kv_heads")),
+    ("lora/decoder/layers/attention/output/a", (None, "heads", None)),
+    ("lora/decoder/layers/ffn/(gate|up)/b", (None, None, "mlp")),
+    ("lora/decoder/layers/ffn/down/a", (None, "mlp", None)),
+    ("lora/decoder/layers/(attention/output|ffn/down)/b", (None, None, "embed")),
+    ("lora/(adaptor/kernel|stream_emb)/a", ()),
+    ("lora/(adaptor/kernel|stream_emb)/b", (None, "embed")),
     (".*(norm|bias|scale)", ()),
 )
 """Parameter path → logical axes, the first match counts. It matches the end of a path, so that optimizer moments
-(`…/mu/decoder/norm`) are sharded as their parameters are. Missing trailing axes are not sharded."""
+(`…/mu/decoder/norm`) are sharded as their parameters are; so are the `/values` of matrices in int8. Missing trailing
+axes are not sharded."""
 
 
 def shards(mesh: Mesh | AbstractMesh, axis: str | None) -> int:
@@ -93,7 +104,7 @@ def parameter_path(path: tuple) -> str:
 
 def _axes_of(name: str, rank: int) -> tuple[str | None, ...]:
     for pattern, axes in PARAMETER_AXES:
-        if re.search(f"(^|/)({pattern})$", name):
+        if re.search(f"(^|/)({pattern})(/values)?$", name):
             return axes
     if rank > 1:
         logger.warning("%s: no rule in PARAMETER_AXES, replicated", name)

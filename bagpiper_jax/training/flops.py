@@ -7,7 +7,6 @@ import dataclasses
 
 from bagpiper_jax.models.configs import AudioTowerConfig, DecoderConfig
 from bagpiper_jax.training.config import TrainConfig
-from bagpiper_jax.training.partition import STAGES
 
 FORWARD, ACTIVATIONS, WEIGHTS = 2, 2, 2
 """FLOPs per weight and slot: of the forward pass, and of the gradients of activations and of weights."""
@@ -49,7 +48,7 @@ class StepFlops:
 def step_flops(train: TrainConfig) -> StepFlops:
     """FLOPs of one step of a run, all micro-batches together."""
     model, rows, slots = train.model, train.batch.rows, train.batch.slots
-    trains = {part: STAGES[train.stage].trains(part) for part in ("decoder/layers/", "tower/")}
+    trains = {part: train.partition.trains(part) for part in ("decoder/layers/", "tower/")}
     decoder_cost = FORWARD + ACTIVATIONS + WEIGHTS * trains["decoder/layers/"]
     tower_cost = FORWARD + (ACTIVATIONS + WEIGHTS) * trains["tower/"]
     tokens = rows * slots
