@@ -51,6 +51,7 @@ def step_flops(train: TrainConfig) -> StepFlops:
     trains = {part: train.partition.trains(part) for part in ("decoder/layers/", "tower/")}
     decoder_cost = FORWARD + ACTIVATIONS + WEIGHTS * trains["decoder/layers/"]
     tower_cost = FORWARD + (ACTIVATIONS + WEIGHTS) * trains["tower/"]
+    head_cost = FORWARD + ACTIVATIONS + WEIGHTS * train.partition.trains("lm_head")
     tokens = rows * slots
     scores = 2 * slots * model.decoder.layers * model.decoder.heads * model.decoder.head_width
     decoder = tokens * decoder_weights(model.decoder)
@@ -63,7 +64,7 @@ def step_flops(train: TrainConfig) -> StepFlops:
         + attention / 6 * _RECOMPUTES_SCORES.get(model.decoder.remat, 1)
         + FORWARD * tower * trains["tower/"] * _RECOMPUTES_PRODUCTS.get(model.tower.remat, 1)
     )
-    return StepFlops(decoder_cost * decoder, attention, tower_cost * tower, (2 + 2 + 2) * head, recomputed)
+    return StepFlops(decoder_cost * decoder, attention, tower_cost * tower, head_cost * head, recomputed)
 
 
 _RECOMPUTES_PRODUCTS = {"none": 0, "dots": 0, "attention": 1, "full": 1}

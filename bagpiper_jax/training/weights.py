@@ -15,7 +15,7 @@ from bagpiper_jax import parallel
 from bagpiper_jax.models import quantized
 from bagpiper_jax.models.adapters import lora
 from bagpiper_jax.models.adapters.lora import AdapterError
-from bagpiper_jax.models.config_json import find_model_config, load_model_config
+from bagpiper_jax.models.config_json import ModelConfigError, find_model_config, load_model_config
 from bagpiper_jax.models.configs import BagpiperConfig
 from bagpiper_jax.models.fingerprints import Fingerprint, shown
 from bagpiper_jax.models.parameters import flatten, shapes_of
@@ -111,16 +111,20 @@ def read_base(
 
 
 def base_of(checkpoint: str | os.PathLike, base: str = "") -> str | None:
-    """Where the base of an adapter's checkpoint lies, None of a checkpoint without one.
+    """Where the base of an adapter's checkpoint lies, None of one without adapter, or of parameters alone.
 
     Raises:
-        ModelConfigError: there is no config.json.
+        ModelConfigError: its config.json is broken.
         CheckpointError: the base is not there.
     """
+    try:
+        place = find_model_config(checkpoint).parent
+    except ModelConfigError:
+        return None
     told = load_model_config(checkpoint)[1].get(TOLD)
     if not told:
         return None
-    named = base or os.path.join(find_model_config(checkpoint).parent, told["base"])
+    named = base or os.path.join(place, told["base"])
     if not epath.Path(named).exists():
         raise CheckpointError(
             f"{checkpoint} is an adapter of {named}, which is not there; name the base with WeightsConfig.base"
