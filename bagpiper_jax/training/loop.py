@@ -104,8 +104,9 @@ def _train(config, data, validation, operative_config, extras, output: Output, l
     if first:
         output.fetch()
         kept = companions.keep(local, config.tokenizer, config.codec)
-        told = {"adapter": weights.description(config, state)} if config.adapter else {}
-        save_model_config(local, config.model, stage=config.stage, **kept, **told, **extras)
+        if config.adapter and config.init_from:
+            kept[weights.TOLD] = weights.description(config.adapter, config.init_from, state.parameters)
+        save_model_config(local, config.model, stage=config.stage, **kept, **extras)
         faults.set_aside(output.path)
     ledger.open(local, start, active=first)
     origin = provenance.record(local, operative_config, start)

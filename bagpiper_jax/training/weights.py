@@ -14,7 +14,7 @@ from jax.sharding import Mesh, SingleDeviceSharding
 from bagpiper_jax import parallel
 from bagpiper_jax.models import quantized
 from bagpiper_jax.models.adapters import lora
-from bagpiper_jax.models.adapters.lora import AdapterError
+from bagpiper_jax.models.adapters.lora import AdapterError, LoraConfig
 from bagpiper_jax.models.config_json import ModelConfigError, find_model_config, load_model_config
 from bagpiper_jax.models.configs import BagpiperConfig
 from bagpiper_jax.models.fingerprints import Fingerprint, shown
@@ -23,9 +23,8 @@ from bagpiper_jax.models.precision import Precision, dtype_of, is_rounded
 from bagpiper_jax.models.quantized import Quantized
 from bagpiper_jax.training.checkpoint_checks import CheckpointError, stored_shapes
 from bagpiper_jax.training.checkpoints import find_checkpoint, restore_in_parts, restore_parameters
-from bagpiper_jax.training.config import TrainConfig
 from bagpiper_jax.training.partition import Parameters
-from bagpiper_jax.training.state import TABLES, TrainState, initial_parameters, model_shapes
+from bagpiper_jax.training.state import TABLES, initial_parameters, model_shapes
 
 TOLD = "adapter"
 """What a directory's config.json calls the description of its adapter."""
@@ -143,16 +142,20 @@ def read_adapter(checkpoint: str | os.PathLike, config: BagpiperConfig, mesh: Me
     )
 
 
-def description(config: TrainConfig, state: TrainState) -> dict[str, Any]:
-    """What a run's config.json tells of its adapter, under `TOLD`."""
-    assert config.adapter and config.init_from, "TrainConfig gives a base to every adapter"
-    base = config.init_from if "://" in config.init_from else os.path.abspath(config.init_from)
-    told = dataclasses.asdict(config.adapter)
+def description(config: LoraConfig, base: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """What the config.json of an adapter's directory tells of it, under `TOLD`.
+
+    Args:
+        config: of the adapter.
+        base: the checkpoint that it changes.
+        parameters: the adapter's, others may be among them.
+    """
+    told = dataclasses.asdict(config)
     del told["base"]
     return told | {
-        "base": base,
-        "base_fingerprint": shown(np.asarray(state.frozen[lora.BASE])),
-        "attached": lora.targets_of(state.parameters),
+        "base": base if "://" in base else os.path.abspath(base),
+        "base_fingerprint": shown(np.asarray(parameters[lora.BASE])),
+        "attached": lora.targets_of(parameters),
     }
 
 

@@ -14,10 +14,10 @@ from bagpiper_jax.models.adapters.lora import LoraConfig
 from bagpiper_jax.models.config_json import load_model_config, save_model_config
 from bagpiper_jax.models.parameters import unflatten
 from bagpiper_jax.parallel import MeshConfig
+from bagpiper_jax.training import companions
 from bagpiper_jax.training.config import TrainConfig
 from bagpiper_jax.training.loop import train
-from bagpiper_jax.training.state import TrainState
-from bagpiper_jax.training.weights import description, read_base
+from bagpiper_jax.training.weights import TOLD, description, read_base
 
 LORA = LoraConfig(rank=4, alpha=6.0, base="float32")
 EVERYTHING = dataclasses.replace(LORA, targets=("decoder/.*", "adaptor/kernel", "stream_emb"))
@@ -41,12 +41,10 @@ def save_adapter(directory, base, config: LoraConfig, model, seed: int = 0):
         else np.asarray(x)
         for path, x in lora.own(lora.attached(config, parameters, seed)).items()
     }
-    settings = with_(CONFIG, model=model, init_from=str(base), adapter=config)
-    told = description(settings, TrainState(0, {}, adapter, None, None))
-    kept = load_model_config(base)[1]
-    save_model_config(
-        directory, model, adapter=told, **{n: kept[n] for n in ("codec", "tokenizer") if n in kept}
-    )
+    extras = load_model_config(base)[1]
+    found = [companions.find(base, extras, name) or None for name in ("tokenizer", "codec")]
+    told = {TOLD: description(config, str(base), adapter)}
+    save_model_config(directory, model, **told, **companions.keep(directory, *found))
     with ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(directory / "parameters", unflatten(adapter))
     return directory
