@@ -24,10 +24,12 @@ RULES: dict[str | None, tuple[str, ...]] = {
     "heads": ("tensor",),
     "kv_heads": ("tensor",),
     "mlp": ("tensor",),
+    "change": ("tensor", "fsdp", "sequence"),
     "activation": (),
     None: (),
 }
-"""Logical axis → mesh axes. `embed` is a parameter's model width, `activation` an activation's."""
+"""Logical axis → mesh axes. `embed` is a parameter's model width, `activation` an activation's, `change` the heads or
+the feed-forward width of an adapter's matrices, which have no model width that would be divided beside it."""
 
 PARAMETER_AXES: tuple[tuple[str, tuple[str | None, ...]], ...] = (
     ("decoder/embed_tokens|lm_head", ("vocab", "embed")),
@@ -44,13 +46,10 @@ PARAMETER_AXES: tuple[tuple[str, tuple[str | None, ...]], ...] = (
     ("tower/conv./kernel", (None, None, None, "embed")),
     ("tower/conv_out", (None, None, "embed")),
     ("(adaptor|tower/proj.)/kernel", (None, "embed")),
-    # Of adapters: a [.., inputs, rank] lies as the inputs of its matrix do, b [.., rank, outputs] as the outputs.
+    # Of adapters: a is [.., inputs, rank], b [.., rank, outputs].
     ("lora/decoder/layers/(attention/(query|key|value)|ffn/(gate|up))/a", (None, "embed", None)),
-    ("lora/decoder/layers/attention/query/b", (None, None, "heads")),
-    ("lora/decoder/layers/attention/(key|value)/b", (None, None, "kv_heads")),
-    ("lora/decoder/layers/attention/output/a", (None, "heads", None)),
-    ("lora/decoder/layers/ffn/(gate|up)/b", (None, None, "mlp")),
-    ("lora/decoder/layers/ffn/down/a", (None, "mlp", None)),
+    ("lora/decoder/layers/(attention/(query|key|value)|ffn/(gate|up))/b", (None, None, "change")),
+    ("lora/decoder/layers/(attention/output|ffn/down)/a", (None, "change", None)),
     ("lora/decoder/layers/(attention/output|ffn/down)/b", (None, None, "embed")),
     ("lora/(adaptor/kernel|stream_emb)/a", ()),
     ("lora/(adaptor/kernel|stream_emb)/b", (None, "embed")),

@@ -151,8 +151,11 @@ def one_device(given):
 def test_every_mesh_trains_alike(given, one_device, mesh):
     found, state = losses(adapter_config("base", adapter=EVERYTHING, mesh=mesh), given)
     np.testing.assert_allclose(found, one_device[0], rtol=1e-5)
-    divided = state.trainable["lora/decoder/layers/ffn/up/b"]
-    assert divided.addressable_shards[0].data.size * mesh.tensor == divided.size
+    for end in ("up/a", "up/b", "down/a", "down/b"):
+        divided = state.trainable[f"lora/decoder/layers/ffn/{end}"]
+        assert (
+            divided.addressable_shards[0].data.size * (4 if end in ("up/a", "down/b") else 8) == divided.size
+        )
 
 
 @pytest.mark.parametrize("precision, tolerance", [("bfloat16", 0.02), ("int8", 0.05)])
