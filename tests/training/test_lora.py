@@ -231,6 +231,7 @@ def test_fingerprints_tell_parameters_not_files(given):
             parts.add(path, x[start : start + 5])
     assert (parts.value() == expected).all()
     name = "decoder/layers/ffn/up"
+    assert int(fingerprints._on_device(jnp.asarray(given[name]))) == int(fingerprints.checksum(given[name]))
     assert (fingerprints.of_parameters(given | {name: given[name] * 1.01}) != expected).any()
 
 
