@@ -93,6 +93,8 @@ TEST += ["mlflow>=3.1,<4", "wandb>=0.20,<1"]
 TEST += ["moto[server]>=5.1,<6", "s3fs>=2025.3"]
 # To run the notebook.
 TEST += ["nbclient>=0.10,<1", "ipykernel>=6.29,<8"]
+# Writes and reads LoRA adapters without us.
+TEST += ["peft>=0.17,<1"]
 # Counts word errors without us.
 TEST += ["jiwer>=4,<5"]
 # Builds the wheel that the tests install.

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from bagpiper_jax import audio
 from bagpiper_jax.data.prompts import collate, fitting_shape
 from bagpiper_jax.dialogue import Message, RenderConfig, Rendered, render
+from bagpiper_jax.generation.config import WeightsConfig
 from bagpiper_jax.generation.weights import load_model
 from bagpiper_jax.interop.faults import InterchangeError
 from bagpiper_jax.interop.formats.opening import open_tensors
@@ -42,6 +43,7 @@ class LogitCheckConfig:
         dtype: that both sides compute in. float32 takes 36 GB of memory at 8B, one side after the other.
         top_k: how many of the likeliest ids must be the same.
         tolerance: largest difference of logits, relative to the largest logit, that passes.
+        base: the checkpoint that an adapter changes, where its own directory names one that is elsewhere by now.
     """
 
     checkpoint: str
@@ -52,6 +54,7 @@ class LogitCheckConfig:
     dtype: Literal["float32", "bfloat16"] = "float32"
     top_k: int = 20
     tolerance: float = 1e-4
+    base: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +96,7 @@ def logit_check(config: LogitCheckConfig) -> dict[str, Agreement]:
     kind = "qwen3" if STREAM_EMBEDDING not in tensors else "espnet"
     hub_sizes.check(kind, config.other, model, codec=None)
     sequence = _sequence(config, model, extras, tensors)
-    ours = our_logits(config.checkpoint, sized, sequence)
+    ours = our_logits(config.checkpoint, sized, sequence, WeightsConfig(base=config.base))
     theirs = their_logits(tensors, sized, sequence)
     rows = theirs["stream 0"].shape[-1]
     if rows < model.vocabulary.size:  # a Qwen3 knows text alone
@@ -141,10 +144,13 @@ def _sequence(config: LogitCheckConfig, model: BagpiperConfig, extras: dict, ten
 
 
 def our_logits(
-    checkpoint: str | os.PathLike, config: BagpiperConfig, sequence: Rendered
+    checkpoint: str | os.PathLike,
+    config: BagpiperConfig,
+    sequence: Rendered,
+    weights: WeightsConfig = WeightsConfig(),
 ) -> dict[str, np.ndarray]:
     """Float32 logits [T, V] of stream 0 and [T, codec ids] of the others, by name."""
-    model = load_model(checkpoint, config)
+    model = load_model(checkpoint, config, weights)
     batch = collate([sequence], fitting_shape([sequence], 1, config.tower.mel_bins), config)
     streams = range(config.vocabulary.num_streams)
 

@@ -1,8 +1,8 @@
 """How large an engine is, and where its model lies."""
 
 import dataclasses
-from typing import Literal
 
+from bagpiper_jax.models.precision import Precision
 from bagpiper_jax.parallel import MeshConfig
 
 
@@ -18,10 +18,12 @@ class WeightsConfig:
             in bfloat16, for which a step rounds them in any case. int8 takes half of that again for the decoder's
             layers, with a scale for each output channel, and leaves the other matrices bfloat16; replies differ where
             two ids are nearly as likely.
+        base: the checkpoint that an adapter changes, where its own directory names one that is elsewhere by now.
     """
 
     mesh: MeshConfig | None = None
-    dtype: Literal["float32", "bfloat16", "int8"] = "float32"
+    dtype: Precision = "float32"
+    base: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,7 +15,7 @@ from bagpiper_jax.generation.batch import answer, longest
 from bagpiper_jax.generation.config import EngineConfig, WeightsConfig
 from bagpiper_jax.generation.engine import EngineCore
 from bagpiper_jax.generation.segments import LoopConfig, Segment
-from bagpiper_jax.generation.weights import load_model
+from bagpiper_jax.generation.weights import load_model, load_models
 from bagpiper_jax.models.bagpiper import Bagpiper
 from bagpiper_jax.models.codecs.opening import open_codec
 from bagpiper_jax.models.codecs.protocol import Codec
@@ -192,10 +192,41 @@ def load_generator(
         MeshError: the mesh does not fit the devices.
     """
     config, extras = load_model_config(checkpoint)
-    model = load_model(checkpoint, config, weights)
+    text, sound = _companions(checkpoint, config, extras, codec, tokenizer)
+    return Generator(load_model(checkpoint, config, weights), text, sound, extras)
+
+
+def load_generators(
+    checkpoint: str | os.PathLike,
+    adapters: Sequence[str],
+    codec: str = "",
+    tokenizer: str = "",
+    weights: WeightsConfig = WeightsConfig(),
+) -> list[Generator]:
+    """The same of a checkpoint, and of adapters that change it: their weights, but for the changes, are there once.
+
+    Args:
+        adapters: directories of adapters' runs or imports.
+        checkpoint, codec, tokenizer, weights: as `load_generator`.
+
+    Raises:
+        AdapterError: an adapter of another base.
+        ModelConfigError, TokenizerError, CheckpointError, MeshError: as `load_generator`.
+    """
+    if not adapters:
+        return [load_generator(checkpoint, codec, tokenizer, weights)]
+    config, extras = load_model_config(checkpoint)
+    text, sound = _companions(checkpoint, config, extras, codec, tokenizer)
+    told = [extras, *(load_model_config(adapter)[1] for adapter in adapters)]
+    models = load_models(checkpoint, adapters, config, weights)
+    return [Generator(model, text, sound, each) for model, each in zip(models, told, strict=True)]
+
+
+def _companions(checkpoint, config: BagpiperConfig, extras: dict, codec: str, tokenizer: str):
+    """Tokenizer and codec, those that are given or those of the checkpoint."""
     text = load_tokenizer(tokenizer or companions.find(checkpoint, extras, "tokenizer") or "byte")
     codec = codec or companions.find(checkpoint, extras, "codec")
-    return Generator(model, text, _fitting_codec(codec, config) if codec else None, extras)
+    return text, _fitting_codec(codec, config) if codec else None
 
 
 def _fitting_codec(path: str | os.PathLike, config: BagpiperConfig) -> Codec:

@@ -18,16 +18,19 @@ from bagpiper_jax.interop.formats import orbax_store, safetensors_file, torch_fi
 from bagpiper_jax.interop.formats.tensors import FLOATS, Plan
 from bagpiper_jax.interop.hub import directories, model_card
 from bagpiper_jax.interop.importing import codec_shapes, model_shapes
+from bagpiper_jax.interop.merging import open_merged
 from bagpiper_jax.interop.partial import rename, replacing
+from bagpiper_jax.interop.peft.exporting import export_adapter
 from bagpiper_jax.interop.prefetching import prefetched
 from bagpiper_jax.interop.progress import ByteProgress
-from bagpiper_jax.interop.stored_parameters import Parameter, open_codec, open_model
+from bagpiper_jax.interop.stored_parameters import Parameter, open_codec
 from bagpiper_jax.interop.tables import espnet, qwen3, tower, xcodec
 from bagpiper_jax.interop.tables.grammar import Entry, their_shapes
 from bagpiper_jax.models.config_json import load_model_config
 from bagpiper_jax.models.configs import BagpiperConfig, CodecConfig
 from bagpiper_jax.models.parameters import Shapes
 from bagpiper_jax.training import companions
+from bagpiper_jax.training.state import TABLES
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +55,10 @@ def export_checkpoint(config: ExportConfig) -> Path:
     Raises:
         InterchangeError: `output` exists, the disk is too small, or there is no codec or tokenizer that is needed.
         CheckpointError, ModelConfigError, CodecFileError: what is read is missing or damaged.
+        AdapterError: an adapter whose base is another one.
     """
+    if config.format == "peft":
+        return export_adapter(config)
     output = Path(config.output).absolute()
     card = card_of(output)
     if os.path.lexists(output):
@@ -103,17 +109,21 @@ def _open(
     config: ExportConfig, model: BagpiperConfig, extras: dict
 ) -> tuple[dict[str, Parameter], CodecConfig]:
     """Our parameters that the format needs, and the codec's sizes."""
-    ours = {} if config.format == "xcodec" else _without_padding(config.checkpoint, model)
+    ours = {} if config.format == "xcodec" else _without_padding(config, model)
     if config.format not in WITH_CODEC:
         return ours, CodecConfig()
     codec, sizes = open_codec(_codec_file(config, extras))
     return {**ours, **{espnet.CODEC + name: parameter for name, parameter in codec.items()}}, sizes
 
 
-def _without_padding(checkpoint: str, model: BagpiperConfig) -> dict[str, Parameter]:
+def _without_padding(config: ExportConfig, model: BagpiperConfig) -> dict[str, Parameter]:
     """The model's parameters, of their tables only the vocabulary's rows."""
-    stored, meant = open_model(checkpoint, model_shapes(model)), model_shapes(model.with_tables(1))
-    return {name: dataclasses.replace(part, shape=tuple(meant[name])) for name, part in stored.items()}
+    stored = open_merged(config.checkpoint, model, config.base)
+    rows = {name: model.vocabulary.size for name in TABLES}
+    return {
+        name: dataclasses.replace(part, shape=(rows[name], *part.shape[1:])) if name in rows else part
+        for name, part in stored.items()
+    }
 
 
 def _codec_file(config: ExportConfig, extras: dict) -> str:

@@ -7,8 +7,6 @@ from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Literal
 
-import jax
-
 from bagpiper_jax import digests, files
 from bagpiper_jax.interop import fillings, sources
 from bagpiper_jax.interop.faults import InterchangeError
@@ -19,6 +17,7 @@ from bagpiper_jax.interop.formats.tensors import Tensors
 from bagpiper_jax.interop.hub import model_card
 from bagpiper_jax.interop.hub import sizes as hub_sizes
 from bagpiper_jax.interop.partial import partial_of
+from bagpiper_jax.interop.peft.importing import import_adapter
 from bagpiper_jax.interop.stored_parameters import OnDemand
 from bagpiper_jax.interop.tables import espnet, tower
 from bagpiper_jax.interop.tables.grammar import count
@@ -34,7 +33,7 @@ from bagpiper_jax.parallel import MeshConfig
 from bagpiper_jax.text import load_tokenizer
 from bagpiper_jax.training import companions
 from bagpiper_jax.training.checkpoint_checks import require_plain
-from bagpiper_jax.training.state import initial_parameters
+from bagpiper_jax.training.state import model_shapes
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +42,7 @@ CODEC_FILE, TOKENIZER_FILE = companions.CODEC, companions.TOKENIZER
 
 @dataclasses.dataclass(frozen=True)
 class ImportConfig:
-    """What to import; give `espnet`, or any of `qwen3`, `tower` and `xcodec`.
+    """What to import; give `espnet`, or any of `qwen3`, `tower` and `xcodec`, or `peft` and `base`.
 
     Attributes:
         output: directory to make; `TrainConfig.init_from`, generation and export take it.
@@ -52,6 +51,8 @@ class ImportConfig:
         qwen3: a text-only Qwen3 for the decoder; the new vocabulary rows are drawn as the reference does.
         tower: a checkpoint that holds a Qwen3-Omni audio tower, whose other tensors are not read.
         xcodec: the codec as the hub has it.
+        peft: a LoRA adapter as PEFT writes it, a directory.
+        base: the run or import that the adapter changes; sizes, tokenizer and codec are taken from it.
         dtype: what the model's parameters are stored as; "same" keeps the type of every one. The codec keeps its own.
         mesh: the devices that the parameters are cut for; any others can read them too.
         tokenizer: "byte", a tokenizer.json, or a directory with one, which is copied into the result; by default the
@@ -68,6 +69,8 @@ class ImportConfig:
     qwen3: str | None = None
     tower: str | None = None
     xcodec: str | None = None
+    peft: str | None = None
+    base: str | None = None
     dtype: Literal["same", "float32", "bfloat16"] = "same"
     mesh: MeshConfig = MeshConfig()
     tokenizer: str = ""
@@ -75,7 +78,11 @@ class ImportConfig:
     stage: Literal["", "pretrain", "sft"] = ""
 
     def __post_init__(self):
-        if bool(self.espnet) == bool(self.qwen3 or self.tower or self.xcodec):
+        if bool(self.peft) != bool(self.base) or self.peft and self.sources:
+            raise ValueError(
+                "give ImportConfig.peft and ImportConfig.base, and nothing else to import beside them"
+            )
+        if not self.peft and bool(self.espnet) == bool(self.qwen3 or self.tower or self.xcodec):
             raise ValueError("give ImportConfig.espnet, or else any of .qwen3, .tower and .xcodec")
 
     @property
@@ -109,6 +116,8 @@ def import_checkpoint(config: ImportConfig) -> Path:
         TokenizerError: the tokenizer is absent or broken.
     """
     output = Path(config.output).absolute()
+    if config.peft and config.base:
+        return import_adapter(config.peft, config.base, output)
     if output.exists():
         raise InterchangeError(f"{output} exists; remove it or choose another output")
     require_plain(output)
@@ -199,12 +208,6 @@ def _job(config: ImportConfig) -> dict:
     read = [file for path in config.sources.values() for file in source_files(path)]
     stats = [(str(file), file.stat()) for file in read]
     return {"config": repr(config), "files": [[name, s.st_size, s.st_mtime_ns] for name, s in stats]}
-
-
-def model_shapes(config: BagpiperConfig) -> Shapes:
-    """Path and shape of every parameter of the model; nothing is allocated."""
-    abstract = jax.eval_shape(lambda: initial_parameters(config, 0))
-    return {name: x.shape for name, x in abstract.items()}
 
 
 def codec_shapes(config: CodecConfig) -> Shapes:

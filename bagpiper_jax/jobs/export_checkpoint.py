@@ -2,6 +2,7 @@
 
 bagpiper export_checkpoint --checkpoint=RUN --format=espnet --output=base.pt
 bagpiper export_checkpoint --checkpoint=RUN --format=vllm --output=DIRECTORY    also qwen3, tower, xcodec
+bagpiper export_checkpoint --checkpoint=RUN --format=peft --output=DIRECTORY    the adapter of a run; --prefix=vllm
 bagpiper export_checkpoint --list --format=espnet --gin_file=gin/models/8b.gin  only names the tensors
 """
 
@@ -15,7 +16,7 @@ from bagpiper_jax.interop.faults import InterchangeError
 
 # Shorthands of this job, as bindings.
 _LIST = ("--gin.ExportConfig.list=True", "--gin.ExportConfig.model=@BagpiperConfig()")
-_SETTINGS = "format|dtype|checkpoint|output|codec|tokenizer|license|base_model"
+_SETTINGS = "format|prefix|base|dtype|checkpoint|output|codec|tokenizer|license|base_model"
 
 
 def main(argv: list[str] | None = None) -> None:

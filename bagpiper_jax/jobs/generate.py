@@ -170,6 +170,7 @@ def _settings(flags: argparse.Namespace, config: GenerateConfig) -> dict[str, An
         "codec": config.codec,
         "tokenizer": config.tokenizer,
         "dtype": config.weights.dtype,
+        "base": config.weights.base,
         "system_prompt": config.system_prompt,
         "loop": dataclasses.asdict(config.loop),
         "question": flags.question,

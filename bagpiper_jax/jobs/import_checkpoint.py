@@ -4,6 +4,8 @@ bagpiper import_checkpoint --gin_file=gin/models/8b.gin --gin.ImportConfig.espne
     --gin.ImportConfig.output=OURS
 bagpiper import_checkpoint --gin_file=gin/models/8b.gin --gin.ImportConfig.qwen3=Qwen3-8B-Base \\
     --gin.ImportConfig.tower=Qwen3-Omni --gin.ImportConfig.xcodec=xcodec-hubert-general --gin.ImportConfig.output=OURS
+bagpiper import_checkpoint --gin.ImportConfig.peft=ADAPTER --gin.ImportConfig.base=OURS \\
+    --gin.ImportConfig.output=OUR_ADAPTER
 
 The same command continues an import that was interrupted.
 """

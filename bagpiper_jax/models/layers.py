@@ -12,6 +12,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from bagpiper_jax import parallel
+from bagpiper_jax.models.adapters.lora import Adapted
 from bagpiper_jax.models.quantized import Quantized
 
 
@@ -47,12 +48,18 @@ class LayerNorm(nnx.Module):
         return (wide * self.scale[...] + self.bias[...]).astype(x.dtype)
 
 
-def project(x: Float[Array, "... I"], kernel: Float[Array, "I ..."] | Quantized) -> Float[Array, "..."]:
+def project(
+    x: Float[Array, "... I"], kernel: Float[Array, "I ..."] | Quantized | Adapted
+) -> Float[Array, "..."]:
     """Contracts the last axis of `x` with the first of `kernel`, in the dtype of `x`.
 
     As one product of two matrices: XLA on CPU is twice as fast so, backward pass included. Not where slots are
     divided, whose axis can't be merged with that of rows.
     """
+    if isinstance(kernel, Adapted):
+        whole = project(x, kernel.base)
+        change = project(project(kernel.seen(x), kernel.a), kernel.b) * kernel.scale.astype(x.dtype)
+        return whole + change.reshape(whole.shape)
     if isinstance(kernel, Quantized):
         return (project(x, kernel.values) * kernel.scale).astype(x.dtype)
     mesh = parallel.mesh_in_use()

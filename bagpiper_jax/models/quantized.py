@@ -61,10 +61,11 @@ def quantize(matrix: Float[Array, "L *IO"], inputs: int) -> Quantized:
         inputs: how many axes behind the first are inputs.
     """
     where = _placed(matrix.sharding, inputs)
-    return jax.jit(_quantized, static_argnames="inputs", out_shardings=where)(matrix, inputs=inputs)
+    return jax.jit(rounded, static_argnames="inputs", out_shardings=where)(matrix, inputs=inputs)
 
 
-def _quantized(matrix, inputs: int) -> Quantized:
+def rounded(matrix: Float[Array, "L *IO"], inputs: int) -> Quantized:
+    """The same within a program that is being traced."""
     axes = tuple(range(1, 1 + inputs))
     largest = jnp.max(jnp.abs(matrix), axis=axes, keepdims=True)
     scale = jnp.where(largest == 0, 1, largest / _LARGEST)
@@ -75,7 +76,7 @@ def abstract(matrix: jax.ShapeDtypeStruct, inputs: int) -> Quantized:
     """Shapes, dtypes and shardings of what `quantize` makes of a matrix."""
     where = _placed(matrix.sharding, inputs)
     alone = jax.ShapeDtypeStruct(matrix.shape, matrix.dtype)
-    shapes = jax.eval_shape(functools.partial(_quantized, inputs=inputs), alone)
+    shapes = jax.eval_shape(functools.partial(rounded, inputs=inputs), alone)
     return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, where)
 
 

@@ -24,10 +24,12 @@ RULES: dict[str | None, tuple[str, ...]] = {
     "heads": ("tensor",),
     "kv_heads": ("tensor",),
     "mlp": ("tensor",),
+    "change": ("tensor", "fsdp", "sequence"),
     "activation": (),
     None: (),
 }
-"""Logical axis → mesh axes. `embed` is a parameter's model width, `activation` an activation's."""
+"""Logical axis → mesh axes. `embed` is a parameter's model width, `activation` an activation's, `change` the heads or
+the feed-forward width of an adapter's matrices, which have no model width that would be divided beside it."""
 
 PARAMETER_AXES: tuple[tuple[str, tuple[str | None, ...]], ...] = (
     ("decoder/embed_tokens|lm_head", ("vocab", "embed")),
@@ -44,10 +46,18 @@ PARAMETER_AXES: tuple[tuple[str, tuple[str | None, ...]], ...] = (
     ("tower/conv./kernel", (None, None, None, "embed")),
     ("tower/conv_out", (None, None, "embed")),
     ("(adaptor|tower/proj.)/kernel", (None, "embed")),
+    # Of adapters: a is [.., inputs, rank], b [.., rank, outputs].
+    ("lora/decoder/layers/(attention/(query|key|value)|ffn/(gate|up))/a", (None, "embed", None)),
+    ("lora/decoder/layers/(attention/(query|key|value)|ffn/(gate|up))/b", (None, None, "change")),
+    ("lora/decoder/layers/(attention/output|ffn/down)/a", (None, "change", None)),
+    ("lora/decoder/layers/(attention/output|ffn/down)/b", (None, None, "embed")),
+    ("lora/(adaptor/kernel|stream_emb)/a", ()),
+    ("lora/(adaptor/kernel|stream_emb)/b", (None, "embed")),
     (".*(norm|bias|scale)", ()),
 )
 """Parameter path → logical axes, the first match counts. It matches the end of a path, so that optimizer moments
-(`…/mu/decoder/norm`) are sharded as their parameters are. Missing trailing axes are not sharded."""
+(`…/mu/decoder/norm`) are sharded as their parameters are; so are the `/values` of matrices in int8. Missing trailing
+axes are not sharded."""
 
 
 def shards(mesh: Mesh | AbstractMesh, axis: str | None) -> int:
@@ -93,7 +103,7 @@ def parameter_path(path: tuple) -> str:
 
 def _axes_of(name: str, rank: int) -> tuple[str | None, ...]:
     for pattern, axes in PARAMETER_AXES:
-        if re.search(f"(^|/)({pattern})$", name):
+        if re.search(f"(^|/)({pattern})(/values)?$", name):
             return axes
     if rank > 1:
         logger.warning("%s: no rule in PARAMETER_AXES, replicated", name)

@@ -1,7 +1,7 @@
 """The routes of the server."""
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 
 from starlette.applications import Starlette
@@ -11,6 +11,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from bagpiper_jax.generation.service import Engine
 from bagpiper_jax.serving.chat import Chat
 from bagpiper_jax.serving.faults import APIError
 from bagpiper_jax.serving.gate import Gate
@@ -30,20 +31,32 @@ _PAGE_HEADERS = {
 }
 
 
-def build_app(served: Served, gate: Gate, metrics: Metrics, log_prompts: bool = False) -> Starlette:
+def build_app(
+    models: Mapping[str, Served], gate: Gate, metrics: Metrics, log_prompts: bool = False
+) -> Starlette:
     """The server's application.
 
     Args:
-        served: the model that answers.
+        models: those that answer, by the names that clients call them.
         gate: lets requests in.
         metrics: count them.
         log_prompts: whether the log has what clients ask.
     """
-    engine, api = served.engine, (served, gate, metrics, log_prompts)
+    engines, api = [served.engine for served in models.values()], (models, gate, metrics, log_prompts)
     metrics.watch("bagpiper_inside", "requests that are inside", lambda: gate.inside)
-    metrics.watch("bagpiper_waiting", "dialogues that wait for a row of the engine", lambda: engine.waiting)
-    metrics.watch("bagpiper_active", "dialogues that have a row of the engine", lambda: engine.active)
-    metrics.watch("bagpiper_cache_used", "the part of the cache's pages that is in use", lambda: engine.used)
+    metrics.watch(
+        "bagpiper_waiting",
+        "dialogues that wait for a row of the engine",
+        lambda: sum(e.waiting for e in engines),
+    )
+    metrics.watch(
+        "bagpiper_active", "dialogues that have a row of the engine", lambda: sum(e.active for e in engines)
+    )
+    metrics.watch(
+        "bagpiper_cache_used",
+        "the part of the cache's pages that is in use",
+        lambda: max(e.used for e in engines),
+    )
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -54,9 +67,9 @@ def build_app(served: Served, gate: Gate, metrics: Metrics, log_prompts: bool = 
         routes=[
             Route("/v1/chat/completions", Chat(*api), methods=["POST"]),
             Route("/v1/audio/speech", Speech(*api), methods=["POST"]),
-            Route("/v1/models", _guarded(gate, lambda _: {"object": "list", "data": [served.card()]})),
-            Route("/v1/models/{name:path}", _guarded(gate, lambda request: _card(served, request))),
-            Route("/health", _health(served, gate)),
+            Route("/v1/models", _guarded(gate, lambda _: _cards(models))),
+            Route("/v1/models/{name:path}", _guarded(gate, lambda request: _card(models, request))),
+            Route("/health", _health(engines, gate)),
             Route("/metrics", lambda _: Response(metrics.text(), media_type="text/plain; version=0.0.4")),
             Route("/", lambda _: FileResponse(PAGE / "index.html", headers=_PAGE_HEADERS)),
             Mount("/static", _PageFiles(directory=PAGE), name="static"),
@@ -73,11 +86,15 @@ class _PageFiles(StaticFiles):
         return response
 
 
-def _card(served: Served, request: Request) -> dict:
+def _cards(models: Mapping[str, Served]) -> dict:
+    return {"object": "list", "data": [served.card() for served in models.values()]}
+
+
+def _card(models: Mapping[str, Served], request: Request) -> dict:
     name = request.path_params["name"]
-    if name != served.name:
+    if name not in models:
         raise APIError(404, f"The model '{name}' does not exist.", "model_not_found", "model")
-    return served.card()
+    return models[name].card()
 
 
 def _guarded(gate: Gate, told):
@@ -88,11 +105,11 @@ def _guarded(gate: Gate, told):
     return endpoint
 
 
-def _health(served: Served, gate: Gate):
+def _health(engines: Sequence[Engine], gate: Gate):
     async def endpoint(_: Request) -> Response:
         if gate.is_draining:
             return JSONResponse({"status": "draining"}, 503)
-        if not served.engine.is_open:
+        if not all(engine.is_open for engine in engines):
             return JSONResponse({"status": "the engine has ended"}, 503)
         return JSONResponse({"status": "ok"})
 

@@ -15,6 +15,7 @@ from bagpiper_jax.serving.asking import Question
 from bagpiper_jax.serving.endpoint import Endpoint
 from bagpiper_jax.serving.faults import invalid
 from bagpiper_jax.serving.fields import ChatAudio, ChatRequest, parse
+from bagpiper_jax.serving.model import Served
 from bagpiper_jax.serving.sending import Outgoing
 from bagpiper_jax.serving.sounds import PCMStream, as_base64
 
@@ -26,12 +27,12 @@ class Chat(Endpoint):
 
     async def respond(self, body: bytes, outgoing: Outgoing, began: float) -> None:
         request = parse(ChatRequest, body)
-        self.require_model(request.model)
+        served = self.model(request.model)
         wanted = request.audio or ChatAudio(format="pcm16" if request.stream else "wav")
         if request.stream and "audio" in request.modalities and wanted.format != "pcm16":
             raise invalid("a stream has audio as 'pcm16' alone", "audio.format", "unsupported_value")
-        question = await self.served.asking.chat(request)
-        reply = _Reply(self, question, request, wanted)
+        question = await served.asking.chat(request)
+        reply = _Reply(self, served, question, request, wanted)
         if request.stream:
             await reply.stream(outgoing, began)
         else:
@@ -41,15 +42,18 @@ class Chat(Endpoint):
 class _Reply:
     """One answer in the form of chat completions."""
 
-    def __init__(self, endpoint: Endpoint, question: Question, request: ChatRequest, wanted: ChatAudio):
-        self._endpoint, self._question, self._request, self._wanted = endpoint, question, request, wanted
-        self._rate = endpoint.served.generator.sample_rate
+    def __init__(
+        self, endpoint: Endpoint, served: Served, question: Question, request: ChatRequest, wanted: ChatAudio
+    ):
+        self._endpoint, self._served = endpoint, served
+        self._question, self._request, self._wanted = question, request, wanted
+        self._rate = served.generator.sample_rate
         self._created = int(time.time())
         self._id, self._audio_id = f"chatcmpl-{uuid.uuid4().hex}", f"audio_{uuid.uuid4().hex}"
 
     async def whole(self, outgoing: Outgoing, began: float) -> None:
         samples: list[np.ndarray] = []
-        async with self._endpoint.answer(self._question, began) as (answer, pieces, prompt):
+        async with self._endpoint.answer(self._served, self._question, began) as (answer, pieces, prompt):
             async for piece in pieces:
                 if isinstance(piece, Sound):
                     samples.append(piece.samples)
@@ -68,7 +72,7 @@ class _Reply:
 
     async def stream(self, outgoing: Outgoing, began: float) -> None:
         pcm = PCMStream(self._rate) if self._question.sounds else None
-        async with self._endpoint.answer(self._question, began) as (answer, pieces, prompt):
+        async with self._endpoint.answer(self._served, self._question, began) as (answer, pieces, prompt):
             await outgoing.begin_events()
             await self._delta(outgoing, {"role": "assistant", "content": ""})
             has_sounded = False
@@ -108,8 +112,8 @@ class _Reply:
         return self._frame("chat.completion.chunk", choices)
 
     def _frame(self, kind: str, choices: list[dict[str, Any]]) -> dict[str, Any]:
-        model = self._endpoint.served.name
-        return {"id": self._id, "object": kind, "created": self._created, "model": model, "choices": choices}
+        frame = {"id": self._id, "object": kind, "created": self._created, "model": self._served.name}
+        return frame | {"choices": choices}
 
     def _usage(self, answer: Answer, prompt: Rendered) -> dict[str, Any]:
         heard = sum(span.num_tokens for span in prompt.audio)

@@ -48,6 +48,8 @@ class ServeConfig:
 
     Attributes:
         checkpoint: directory of a training run, or one of its steps.
+        adapters: directories of adapters of the checkpoint, each a model of its own by its directory's name. They share
+            the checkpoint's weights; each has rows, keys and values of its own.
         codec, tokenizer: instead of those that the run was trained with.
         weights: where the model lies, and in which precision.
         system_prompt: opens requests for audio whose client sends none (docs/reference.md, System prompt); None takes
@@ -64,6 +66,7 @@ class ServeConfig:
     """
 
     checkpoint: str
+    adapters: tuple[str, ...] = ()
     codec: str = ""
     tokenizer: str = ""
     weights: WeightsConfig = WeightsConfig()

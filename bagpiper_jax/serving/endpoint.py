@@ -6,7 +6,7 @@ import contextlib
 import logging
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
@@ -31,12 +31,13 @@ class Endpoint(abc.ABC):
 
     Attributes:
         name: of its lines in the log and its counters.
+        models: those that answer, by the names that clients call them.
     """
 
     name = ""
 
-    def __init__(self, served: Served, gate: Gate, metrics: Metrics, log_prompts: bool = False):
-        self.served, self.gate, self.metrics, self._log_prompts = served, gate, metrics, log_prompts
+    def __init__(self, models: Mapping[str, Served], gate: Gate, metrics: Metrics, log_prompts: bool = False):
+        self.models, self.gate, self.metrics, self._log_prompts = models, gate, metrics, log_prompts
 
     @abc.abstractmethod
     async def respond(self, body: bytes, outgoing: Outgoing, began: float) -> None:
@@ -78,19 +79,18 @@ class Endpoint(abc.ABC):
                 raise APIError(504, f"there was no whole answer after {limit:g} s", "timeout") from None
             return outgoing.status if done or outgoing.has_ended else UNREAD
 
-    def require_model(self, name: str) -> None:
-        """Raises APIError: another model is asked."""
-        if name != self.served.name:
-            raise APIError(
-                404,
-                f"The model '{name}' does not exist; this one is '{self.served.name}'.",
-                "model_not_found",
-                "model",
-            )
+    def model(self, name: str) -> Served:
+        """The model that is asked. Raises APIError: there is none of this name."""
+        if name not in self.models:
+            there = " and ".join(f"'{known}'" for known in self.models)
+            plain = "this one is" if len(self.models) == 1 else "there are"
+            told = f"The model '{name}' does not exist; {plain} {there}."
+            raise APIError(404, told, "model_not_found", "model")
+        return self.models[name]
 
     @contextlib.asynccontextmanager
     async def answer(
-        self, question: Question, began: float
+        self, served: Served, question: Question, began: float
     ) -> AsyncIterator[tuple[Answer, AsyncIterator[Piece], Rendered]]:
         """The answer, its pieces, and the prompt; the engine forgets the question when the context is left.
 
@@ -101,24 +101,24 @@ class Endpoint(abc.ABC):
             _log.info(
                 "asked: %s", [m.content if m.modality == "text" else "audio" for m in question.dialogue]
             )
-        if not self.served.engine.is_open:
+        if not served.engine.is_open:
             raise APIError(503, "the engine has ended; the server has to be started again", "engine_ended")
         with told_of_dialogues():
-            stream = self.served.engine.submit(question.dialogue, question.loop, begun=question.begun)
-        answer = Answer(stream, self.served.generator.tokenizer, self.served.generator.hop)
+            stream = served.engine.submit(question.dialogue, question.loop, begun=question.begun)
+        answer = Answer(stream, served.generator.tokenizer, served.generator.hop)
         try:
-            yield answer, self._timed(answer, began), stream.prompt
+            yield answer, self._timed(answer, began, served.generator.hop), stream.prompt
         finally:
             stream.cancel()
             self.metrics.rows.labels("text").inc(answer.text_tokens)
 
-    async def _timed(self, answer: Answer, began: float) -> AsyncIterator[Piece]:
+    async def _timed(self, answer: Answer, began: float, hop: int) -> AsyncIterator[Piece]:
         firsts = {True: self.metrics.first_sound, False: self.metrics.first_text}
         async for piece in answer.pieces():
             if first := firsts.pop(isinstance(piece, Sound), None):
                 first.observe(time.monotonic() - began)
             if isinstance(piece, Sound):
-                self.metrics.rows.labels("audio").inc(len(piece.samples) // self.served.generator.hop)
+                self.metrics.rows.labels("audio").inc(len(piece.samples) // hop)
             yield piece
 
 

@@ -1,15 +1,16 @@
 """From a run to a server that answers until it is told to end."""
 
+import contextlib
 import logging
 import os
 import signal
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import uvicorn
 
-from bagpiper_jax.generation.replies import Generator, load_generator
+from bagpiper_jax.generation.replies import Generator, load_generators
 from bagpiper_jax.generation.service import Engine
 from bagpiper_jax.serving.app import build_app
 from bagpiper_jax.serving.asking import Asking
@@ -22,13 +23,17 @@ from bagpiper_jax.serving.model import Served
 _LOCAL = ("127.0.0.1", "::1", "localhost")
 _log = logging.getLogger(__name__)
 
+Adapted = tuple[str, Generator, Engine]
+"""What a further model is called, and what answers for it."""
+
 
 def serve(config: ServeConfig) -> None:
     """Loads a run and serves it until SIGTERM or SIGINT, and then until what is under way has been answered.
 
     Raises:
         ServingError: the address cannot be listened at, or the API key is none.
-        ModelConfigError, TokenizerError, CheckpointError, GeneratorError: as `load_generator`.
+        ServingError: two models have one name.
+        ModelConfigError, TokenizerError, CheckpointError, GeneratorError, AdapterError: as `load_generators`.
     """
     key = key_of(config.key_variable, os.environ)
     # What is wrong with the address is said before a model is loaded.
@@ -37,10 +42,14 @@ def serve(config: ServeConfig) -> None:
             _log.warning(
                 "anybody who reaches %s may ask: put a key into %s", config.host, config.key_variable
             )
-        generator = load_generator(config.checkpoint, config.codec, config.tokenizer, config.weights)
-        name = config.name or Path(config.checkpoint).resolve().name
-        with Engine(generator, config.engine, config.warm_up) as engine:
-            run(config, generator, engine, name, listener, key)
+        names = names_of(config)
+        found = load_generators(
+            config.checkpoint, config.adapters, config.codec, config.tokenizer, config.weights
+        )
+        with contextlib.ExitStack() as stack:
+            engines = [stack.enter_context(Engine(each, config.engine, config.warm_up)) for each in found]
+            first, *adapted = zip(names, found, engines, strict=True)
+            run(config, first[1], first[2], first[0], listener, key, adapted)
 
 
 def run(
@@ -50,6 +59,7 @@ def run(
     name: str,
     listener: socket.socket,
     key: str = "",
+    adapted: Sequence[Adapted] = (),
 ) -> None:
     """Serves a model at a socket that is bound, until a signal ends it.
 
@@ -59,23 +69,44 @@ def run(
         name: what clients call it.
         listener: the socket.
         key: what clients have to know, "" for nothing.
+        adapted: further models.
     """
-    server = server_of(config, generator, engine, name, key)
+    server = server_of(config, generator, engine, name, key, adapted)
     for number in (signal.SIGINT, signal.SIGTERM):
         # uvicorn raises the signal that ended it once more; by then it has been obeyed.
         signal.signal(number, signal.SIG_IGN)
     server.run(sockets=[listener])
 
 
+def names_of(config: ServeConfig) -> list[str]:
+    """What clients call the checkpoint and each adapter. Raises ServingError: two have one name."""
+    names = [config.name or Path(config.checkpoint).resolve().name]
+    names += [Path(adapter).resolve().name for adapter in config.adapters]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ServingError(
+            f"{', '.join(twice)}: two models have this name; rename the directory of one of them"
+        )
+    return names
+
+
 def server_of(
-    config: ServeConfig, generator: Generator, engine: Engine, name: str, key: str = ""
+    config: ServeConfig,
+    generator: Generator,
+    engine: Engine,
+    name: str,
+    key: str = "",
+    adapted: Sequence[Adapted] = (),
 ) -> "Server":
     """A server that does not run yet, see `run`."""
     clips = Clips(config.limits, config.audio_hosts)
-    asking = Asking(generator, config.loop, config.system_prompt, clips)
-    gate = Gate(config.limits, config.engine.rows, key)
-    served = Served(name, generator, engine, asking, config.limits)
-    app = build_app(served, gate, Metrics(), config.log_prompts)
+    models = {
+        each: Served(
+            each, answers, runs, Asking(answers, config.loop, config.system_prompt, clips), config.limits
+        )
+        for each, answers, runs in ((name, generator, engine), *adapted)
+    }
+    gate = Gate(config.limits, config.engine.rows * len(models), key)
+    app = build_app(models, gate, Metrics(), config.log_prompts)
     return Server(
         uvicorn.Config(
             app, log_config=None, access_log=False, server_header=False, lifespan="on", ws="none",

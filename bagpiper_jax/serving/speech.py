@@ -22,39 +22,37 @@ class Speech(Endpoint):
 
     async def respond(self, body: bytes, outgoing: Outgoing, began: float) -> None:
         request = parse(SpeechRequest, body)
-        self.require_model(request.model)
+        served = self.model(request.model)
         format = request.response_format
         if request.stream_format == "sse" and format not in STREAMED:
             raise invalid(f"events carry {' or '.join(STREAMED)}", "response_format", "unsupported_value")
-        question = self.served.asking.speech(request)
-        async with self.answer(question, began) as (answer, pieces, prompt):
-            heard = _Heard(answer, pieces)
+        question = served.asking.speech(request)
+        async with self.answer(served, question, began) as (answer, pieces, prompt):
+            heard, rate = _Heard(answer, pieces), served.generator.sample_rate
             await heard.first()
             if request.stream_format == "sse":
-                await self._events(heard, outgoing, format, len(prompt))
+                await self._events(heard, outgoing, format, len(prompt), rate)
             elif format in STREAMED:
                 await outgoing.begin(MEDIA_TYPES[format])
-                async for data in self._bytes(heard, format):
+                async for data in self._bytes(heard, format, rate):
                     await outgoing.add(data)
                 await outgoing.end()
             else:
                 whole = np.concatenate([samples async for samples in heard])
-                data = await asyncio.to_thread(
-                    sounds.encoded, whole, self.served.generator.sample_rate, format
-                )
+                data = await asyncio.to_thread(sounds.encoded, whole, rate, format)
                 await outgoing.whole(data, MEDIA_TYPES[format])
 
-    async def _events(self, heard: "_Heard", outgoing: Outgoing, format: str, prompt: int) -> None:
+    async def _events(self, heard: "_Heard", outgoing: Outgoing, format: str, prompt: int, rate: int) -> None:
         await outgoing.begin_events()
-        async for data in self._bytes(heard, format):
+        async for data in self._bytes(heard, format, rate):
             await outgoing.event({"type": "speech.audio.delta", "audio": as_base64(data)})
         made = heard.answer.text_tokens + heard.answer.frames
         usage = {"input_tokens": prompt, "output_tokens": made, "total_tokens": prompt + made}
         await outgoing.event({"type": "speech.audio.done", "usage": usage})
         await outgoing.end()
 
-    async def _bytes(self, heard: "_Heard", format: str) -> AsyncIterator[bytes]:
-        pcm = PCMStream(self.served.generator.sample_rate)
+    async def _bytes(self, heard: "_Heard", format: str, rate: int) -> AsyncIterator[bytes]:
+        pcm = PCMStream(rate)
         if format == "wav":
             yield wav_header(RATE)
         async for samples in heard:

@@ -83,7 +83,7 @@ def held(
     """What each chip of a mesh holds.
 
     Args:
-        weights: abstract parameters by path, see `generation.weights.abstract_weights`.
+        weights: abstract parameters by path, see `training.weights.abstract_weights`.
         heads: abstract as well.
     """
     layers = {name: x for name, x in weights.items() if name.startswith("decoder/layers/")}

@@ -16,11 +16,11 @@ from bagpiper_jax.generation.config import EngineConfig, WeightsConfig
 from bagpiper_jax.generation.pool import pages_of
 from bagpiper_jax.generation.programs import programs
 from bagpiper_jax.generation.rows import as_orders, as_rows
-from bagpiper_jax.generation.weights import abstract_weights
 from bagpiper_jax.models.attention.paged import page_shape, page_spec
 from bagpiper_jax.models.configs import BagpiperConfig
 from bagpiper_jax.models.parameters import unflatten
 from bagpiper_jax.training.state import model_definition
+from bagpiper_jax.training.weights import abstract_weights
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +42,7 @@ class EngineStep:
     @functools.cached_property
     def parameters(self) -> dict[str, Any]:
         """Abstract parameters by path."""
-        return abstract_weights(self.model, self.weights, self.mesh)
+        return abstract_weights(self.model, self.weights.dtype, self.mesh)
 
     @functools.cached_property
     def _split(self) -> tuple[nnx.GraphDef, list[Any], Any]:

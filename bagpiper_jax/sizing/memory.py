@@ -11,6 +11,7 @@ import jax
 from jax.sharding import Mesh
 
 from bagpiper_jax import parallel
+from bagpiper_jax.models.adapters import lora
 from bagpiper_jax.parallel import MeshConfig
 from bagpiper_jax.training.config import TrainConfig
 from bagpiper_jax.training.state import TrainState, abstract_state
@@ -126,8 +127,9 @@ def bytes_per_chip(tree: Any) -> int:
 
 
 def checkpoint_gib(train: TrainConfig, mesh: Mesh) -> float:
-    """GiB of one checkpoint: the whole state, once."""
-    leaves = jax.tree.leaves(_state(train, mesh))
+    """GiB of one checkpoint: the whole state, once; of an adapter without its base."""
+    state = _state(train, mesh)
+    leaves = jax.tree.leaves((lora.stored(state.parameters), state.opt_state))
     return sum(x.size * x.dtype.itemsize for x in leaves) / GIB
 
 

@@ -1,6 +1,6 @@
 """Checkpoints through Orbax: everything a run needs to continue, saved in the background.
 
-    <directory>/<step>/parameters   every parameter of the model, by its path
+    <directory>/<step>/parameters   every parameter of the model, by its path; of a run with an adapter that alone
                        optimizer    optimizer state of the trainable ones, the step, and the guard's memory
                        data         position of the loader, JSON
                        provenance   operative gin and environment, JSON
@@ -23,6 +23,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 
 from bagpiper_jax import digests
+from bagpiper_jax.models.adapters import lora
 from bagpiper_jax.models.parameters import flatten, unflatten
 from bagpiper_jax.parallel import parameter_path
 from bagpiper_jax.runs.guard import Guard
@@ -135,7 +136,7 @@ class Checkpoints:
         self._manager.save(
             self._begun,
             args=ocp.args.Composite(
-                parameters=ocp.args.PyTreeSave(unflatten(state.parameters)),
+                parameters=ocp.args.PyTreeSave(unflatten(lora.stored(state.parameters))),
                 optimizer=ocp.args.PyTreeSave(_optimizer_tree(state)),
                 data=ocp.args.JsonSave(data),
                 provenance=ocp.args.JsonSave(provenance),
@@ -162,6 +163,8 @@ class Checkpoints:
     def restore(self, step: int, like: TrainState) -> tuple[TrainState, dict]:
         """(state, loader position) of a checkpoint, laid out as `like`, on whatever mesh that is.
 
+        Of a run with an adapter the state lacks the base, which no checkpoint holds; see `tables.with_base`.
+
         Args:
             step: a complete checkpoint.
             like: abstract state with shardings, see `state.abstract_state`.
@@ -179,15 +182,16 @@ class Checkpoints:
             structure, [moments[f"state/{parameter_path(path)}"] for path, _ in paths]
         )
         trainable = {name: parameters[name] for name in like.trainable}
-        frozen = {name: parameters[name] for name in like.frozen}
+        frozen = {name: parameters[name] for name in like.frozen if name in parameters}
         guard = Guard(**{field.name: moments[f"guard/{field.name}"] for field in dataclasses.fields(Guard)})
         return TrainState(moments["step"], trainable, frozen, opt_state, guard), items.data
 
     def _read(self, step: int, where: epath.Path, like: TrainState, optimizer: dict):
-        require_match(where / "parameters", flatten(stored_shapes(where / "parameters")), like.parameters)
+        kept = lora.stored(like.parameters)
+        require_match(where / "parameters", flatten(stored_shapes(where / "parameters")), kept)
         require_match(where / "optimizer", flatten(stored_shapes(where / "optimizer")), flatten(optimizer))
         wanted = ocp.args.Composite(
-            parameters=_restore_as(unflatten(like.parameters)),
+            parameters=_restore_as(unflatten(kept)),
             optimizer=_restore_as(optimizer),
             data=ocp.args.JsonRestore(),
         )

@@ -5,6 +5,7 @@ import dataclasses
 from bagpiper_jax.batch import BatchShape
 from bagpiper_jax.data.limits import MixtureLimits
 from bagpiper_jax.dialogue import RenderConfig
+from bagpiper_jax.models.adapters.lora import AdapterError, LoraConfig
 from bagpiper_jax.models.configs import BagpiperConfig
 from bagpiper_jax.parallel import MeshConfig
 from bagpiper_jax.runs.guard import GuardConfig
@@ -14,7 +15,7 @@ from bagpiper_jax.runs.trackers.vertex import VertexTracker
 from bagpiper_jax.runs.trackers.weights_and_biases import WandbTracker
 from bagpiper_jax.training.losses import LossConfig
 from bagpiper_jax.training.optimizer import OptimizerConfig
-from bagpiper_jax.training.partition import STAGES
+from bagpiper_jax.training.partition import ADAPTER, STAGES, Partition
 
 DEFAULT_STEPS = 600_000
 
@@ -35,6 +36,8 @@ class TrainConfig:
         stage: the name of a set of parameters that train, see `partition.STAGES`.
         init_from: directory of a run, or of one of its checkpoints, whose parameters this run starts from;
             its optimizer and data position are not taken over.
+        adapter: trains an adapter of `init_from` instead of the parameters themselves, which stay where they are: its
+            checkpoints hold the adapter alone, and the run reads `init_from` whenever it starts.
         tokens: slots of the whole run, padding included. Where given, `steps` follows, and the learning rate's
             `warmup_steps` and `decay_end` are stretched so that its decay ends with these tokens: a run sees as many
             whatever its batch.
@@ -72,6 +75,7 @@ class TrainConfig:
     slice: str = ""
     stage: str = "pretrain"
     init_from: str | None = None
+    adapter: LoraConfig | None = None
     tokens: int = 0
     steps: int | None = None
     accumulation: int = 1
@@ -90,6 +94,10 @@ class TrainConfig:
     def __post_init__(self):
         if self.stage not in STAGES:
             raise ValueError(f"stage {self.stage!r} is none of {', '.join(STAGES)}")
+        if self.adapter and not self.init_from:
+            raise AdapterError(
+                "TrainConfig.adapter changes a trained model: name it with TrainConfig.init_from"
+            )
         self._follow_tokens()
         if self.steps < 1 or self.keep < 1 or self.accumulation < 1:
             raise ValueError("steps, keep and accumulation must be at least 1")
@@ -105,6 +113,11 @@ class TrainConfig:
             raise ValueError(
                 f"batch.mel_bins {self.batch.mel_bins} differs from the tower's {self.model.tower.mel_bins}"
             )
+
+    @property
+    def partition(self) -> Partition:
+        """What trains."""
+        return ADAPTER if self.adapter else STAGES[self.stage]
 
     def _follow_tokens(self) -> None:
         slots, optimizer = self.batch.rows * self.batch.slots, self.optimizer

@@ -7,7 +7,6 @@ import dataclasses
 
 from bagpiper_jax.models.configs import AudioTowerConfig, DecoderConfig
 from bagpiper_jax.training.config import TrainConfig
-from bagpiper_jax.training.partition import STAGES
 
 FORWARD, ACTIVATIONS, WEIGHTS = 2, 2, 2
 """FLOPs per weight and slot: of the forward pass, and of the gradients of activations and of weights."""
@@ -49,9 +48,10 @@ class StepFlops:
 def step_flops(train: TrainConfig) -> StepFlops:
     """FLOPs of one step of a run, all micro-batches together."""
     model, rows, slots = train.model, train.batch.rows, train.batch.slots
-    trains = {part: STAGES[train.stage].trains(part) for part in ("decoder/layers/", "tower/")}
+    trains = {part: train.partition.trains(part) for part in ("decoder/layers/", "tower/")}
     decoder_cost = FORWARD + ACTIVATIONS + WEIGHTS * trains["decoder/layers/"]
     tower_cost = FORWARD + (ACTIVATIONS + WEIGHTS) * trains["tower/"]
+    head_cost = FORWARD + ACTIVATIONS + WEIGHTS * train.partition.trains("lm_head")
     tokens = rows * slots
     scores = 2 * slots * model.decoder.layers * model.decoder.heads * model.decoder.head_width
     decoder = tokens * decoder_weights(model.decoder)
@@ -64,7 +64,7 @@ def step_flops(train: TrainConfig) -> StepFlops:
         + attention / 6 * _RECOMPUTES_SCORES.get(model.decoder.remat, 1)
         + FORWARD * tower * trains["tower/"] * _RECOMPUTES_PRODUCTS.get(model.tower.remat, 1)
     )
-    return StepFlops(decoder_cost * decoder, attention, tower_cost * tower, (2 + 2 + 2) * head, recomputed)
+    return StepFlops(decoder_cost * decoder, attention, tower_cost * tower, head_cost * head, recomputed)
 
 
 _RECOMPUTES_PRODUCTS = {"none": 0, "dots": 0, "attention": 1, "full": 1}

@@ -16,6 +16,7 @@ from jax.sharding import Mesh
 
 from bagpiper_jax import parallel
 from bagpiper_jax.batch import Batch
+from bagpiper_jax.models.adapters import lora
 from bagpiper_jax.models.config_json import save_model_config
 from bagpiper_jax.runs import faults, provenance
 from bagpiper_jax.runs.heartbeat import Heartbeat
@@ -25,7 +26,7 @@ from bagpiper_jax.runs.profiling import Profile
 from bagpiper_jax.runs.progress import Progress, Underway
 from bagpiper_jax.runs.trackers.group import Trackers
 from bagpiper_jax.runs.trackers.protocol import TrackedRun
-from bagpiper_jax.training import companions
+from bagpiper_jax.training import companions, weights
 from bagpiper_jax.training.checkpoints import Checkpoints
 from bagpiper_jax.training.config import TrainConfig
 from bagpiper_jax.training.flops import step_flops
@@ -35,7 +36,7 @@ from bagpiper_jax.training.report import Report
 from bagpiper_jax.training.skips import SkipReport
 from bagpiper_jax.training.state import TrainState, abstract_state, create_state
 from bagpiper_jax.training.step import compile_step, make_eval_step, make_train_step, trace_step
-from bagpiper_jax.training.tables import starting_parameters
+from bagpiper_jax.training.tables import base_parameters, starting_parameters, with_base
 
 _log = logging.getLogger(__name__)
 
@@ -111,6 +112,8 @@ def _train(
     if first:
         output.fetch()
         kept = companions.keep(local, config.tokenizer, config.codec)
+        if config.adapter and config.init_from:
+            kept[weights.TOLD] = weights.description(config.adapter, config.init_from, state.parameters)
         save_model_config(local, config.model, stage=config.stage, **kept, **extras)
         faults.set_aside(output.path)
     ledger.open(local, start, active=first)
@@ -179,7 +182,11 @@ def _start(config: TrainConfig, mesh: Mesh, checkpoints: Checkpoints, data: Data
         state, position = checkpoints.restore(step, abstract_state(config, mesh))
         data.check(position)
         _log.info("continuing from step %d of %s", step, config.output)
-        return state, step
+        return with_base(state, config, mesh) if config.adapter else state, step
+    if config.adapter:
+        state = create_state(config, mesh, base_parameters(config, mesh))
+        _log.info("an adapter of %s: %s", config.init_from, lora.counted(state.parameters))
+        return state, 0
     if config.init_from:
         _log.info("starting from the parameters of %s", config.init_from)
         parameters = starting_parameters(config.init_from, config.model, mesh)

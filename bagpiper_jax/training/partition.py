@@ -4,6 +4,7 @@ import dataclasses
 
 from jaxtyping import Array
 
+from bagpiper_jax.models.adapters import lora
 from bagpiper_jax.vocabulary import Vocabulary
 
 EMBEDDING = "decoder/embed_tokens"
@@ -18,16 +19,18 @@ class Partition:
 
     Attributes:
         frozen: prefixes of the paths that stay; these parameters take no gradient and own no optimizer state.
+        only: where given, prefixes of the paths that train; all others stay.
         keeps_text: whether the embedding's text rows stay, where the embedding trains. Its row 0, `<|pad|>`, always
             stays (docs/reference.md, Embedding and head).
     """
 
     frozen: tuple[str, ...] = ()
     keeps_text: bool = False
+    only: tuple[str, ...] = ()
 
     def trains(self, path: str) -> bool:
         """Whether the parameter at a path trains."""
-        return not path.startswith(self.frozen)
+        return not path.startswith(self.frozen) and (not self.only or path.startswith(self.only))
 
     def split(self, parameters: Parameters) -> tuple[Parameters, Parameters]:
         """(trainable, frozen). Raises ValueError: a prefix matches no parameter, or none is left to train."""
@@ -37,7 +40,10 @@ class Partition:
         frozen = {path: x for path, x in parameters.items() if not self.trains(path)}
         trainable = {path: x for path, x in parameters.items() if path not in frozen}
         if not trainable:
-            raise ValueError(f"nothing trains: {', '.join(self.frozen)} are all the parameters")
+            stays = (
+                f"{', '.join(self.frozen)} are all the parameters" if self.frozen else "all parameters stay"
+            )
+            raise ValueError(f"nothing trains: {stays}")
         return trainable, frozen
 
     def masked(self, gradients: Parameters, vocabulary: Vocabulary) -> Parameters:
@@ -57,3 +63,6 @@ STAGES: dict[str, Partition] = {
     "sft": Partition(frozen=("tower/",)),
 }
 """Stage → what trains in it. "scratch" trains the tower too, the others take a trained one."""
+
+ADAPTER = Partition(only=(lora.TRAINED,))
+"""What trains, whatever the stage, where a run has an adapter."""

@@ -10,13 +10,14 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from bagpiper_jax import parallel
+from bagpiper_jax.models.adapters import lora
 from bagpiper_jax.models.bagpiper import Bagpiper
 from bagpiper_jax.models.configs import BagpiperConfig
-from bagpiper_jax.models.parameters import flatten
+from bagpiper_jax.models.parameters import flatten, shapes_of
 from bagpiper_jax.runs.guard import Guard
 from bagpiper_jax.training.config import TrainConfig
 from bagpiper_jax.training.optimizer import make_optimizer
-from bagpiper_jax.training.partition import EMBEDDING, STAGES, Parameters
+from bagpiper_jax.training.partition import EMBEDDING, Parameters
 
 TABLES = (EMBEDDING, "lm_head")
 """The parameters with one row for each id."""
@@ -50,6 +51,11 @@ def initial_parameters(config: BagpiperConfig, seed: int) -> Parameters:
     return flatten(nnx.to_pure_dict(nnx.state(Bagpiper(config, rngs=nnx.Rngs(seed)), nnx.Param)))
 
 
+def model_shapes(config: BagpiperConfig) -> dict[str, tuple[int, ...]]:
+    """Path and shape of every parameter of the model; nothing is allocated."""
+    return shapes_of(jax.eval_shape(lambda: initial_parameters(config, 0)))
+
+
 def model_definition(config: BagpiperConfig) -> nnx.GraphDef:
     """The static part of the model, for `nnx.merge(definition, unflatten(parameters))`."""
     abstract = nnx.eval_shape(lambda: Bagpiper(config, rngs=nnx.Rngs(0)))
@@ -62,7 +68,9 @@ def model_definition(config: BagpiperConfig) -> nnx.GraphDef:
 def start_state(config: TrainConfig, parameters: Parameters) -> TrainState:
     """Step 0 from given parameters, whose tables may have other rows beyond the vocabulary than the model's."""
     parameters = parameters | {name: _with_rows(parameters[name], config.model) for name in TABLES}
-    trainable, frozen = STAGES[config.stage].split(parameters)
+    if config.adapter:
+        parameters = lora.attached(config.adapter, parameters, config.seed)
+    trainable, frozen = config.partition.split(parameters)
     return TrainState(
         jnp.int32(0), trainable, frozen, make_optimizer(config.optimizer).init(trainable), Guard.new()
     )
@@ -103,4 +111,17 @@ def create_state(config: TrainConfig, mesh: Mesh, parameters: Parameters | None 
         compiled = functools.partial(jax.jit, out_shardings=shardings, compiler_options=options)
         if parameters is None:
             return compiled(functools.partial(initial_state, config))()
-        return compiled(functools.partial(start_state, config))(parameters)
+        # An adapter's base fills most of a device: it is not copied.
+        given = (0,) if config.adapter else ()
+        return compiled(functools.partial(start_state, config), donate_argnums=given)(parameters)
+
+
+def fitted(parameters: Parameters, config: TrainConfig, mesh: Mesh) -> Parameters:
+    """Parameters of another model with tables of as many rows as this run's have."""
+    where = parallel.parameter_sharding(mesh, abstract_parameters(config.model, mesh))
+    with jax.set_mesh(mesh):
+        rows = {
+            name: jax.jit(functools.partial(_with_rows, config=config.model), out_shardings=where[name])
+            for name in TABLES
+        }
+        return parameters | {name: fit(parameters[name]) for name, fit in rows.items()}

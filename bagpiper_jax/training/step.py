@@ -16,6 +16,7 @@ from jax.sharding import PartitionSpec as P
 from bagpiper_jax import parallel
 from bagpiper_jax.batch import Batch, BatchShape
 from bagpiper_jax.dialogue import DIRECTIONS
+from bagpiper_jax.models.adapters import lora
 from bagpiper_jax.runs.guard import Guard, judge, keep_unless
 from bagpiper_jax.training import history
 from bagpiper_jax.training.config import TrainConfig
@@ -23,7 +24,7 @@ from bagpiper_jax.training.losses import LossSums
 from bagpiper_jax.training.objectives import Objective
 from bagpiper_jax.training.objectives.next_token import next_token
 from bagpiper_jax.training.optimizer import learning_rate, make_optimizer
-from bagpiper_jax.training.partition import STAGES, Parameters
+from bagpiper_jax.training.partition import Parameters
 from bagpiper_jax.training.state import TrainState, abstract_state
 
 
@@ -57,11 +58,11 @@ def make_train_step(config: TrainConfig, mesh: Mesh, objective: Objective | None
     """
     _check_rows(config, mesh)
     objective, optimizer = objective or next_token(config), make_optimizer(config.optimizer)
-    partition = STAGES[config.stage]
+    partition = config.partition
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, StepMetrics]:
         def loss(trainable: Parameters, rows: tuple[Batch, jax.Array | None]):
-            sums = objective(trainable | state.frozen, *rows)
+            sums = objective(_drawn(config, state.step, trainable | state.frozen, rows[0]), *rows)
             return sums.total, sums
 
         rows = batch, _seen(config, state.step, batch)
@@ -154,6 +155,14 @@ def _seen(config: TrainConfig, step: jax.Array, batch: Batch) -> jax.Array | Non
     if config.history_noise == 0:
         return None
     return history.disturb(jax.random.fold_in(jax.random.key(config.seed), step), batch, config.history_noise)
+
+
+def _drawn(config: TrainConfig, step: jax.Array, parameters: Parameters, rows: Batch) -> Parameters:
+    """The parameters, with what dropout draws from: the step and the rows of the micro-batch alone."""
+    if not config.adapter or config.adapter.dropout == 0:
+        return parameters
+    key = jax.random.fold_in(jax.random.key(config.seed), step)
+    return lora.with_draw(parameters, jax.random.fold_in(key, jnp.sum(rows.tokens).astype(jnp.uint32)))
 
 
 def _accumulate(

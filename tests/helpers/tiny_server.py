@@ -80,14 +80,18 @@ class Running:
 
 @contextlib.contextmanager
 def running(
-    generator: Generator, settings: ServeConfig = SETTINGS, engine: Engine | None = None, key: str = ""
+    generator: Generator,
+    settings: ServeConfig = SETTINGS,
+    engine: Engine | None = None,
+    key: str = "",
+    adapted=(),
 ):
     """A server in a thread, over an engine of its own where none is given."""
     with contextlib.ExitStack() as stack:
         engine = engine or stack.enter_context(Engine(generator, settings.engine))
         listener = stack.enter_context(bound("127.0.0.1", 0))
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)  # who reads nothing is noticed soon
-        server = server_of(settings, generator, engine, NAME, key)
+        server = server_of(settings, generator, engine, NAME, key, adapted)
         started = threading.Event()
 
         async def serve():

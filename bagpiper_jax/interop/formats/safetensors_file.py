@@ -6,7 +6,8 @@ The format: 8 bytes with the length of a JSON header, the header, then the tenso
 import json
 import math
 import os
-from collections.abc import Sequence
+import types
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,14 @@ def open_file(path: Path) -> dict[str, Tensor]:
             f"{path} is no complete safetensors file: {error}; fetch or export it again"
         ) from error
     return tensors
+
+
+def metadata(path: Path) -> dict[str, str]:
+    """The texts that a file holds beside its tensors. Raises InterchangeError for a file that is broken."""
+    try:
+        return _read_header(path)[0].get("__metadata__") or {}
+    except (ValueError, OSError) as error:
+        raise InterchangeError(f"{path} is no complete safetensors file: {error}; fetch it again") from error
 
 
 def _read_header(path: Path) -> tuple[dict, int, int]:
@@ -115,8 +124,11 @@ def _require_tiling(ranges: dict[str, tuple[int, int]], size: int) -> None:
 class File:
     """Writes one file. Parts of a tensor come in order, tensors in any."""
 
-    def __init__(self, path: str | os.PathLike, plan: Plan):
-        header, end = {"__metadata__": {"format": "pt"}}, 0
+    def __init__(
+        self, path: str | os.PathLike, plan: Plan, about: Mapping[str, str] = types.MappingProxyType({})
+    ):
+        """`about` stands beside the format in the file's metadata."""
+        header, end = {"__metadata__": {"format": "pt", **about}}, 0
         self._next, self._ends = {}, {}
         for name, (shape, dtype) in plan.items():
             begin, end = end, end + math.prod(shape) * dtype.itemsize

@@ -15,8 +15,9 @@ _TITLES = {
     "qwen3": "Decoder and head of a Bagpiper, as transformers' Qwen3ForCausalLM over the whole vocabulary",
     "tower": "Audio tower of a Bagpiper, as transformers' Qwen3OmniMoeAudioEncoder",
     "xcodec": "Codec of a Bagpiper, as transformers' XcodecModel",
+    "peft": "LoRA adapter of a Bagpiper, as PEFT reads it",
 }
-_LIBRARIES = {"espnet": "espnet", "vllm": "vllm"}
+_LIBRARIES = {"espnet": "espnet", "vllm": "vllm", "peft": "peft"}
 _SIGNATURE = "Exported by bagpiper_jax."
 _HUB_CACHE = re.compile(r"models--([\w.-]+?)--([\w.-]+)")
 
@@ -32,12 +33,12 @@ def name_of(source: str) -> str:
     return f"{found[1]}/{found[2]}" if found else Path(source).resolve().name
 
 
-def text(config: ExportConfig, model: BagpiperConfig, codec: CodecConfig, extras: dict) -> str:
+def text(config: ExportConfig, model: BagpiperConfig, codec: CodecConfig | None, extras: dict) -> str:
     """The card in Markdown, with the front matter that model hubs read.
 
     Args:
         config: the export.
-        model, codec: sizes.
+        model, codec: sizes; None where the export has no codec.
         extras: what is stored beside them in config.json.
     """
     step = Path(find_checkpoint(config.checkpoint))
@@ -68,6 +69,8 @@ def _front_matter(config: ExportConfig, extras: dict) -> list[str]:
     """YAML; JSON's texts and lists are YAML too."""
     imported = extras.get("imported_from")
     found = list(imported.values()) if isinstance(imported, dict) else []
+    if config.format == "peft":
+        found = [name_of(extras["adapter"]["base"])]
     bases = [config.base_model] if config.base_model else found
     fields = {
         "license": config.license,

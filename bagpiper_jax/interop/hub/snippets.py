@@ -96,14 +96,23 @@ tower = part(tower, prefix, strip=prefix).float()
 )
 
 
-def of(format: str, name: str, codec: CodecConfig) -> str:
+_PEFT = """\
+from peft import PeftModel
+
+model = PeftModel.from_pretrained(base, ".")  # base: the decoder, as the format "qwen3" of its export has it
+"""
+
+
+def of(format: str, name: str, codec: CodecConfig | None) -> str:
     """Markdown: a sentence and code that runs in the directory where the export lies.
 
     Args:
         format: of the export.
         name: of its file or directory.
-        codec: sizes.
+        codec: sizes; None where the export has no codec.
     """
+    if format == "peft" or codec is None:
+        return _code("In this directory:", _PEFT)
     if format == "espnet":
         ending = "." + name.rpartition(".")[2]
         return _code(

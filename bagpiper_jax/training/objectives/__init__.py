@@ -16,7 +16,7 @@ class Objective(Protocol):
         """A pure function.
 
         Args:
-            parameters: of the whole model, by path.
+            parameters: of the whole model, by path, and of its adapter, which `lora.joined` puts in place.
             batch: B rows of T slots.
             seen: int32 [B, T, S], the tokens that the model sees in place of the batch's own.
         """

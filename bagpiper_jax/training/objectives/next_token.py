@@ -7,6 +7,7 @@ from flax import nnx
 
 from bagpiper_jax.batch import Batch
 from bagpiper_jax.dialogue import DIRECTIONS
+from bagpiper_jax.models.adapters import lora
 from bagpiper_jax.models.parameters import unflatten
 from bagpiper_jax.training.config import TrainConfig
 from bagpiper_jax.training.losses import LossSums, loss_sums
@@ -18,9 +19,10 @@ from bagpiper_jax.training.state import model_definition
 def next_token(config: TrainConfig) -> Objective:
     """The objective of pretraining and of tuning."""
     definition = model_definition(config.model)
+    dropout = config.adapter.dropout if config.adapter else 0.0
 
     def loss(parameters: Parameters, batch: Batch, seen: jax.Array | None = None) -> LossSums:
-        model = nnx.merge(definition, unflatten(parameters))
+        model = nnx.merge(definition, unflatten(lora.joined(parameters, dropout)))
         return loss_sums(
             model.hidden(batch if seen is None else dataclasses.replace(batch, tokens=seen)),
             model.lm_head[...],

@@ -1,0 +1,1 @@
+"""Small trainable changes of a model whose own parameters stay, one file for each kind."""
