@@ -20,9 +20,11 @@ class Scenes:
     script: a missing reply counts as wrong, and the deaf control takes for every clip what was said of the next.
     """
 
-    name, version, unit = "scenes", "1", "%"
+    name: ClassVar[str] = "scenes"
+    version: ClassVar[str] = "1"
+    unit: ClassVar[str] = "%"
     failed: ClassVar[float | None] = None
-    overlaps: ClassVar[tuple[str, ...]] = ()
+    overlaps: ClassVar[Sequence[str]] = ()
 
     def __init__(self, files: Path, tools: Tools, sizes: Sizes = Sizes()):
         self._tools, self._sizes = tools, sizes
