@@ -52,7 +52,7 @@ class Merged:
 
 def open_merged(
     checkpoint: str | os.PathLike, config: BagpiperConfig, base: str = ""
-) -> dict[str, Parameter]:
+) -> "dict[str, Parameter | Merged]":
     """Parameters of a run, one of its checkpoints, or an import; an adapter's are those of its base, changed.
 
     Args:

@@ -105,7 +105,7 @@ def read_base(
             f"{checkpoint} is an adapter itself; export it merged, import that, and train the next one on it"
         )
     fingerprint = Fingerprint()
-    found = _read(checkpoint, config, precision, mesh, fingerprint=fingerprint)
+    found: dict[str, Any] = _read(checkpoint, config, precision, mesh, fingerprint=fingerprint)
     return found | {lora.BASE: fingerprint.value()}
 
 
