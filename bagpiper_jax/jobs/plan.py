@@ -1,6 +1,6 @@
 """What a run needs before it has a machine.
 
-bagpiper plan --gin_file=gin/runs/pretrain_8b_v5p_128.gin [--search] [--json=FILE]
+bagpiper plan --gin_file=gin/runs/pretrain_8b_v5p_128.gin [--hlo] [--search] [--json=FILE]
 
 Compiles the run's train step for the slice it names, or for --topology=v5e-256, =v6e:4x4 or =2xv6e:16x16, on any
 machine that has libtpu; without a slice for --devices=N virtual CPU devices. Prints a table, and writes JSON.
@@ -22,6 +22,7 @@ from pathlib import Path
 import jax
 
 from bagpiper_jax import configuration
+from bagpiper_jax.runs import compiler_flags
 from bagpiper_jax.sizing.devices import PlanError
 from bagpiper_jax.sizing.generation import plan_generation
 from bagpiper_jax.sizing.generation_table import generation_table
@@ -36,8 +37,8 @@ EXIT_VIOLATED = 4
 
 def expand(argv: list[str]) -> list[str]:
     """Short flags to bindings."""
-    argv = ["--search=True" if flag == "--search" else flag for flag in argv]
-    names = "topology|devices|search|compiles|json"
+    argv = [f"{flag}=True" if flag in ("--search", "--hlo") else flag for flag in argv]
+    names = "topology|devices|search|hlo|candidates|json"
     return [re.sub(rf"^--({names})=", r"--gin.PlanConfig.\1=", flag) for flag in argv]
 
 
@@ -69,12 +70,13 @@ def make(config: PlanConfig) -> dict:
     stands_in = wanted.chips if wanted and not wanted.topology else config.devices
     jax.config.update("jax_num_cpu_devices", stands_in)
     where = target(config)
+    compiler_flags.require_known(config.train.compiler_flags)
     if config.generation is not None:
         return plan_generation(config.train.model, config.generation, where)
     mixture = check_mixture(config.train)
     if not config.search:
-        return plan(config.train, where) | {"mixture": mixture}
-    tried = search(config.train, where, config.compiles)
+        return plan(config.train, where, config.hlo) | {"mixture": mixture}
+    tried = search(config.train, where, config.candidates)
     if not tried:
         raise PlanError("no remat policy, rows per chip and mesh shape come near the memory of this chip")
     print(search_table(tried), end="\n\n")

@@ -20,7 +20,7 @@ from bagpiper_jax.batch import Batch  # noqa: E402
 from bagpiper_jax.data.loader import Loader, LoaderConfig, fingerprints  # noqa: E402
 from bagpiper_jax.errors import EXIT_TRY_AGAIN  # noqa: E402
 from bagpiper_jax.pods.joining import join_pod  # noqa: E402
-from bagpiper_jax.runs import faults  # noqa: E402
+from bagpiper_jax.runs import compiler_flags, faults  # noqa: E402
 from bagpiper_jax.runs.ledger import Ledger  # noqa: E402
 from bagpiper_jax.runs.outputs import Output  # noqa: E402
 from bagpiper_jax.training.checkpoint_checks import require_plain  # noqa: E402
@@ -38,6 +38,7 @@ _log = logging.getLogger(__name__)
 def main(argv: list[str] | None = None) -> int:
     ledger = Ledger()
     config = configuration.load(TrainConfig, argv, prog="bagpiper train")
+    compiler_flags.export(config.compiler_flags)
     require_plain(config.output)
     output = Output(config.output)
     try:

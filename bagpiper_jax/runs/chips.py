@@ -66,6 +66,15 @@ class Slice:
     topology: str = ""
     slices: int = 1
 
+    @property
+    def torus(self) -> tuple[bool, ...]:
+        """Of a v4 or v5p that is made of whole cubes of 4x4x4: that every axis is closed to a ring; else nothing.
+
+        A topology's name does not say it, and a compiler that is not told plans for links of half the bandwidth.
+        """
+        lengths = [int(length) for length in self.topology.partition(":")[2].split("x") if length]
+        return (True,) * 3 if len(lengths) == 3 and all(length % 4 == 0 for length in lengths) else ()
+
 
 SLICES = {
     "v4-128": Slice("TPU v4", 64, "v4:4x4x4"),

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import jax
 
-_PACKAGES = ("bagpiper_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "grain")
+from bagpiper_jax.runs import compiler_flags
+
+_PACKAGES = ("bagpiper_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "grain", "libtpu")
 
 
 def environment() -> dict:
@@ -25,6 +27,7 @@ def environment() -> dict:
         "devices": jax.device_count(),
         "device_kind": jax.devices()[0].device_kind,
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
+        "libtpu_flags": os.environ.get(compiler_flags.VARIABLE, ""),
     }
 
 

@@ -21,6 +21,7 @@ _ARRAY = re.compile(r"\b(pred|[subf]+\d+\w*)\[([\d,]*)\]")
 _CALLED = re.compile(
     r"\b(?:calls|body|true_computation|false_computation|branch_computations)=\{?([%\w.\-, ]+)"
 )
+_APPLIED = re.compile(r"\bto_apply=(%[\w.\-]+)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,11 +32,13 @@ class Traffic:
         ici: kind of collective → bytes within a slice.
         dcn: kind of collective → bytes, of those that reach other slices.
         count: kind of collective → how often one runs.
+        synchronous: kind of collective → bytes, of those within a slice that are sent while nothing is computed.
     """
 
     ici: dict[str, float]
     dcn: dict[str, float]
     count: dict[str, int]
+    synchronous: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,8 +58,8 @@ def traffic(hlo: str, slice_of: Sequence[int], one_turn: bool = False) -> Traffi
             what every turn sends.
     """
     computations, entry = _parse(hlo)
-    ici, dcn, count = (collections.Counter() for _ in range(3))
-    for kind, instruction, times in _collectives(computations, entry, once=entry if one_turn else ""):
+    ici, dcn, count, synchronous = (collections.Counter() for _ in range(4))
+    for kind, instruction, times, beside in _collectives(computations, entry, once=entry if one_turn else ""):
         if instruction.opcode == "send":
             dcn[kind] += times * _sent_between(kind, _shape_bytes(instruction), len(set(slice_of)))
             count[kind] += times
@@ -66,8 +69,10 @@ def traffic(hlo: str, slice_of: Sequence[int], one_turn: bool = False) -> Traffi
         if kind == "reduce-scatter" and instruction.opcode.startswith("all-reduce"):
             sent /= size  # its result is whole still, the slice comes after it
         (dcn if crosses else ici)[kind] += sent
+        if not beside and not crosses:
+            synchronous[kind] += sent
         count[kind] += times
-    return Traffic(dict(ici), dict(dcn), dict(count))
+    return Traffic(dict(ici), dict(dcn), dict(count), dict(synchronous))
 
 
 def _parse(hlo: str) -> tuple[dict[str, list[_Instruction]], str]:
@@ -81,11 +86,14 @@ def _parse(hlo: str) -> tuple[dict[str, list[_Instruction]], str]:
     return computations, entry
 
 
-def _collectives(computations, name: str, times: int = 1, scatters=False, once: str = "") -> Iterator[tuple]:
-    """(kind, instruction, times it runs) of a computation and all that it calls.
+def _collectives(
+    computations, name: str, times: int = 1, scatters=False, once: str = "", beside=False
+) -> Iterator[tuple]:
+    """(kind, instruction, times it runs, whether it runs beside computation) of a computation and all that it calls.
 
     Args:
         once: the computation whose loops are counted as one turn, while no branch is; "" where all are counted.
+        beside: whether all of this computation runs beside others.
     """
     begins = any(_BEGINS in instruction.line for instruction in computations[name])
     for instruction in computations[name]:
@@ -93,7 +101,13 @@ def _collectives(computations, name: str, times: int = 1, scatters=False, once: 
         # A collective that runs beside computation is written once more in every fusion that carries it on, also in the
         # fusions of a loop that runs meanwhile. It is counted only where it begins.
         if kind in KINDS and (begins or _CARRIED_ON not in instruction.line):
-            yield ("reduce-scatter" if scatters and kind == "all-reduce" else kind), instruction, times
+            hidden = beside or begins or instruction.opcode != kind
+            yield (
+                ("reduce-scatter" if scatters and kind == "all-reduce" else kind),
+                instruction,
+                times,
+                hidden,
+            )
         if once and instruction.opcode == "conditional":
             continue
         loops = instruction.opcode == "while" and name != once
@@ -101,7 +115,8 @@ def _collectives(computations, name: str, times: int = 1, scatters=False, once: 
         for called in _called(instruction):
             # TPUs scatter what they reduce by a fusion of an all-reduce and a slice.
             fused = called.startswith("all-reduce-scatter")
-            yield from _collectives(computations, called, times * turns, fused, once)
+            hidden = beside or instruction.opcode.endswith("-start")
+            yield from _collectives(computations, called, times * turns, fused, once, hidden)
 
 
 _BEGINS, _CARRIED_ON = 'custom_call_target="AsyncCollectiveStart"', "chain_id="
@@ -117,6 +132,10 @@ def _kind(instruction: _Instruction) -> str:
 
 
 def _called(instruction: _Instruction) -> Iterator[str]:
+    if instruction.opcode.endswith(("-done", "-update")):
+        return  # names again what its start has called
+    if instruction.opcode in ("call", "call-start"):
+        yield from (name.lstrip("%") for name in _APPLIED.findall(instruction.line))
     for names in _CALLED.findall(instruction.line):
         yield from (name.strip().lstrip("%") for name in names.split(",") if name.strip().startswith("%"))
 

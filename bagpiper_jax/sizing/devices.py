@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+from typing import Any
 
 import jax
 
@@ -55,7 +56,9 @@ def tpu_devices(wanted: Slice) -> list[jax.Device]:
 
     for name, value in _NO_MACHINE.items():
         os.environ.setdefault(name, value)
-    options: dict[str, int | str] = {"num_slices": wanted.slices} if wanted.slices > 1 else {}
+    options: dict[str, Any] = {"num_slices": wanted.slices} if wanted.slices > 1 else {}
+    if closed := wanted.torus:
+        options["wrap"] = closed
     if wanted.topology.startswith("v4:"):
         options["chip_config_name"] = "megacore"  # both cores of a chip as one device, as jobs on v4 see them
     try:

@@ -40,7 +40,7 @@ def allocated(compiled: jax.stages.Compiled, dump: Path, mesh: Mesh) -> tuple[in
     stats = compiled.memory_analysis()
     assert stats is not None, "every backend that plans are made for reports its memory"
     held = stats.argument_size_in_bytes + stats.output_size_in_bytes - stats.alias_size_in_bytes
-    total = _allocated(dump) if _is_tpu(mesh) else held + stats.temp_size_in_bytes
+    total = reported_bytes(dump) if _is_tpu(mesh) else held + stats.temp_size_in_bytes
     if total is None:
         _log.warning("this libtpu writes no report of its memory; its peak may be less than it allocates")
         total = stats.peak_memory_in_bytes
@@ -56,7 +56,7 @@ def _is_tpu(mesh: Mesh) -> bool:
     return mesh.devices.flat[0].platform == "tpu"
 
 
-def _allocated(dump: Path) -> int | None:
+def reported_bytes(dump: Path) -> int | None:
     """Bytes of a TPU's HBM that its compiler allocates, arguments and gaps included, from its report.
 
     `memory_analysis` does not tell. Its `temp_size_in_bytes` is more than that: programs for which it exceeds the chip
@@ -81,10 +81,9 @@ _EXHAUSTED = re.compile(r"(?:Used |required for HLO temporaries \()([\d.]+)([MGT
 """How compilers refuse a program for its memory: before and after they generate code."""
 
 
-def exhausted_memory(used_gib: float, train: TrainConfig, mesh: Mesh) -> dict[str, float]:
-    """GiB per chip of a step that the compiler refused because it needs `used_gib`."""
-    state = sum(state_bytes(train, mesh).values())
-    return _named(used_gib * GIB, used_gib * GIB - state, train, mesh)
+def allocated_memory(total: float, train: TrainConfig, mesh: Mesh) -> dict[str, float]:
+    """GiB per chip of a step of which only the bytes are known that it needs, as of one that the compiler refused."""
+    return _named(total, total - sum(state_bytes(train, mesh).values()), train, mesh)
 
 
 def estimated_memory(train: TrainConfig, mesh: Mesh) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""The best way to lay a run on its chips: remat policy, rows per chip and mesh shape, tried by compiling."""
+"""The best way to lay a run on its chips: remat policy, rows per chip and mesh shape, compared by their HLO."""
 
 import dataclasses
 import itertools
@@ -27,25 +27,37 @@ HOPELESS = 1.5
 """Candidates whose estimated memory exceeds the limit by this factor are not compiled: estimates are rather too low."""
 
 
-def search(train: TrainConfig, target: Target, compiles: int) -> list[dict[str, Any]]:
-    """Plans of the candidates that were compiled, the promising first; ends at the first that fits.
+def search(train: TrainConfig, target: Target, most: int) -> list[dict[str, Any]]:
+    """Plans of the candidates that were looked at, the promising first, and last that of the best one that fits.
 
     The batch stays what it is: fewer rows at a time mean more accumulation. Candidates are ordered by a roofline of
-    estimated traffic, so what follows the first that fits promises less. Where one does not fit, those that are
-    estimated to take as much are passed over.
+    estimated traffic, and `most` of them are compiled for TPUs as far as their optimised HLO; where one does not fit,
+    those that are estimated to take as much are passed over. Then only the fastest by their HLO is compiled whole, and
+    the next one if it is refused. Elsewhere nothing is cheaper than a plan, so the first that may fit is the best.
 
     Args:
-        compiles: most candidates to compile.
+        train, target: the run and its devices.
+        most: the most candidates to look at.
     """
-    tried, least = [], math.inf
+    ends_at_first = target.slice is None or not target.compiles
+    tried, fitting, least = [], [], math.inf
     for candidate, estimate in ranked(train, target):
-        if estimate >= least:
+        if estimate >= least or len(tried) == most:
             continue
+        logger.info("looking at %s", describe(candidate))
+        tried.append({"candidate": describe(candidate), **plan(candidate, target, to_hlo=True)})
+        if tried[-1]["fits"] is False:
+            least = min(least, estimate)
+        elif ends_at_first:
+            return tried
+        else:
+            fitting.append((tried[-1], candidate))
+    for looked_at, candidate in sorted(fitting, key=lambda found: found[0]["roofline_seconds"]["step"]):
         logger.info("compiling %s", describe(candidate))
+        tried.remove(looked_at)
         tried.append({"candidate": describe(candidate), **plan(candidate, target)})
-        if tried[-1]["fits"] is not False or len(tried) == compiles:
+        if tried[-1]["fits"]:
             break
-        least = min(least, estimate)
     return tried
 
 

@@ -70,15 +70,22 @@ def _traffic(plan) -> Iterator[tuple[str, str]]:
     for link, kinds in plan.get("collective_gib_per_chip", {}).items():
         for kind, size in sorted(kinds.items()):
             yield f"GiB sent per chip, {link}, {kind}", f"{size:.3f}"
+    if "synchronous_gib_per_chip" in plan:
+        waited = sum(plan["synchronous_gib_per_chip"].values())
+        yield "  of these, nothing is computed meanwhile", f"{waited:.3f}"
+    if "compiler_flags" in plan:
+        flags = " ".join(plan["compiler_flags"]) or "none"
+        yield f"flags of the compiler, libtpu {plan['libtpu']}", flags
 
 
 def _speed(plan) -> Iterator[tuple[str, str]]:
     if "roofline_seconds" not in plan:
         return
     seconds, run = plan["roofline_seconds"], plan["run"]
-    parts = ", ".join(f"{name} {seconds[name]:.3f}" for name in ("compute", "hbm", "ici", "dcn"))
+    parts = ", ".join(f"{name} {seconds[name]:.3f}" for name in ("compute", "waiting", "hbm", "ici", "dcn"))
     yield "seconds per step, at least", f"{seconds['step']:.3f}, bound by {seconds['bound_by']} ({parts})"
-    yield "MFU, at most", f"{plan['mfu_bound']:.1%} causal, {plan['mfu_bound_full']:.1%} full"
+    full = plan["mfu_bound_full"]
+    yield "MFU, at most", f"{plan['mfu_bound']:.1%} causal" + (f", {full:.1%} full" if full else "")
     rate, each = plan["tokens_per_second"], plan["tokens_per_second_per_chip"]
     yield "tokens per second, at most", f"{rate:,.0f}, {each:,.0f} per chip"
     budget = f"{run['steps']:,} steps, {run['tokens'] / 1e9:,.1f}B tokens"

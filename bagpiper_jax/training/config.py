@@ -8,6 +8,7 @@ from bagpiper_jax.dialogue import RenderConfig
 from bagpiper_jax.models.adapters.lora import AdapterError, LoraConfig
 from bagpiper_jax.models.configs import BagpiperConfig
 from bagpiper_jax.parallel import MeshConfig
+from bagpiper_jax.runs import compiler_flags
 from bagpiper_jax.runs.guard import GuardConfig
 from bagpiper_jax.runs.heartbeat import WatchConfig
 from bagpiper_jax.runs.trackers.mlflow import MlflowTracker
@@ -33,6 +34,8 @@ class TrainConfig:
         limits: the limits that the mixture must keep to before launch; `inspect_data --validate` and `plan` check them.
         slice: the chips that the run is sized for, see `chips.SLICES`; `plan` compiles for them. Training does not
             look at it.
+        compiler_flags: flags of the TPU compiler for those chips, as '--xla_name=value', see `runs.compiler_flags`;
+            other platforms' compilers do not get them.
         stage: the name of a set of parameters that train, see `partition.STAGES`.
         init_from: directory of a run, or of one of its checkpoints, whose parameters this run starts from;
             its optimizer and data position are not taken over.
@@ -73,6 +76,7 @@ class TrainConfig:
     watch: WatchConfig = WatchConfig()
     limits: MixtureLimits = MixtureLimits()
     slice: str = ""
+    compiler_flags: tuple[str, ...] = ()
     stage: str = "pretrain"
     init_from: str | None = None
     adapter: LoraConfig | None = None
@@ -98,6 +102,7 @@ class TrainConfig:
             raise AdapterError(
                 "TrainConfig.adapter changes a trained model: name it with TrainConfig.init_from"
             )
+        compiler_flags.options(self.compiler_flags)
         self._follow_tokens()
         if self.steps < 1 or self.keep < 1 or self.accumulation < 1:
             raise ValueError("steps, keep and accumulation must be at least 1")

@@ -20,7 +20,8 @@ class StepFlops:
         decoder: the operations of the decoder's matrices, without attention scores.
         attention: those of scores and weighted values, every pair of slots of a row counted as attended.
         tower, head: those of the audio tower, and of the head over all streams.
-        recomputed: those that the backward pass does again, with attention as causal kernels do it.
+        recomputed: those that the backward pass does again, with attention as causal kernels do it. Kernels that keep
+            no scores compute them once more for their gradient, whatever the remat policy is.
     """
 
     decoder: float
@@ -59,9 +60,12 @@ def step_flops(train: TrainConfig) -> StepFlops:
     head = tokens * model.decoder.width * model.vocabulary.size
     # Scores have no weights: their gradient costs two products for each of the forward pass.
     attention = (FORWARD + 2 * ACTIVATIONS) * tokens * scores
+    # A layer's last product is not run again: no gradient needs its result, and compilers leave it out.
+    again = decoder - tokens * model.decoder.layers * model.decoder.width * model.decoder.ffn_width
     recomputed = (
-        FORWARD * decoder * _RECOMPUTES_PRODUCTS.get(model.decoder.remat, 1)
+        FORWARD * again * _RECOMPUTES_PRODUCTS.get(model.decoder.remat, 1)
         + attention / 6 * _RECOMPUTES_SCORES.get(model.decoder.remat, 1)
+        + attention / 12 * (model.decoder.attention != "dot_product")
         + FORWARD * tower * trains["tower/"] * _RECOMPUTES_PRODUCTS.get(model.tower.remat, 1)
     )
     return StepFlops(decoder_cost * decoder, attention, tower_cost * tower, head_cost * head, recomputed)

@@ -35,7 +35,13 @@ from bagpiper_jax.training.metrics import MetricWriter, Unigram, loss_scalars
 from bagpiper_jax.training.report import Report
 from bagpiper_jax.training.skips import SkipReport
 from bagpiper_jax.training.state import TrainState, abstract_state, create_state
-from bagpiper_jax.training.step import compile_step, make_eval_step, make_train_step, trace_step
+from bagpiper_jax.training.step import (
+    compile_step,
+    compiler_options,
+    make_eval_step,
+    make_train_step,
+    trace_step,
+)
 from bagpiper_jax.training.tables import base_parameters, starting_parameters, with_base
 
 _log = logging.getLogger(__name__)
@@ -123,7 +129,7 @@ def _train(
     ledger.enter("compile")
     with jax.set_mesh(mesh), Underway("compiling the train step", active=first):
         traced = trace_step(make_train_step(config, mesh), config, mesh)
-        train_step = traced.lower().compile()
+        train_step = traced.lower().compile(compiler_options=compiler_options(config, mesh))
     if first:
         provenance.record_program(local, traced, train_step)
     with Underway("compiling the validation step", active=first):

@@ -17,6 +17,7 @@ from bagpiper_jax import parallel
 from bagpiper_jax.batch import Batch, BatchShape
 from bagpiper_jax.dialogue import DIRECTIONS
 from bagpiper_jax.models.adapters import lora
+from bagpiper_jax.runs import compiler_flags
 from bagpiper_jax.runs.guard import Guard, judge, keep_unless
 from bagpiper_jax.training import history
 from bagpiper_jax.training.config import TrainConfig
@@ -114,10 +115,16 @@ def compile_step(
     """Compiles a step ahead of time. The result never recompiles: other shapes or shardings are errors.
 
     Args:
-        options: the options of the compiler.
+        options: options of the compiler, beside the run's own.
     """
+    chosen = {**compiler_options(config, mesh), **(options or {})}
     with jax.set_mesh(mesh):
-        return trace_step(step, config, mesh).lower().compile(compiler_options=options)
+        return trace_step(step, config, mesh).lower().compile(compiler_options=chosen)
+
+
+def compiler_options(config: TrainConfig, mesh: Mesh) -> dict[str, Any]:
+    """What the compiler of this mesh's devices is told for a run: on TPUs its flags, else nothing."""
+    return compiler_flags.options(config.compiler_flags) if mesh.devices.flat[0].platform == "tpu" else {}
 
 
 def trace_step(step, config: TrainConfig, mesh: Mesh) -> jax.stages.Traced:

@@ -97,6 +97,34 @@ def test_groups_in_every_spelling_and_the_link_that_they_take(groups, size, cros
     assert "collective-permute" in found.dcn
 
 
+OFFLOADED = """
+%offloaded (p: bf16[16,32]) -> bf16[64,32] {
+  ROOT %all-gather.112 = bf16[64,32]{0,1:T(8,128)(2,1)} all-gather(%p), channel_id=1, replica_groups=GROUPS
+}
+
+%async (p: bf16[16,32]) -> bf16[64,32] {
+  ROOT %all-gather.113.cloned.1 = bf16[64,32]{0,1:T(8,128)(2,1)} call(%p), to_apply=%offloaded, metadata={op_name="x"}
+}
+
+ENTRY %main () -> f32[] {
+  %g.call-start = ((bf16[16,32]{0,1}), bf16[64,32]{0,1:T(8,128)}, u32[]{:S(8)}) async-start(%x), calls=%async
+  %g.call-done = bf16[64,32]{0,1:T(8,128)(2,1)} async-done(%g.call-start), calls=%async
+  %f1 = f32[4]{0} fusion(%y), kind=kCustom, calls=%begin
+  %waited = f32[4]{0} all-reduce(%f1), channel_id=1, replica_groups=GROUPS, to_apply=%add
+  ROOT %r = f32[] constant(0)
+}
+"""
+
+
+def test_what_other_cores_carry_on_is_counted_once_and_as_sent_beside_computation():
+    module = (MODULE[: MODULE.index("ENTRY")] + OFFLOADED).replace("GROUPS", ALL)
+    found = traffic(module, [0] * 8)
+    assert found.count == {"all-gather": 1, "all-reduce": 2}
+    assert found.ici["all-gather"] == 64 * 32 * 2 * 7 / 8
+    # Of the sums one runs inside a fusion, beside its products, and the other keeps everything waiting.
+    assert found.synchronous == {"all-reduce": found.ici["all-reduce"] / 2}
+
+
 STEPS = """
 %steps (c: (s32[], f32[16])) -> (s32[], f32[16]) {
   %c3 = (s32[], f32[16]{0:T(128)}) parameter(0)

@@ -16,13 +16,14 @@ from bagpiper_jax.batch import BatchShape
 from bagpiper_jax.jobs import plan as job
 from bagpiper_jax.models.configs import BagpiperConfig, DecoderConfig
 from bagpiper_jax.parallel import MeshConfig
-from bagpiper_jax.runs.chips import find_slice
+from bagpiper_jax.runs.chips import CHIPS, find_slice
 from bagpiper_jax.sizing import plan as planning
 from bagpiper_jax.sizing.devices import PlanError, Target, cpu_devices
 from bagpiper_jax.sizing.plan import PlanConfig, plan, target
+from bagpiper_jax.sizing.roofline import Roofline, speed
 from bagpiper_jax.sizing.table import table
 from bagpiper_jax.training.config import TrainConfig
-from bagpiper_jax.training.flops import step_flops
+from bagpiper_jax.training.flops import StepFlops, step_flops
 
 pytestmark = pytest.mark.optimised
 LIBTPU = pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="needs libtpu")
@@ -65,6 +66,20 @@ def test_the_table_names_what_the_json_holds(tiny_plan):
     assert "limit unknown" in text and "ici, all-gather" in text and "not cached yet" in text
 
 
+def test_a_bound_is_computing_and_what_it_waits_for_and_no_mfu_exceeds_the_peak(tiny_plan):
+    # The full convention counts 1.1 times what a second of the chip's peak computes, the causal one 0.8 times.
+    peak = CHIPS["TPU v6 lite"].flops
+    flops = StepFlops(decoder=0.5 * peak, attention=0.6 * peak, tower=0.0, head=0.0, recomputed=0.2 * peak)
+    for waiting, causal, full in ((0.0, 0.8, None), (1.0, 0.4, 0.55)):
+        bound = Roofline(compute=1.0, hbm=0.1, ici=0.2, dcn=0.0, waiting=waiting)
+        assert bound.step == 1 + waiting and bound.bound_by == "compute"
+        found = speed(bound, flops, TRAIN, CHIPS["TPU v6 lite"], 1)
+        assert found["mfu_bound"] == pytest.approx(causal)
+        assert found["mfu_bound_full"] == (pytest.approx(full) if full else None)
+        line = next(line for line in table(tiny_plan | found).splitlines() if line.startswith("MFU"))
+        assert f"{causal:.1%} causal" in line and ("full" in line) == bool(full)
+
+
 def test_flops_of_the_release_are_six_per_parameter_and_token():
     # 8.27e9 trainable, less the embedding table, which costs no product (docs/reference.md, Frozen parameters)
     flops = step_flops(dataclasses.replace(RELEASE, batch=BatchShape(1, 8192, 0)))
@@ -72,8 +87,19 @@ def test_flops_of_the_release_are_six_per_parameter_and_token():
     attention = 6 * 8192**2 * 2 * 4096 * 36
     assert flops.full == pytest.approx(6 * 8192 * products + attention, rel=0.005)
     assert flops.causal == pytest.approx(flops.full - attention / 2)
-    # Full remat runs the layers' forward pass once more.
-    assert flops.recomputed == pytest.approx((flops.decoder + flops.attention / 2) / 3)
+    # Full remat runs the layers' forward pass once more, but for the product that closes a layer.
+    down = 2 * 8192 * 36 * 4096 * 12_288
+    assert flops.recomputed == pytest.approx((flops.decoder + flops.attention / 2) / 3 - down)
+
+
+def test_a_kernel_that_keeps_no_scores_computes_seven_products_where_six_are_counted():
+    """splash: two forwards; scores, their gradient, and those of queries, keys and values backwards."""
+    decoder = dataclasses.replace(RELEASE.model.decoder, attention="splash", remat="none")
+    flops = step_flops(
+        dataclasses.replace(RELEASE, model=dataclasses.replace(RELEASE.model, decoder=decoder))
+    )
+    half = flops.attention / 2
+    assert flops.executed - flops.causal == pytest.approx(half * 7 / 6 - half)
 
 
 def test_frozen_parts_cost_less_and_the_tower_counts_by_chunks():
@@ -165,8 +191,9 @@ def test_exit_codes(monkeypatch, result, code):
 
 
 def test_short_flags_are_bindings():
-    assert job.expand(["--search", "--json=a", "--gin.X.y=1"]) == [
+    assert job.expand(["--search", "--hlo", "--json=a", "--gin.X.y=1"]) == [
         "--gin.PlanConfig.search=True",
+        "--gin.PlanConfig.hlo=True",
         "--gin.PlanConfig.json=a",
         "--gin.X.y=1",
     ]

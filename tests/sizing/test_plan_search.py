@@ -2,8 +2,6 @@
 
 import dataclasses
 
-import pytest
-
 from bagpiper_jax.batch import BatchShape
 from bagpiper_jax.models.configs import BagpiperConfig
 from bagpiper_jax.parallel import MeshConfig
@@ -37,22 +35,56 @@ def test_less_recomputation_comes_first_and_the_hopeless_not_at_all():
     assert not [c for c, _ in ranked(TRAIN, V5E) if c.model.decoder.remat == "none"]
 
 
-@pytest.mark.parametrize("fitting, compiles, compiled", [(0, 9, 1), (2, 9, 3), (99, 2, 2)])
-def test_the_search_ends_at_the_first_that_fits_or_when_its_compiles_are_spent(
-    monkeypatch, fitting, compiles, compiled
-):
-    made = []
+class Planner:
+    """Stands for the compiler: which candidates fit, how fast each is, and what it was asked."""
 
-    def plan(candidate, target):
-        made.append(candidate)
-        return {"fits": len(made) > fitting, "hbm_gib_per_chip": {"total": 1.0}}
+    def __init__(self, fits, seconds=lambda made: float(made), refused=0):
+        self.fits, self.seconds, self.refused = fits, seconds, refused
+        self.looked_at, self.compiled = [], []
 
-    monkeypatch.setattr(room, "plan", plan)
-    tried = search(TRAIN, V5P, compiles)
-    assert len(tried) == len(made) == compiled and tried[-1]["fits"] is (fitting < compiled)
-    # What does not fit rules out all that are estimated to take as much.
-    estimates = [used for candidate, used in ranked(TRAIN, V5P) if candidate in made]
-    assert made[0] == ranked(TRAIN, V5P)[0][0] and estimates == sorted(set(estimates), reverse=True)
+    def __call__(self, candidate, target, to_hlo=False):
+        if to_hlo:
+            self.looked_at.append(candidate)
+            made, fits = len(self.looked_at), self.fits(len(self.looked_at))
+        else:
+            self.compiled.append(candidate)
+            made, fits = self.looked_at.index(candidate) + 1, len(self.compiled) > self.refused
+        return {
+            "fits": fits,
+            "hbm_gib_per_chip": {"total": 1.0},
+            "roofline_seconds": {"step": self.seconds(made)},
+        }
+
+
+def test_of_the_candidates_looked_at_only_the_fastest_by_its_hlo_is_compiled(monkeypatch):
+    planner = Planner(fits=lambda made: True, seconds=lambda made: abs(made - 3) + 1.0)
+    monkeypatch.setattr(room, "plan", planner)
+    tried = search(TRAIN, V5P, 5)
+    assert planner.looked_at == [candidate for candidate, _ in ranked(TRAIN, V5P)][:5]
+    assert planner.compiled == [planner.looked_at[2]]
+    assert len(tried) == 5 and tried[-1]["candidate"] == describe(planner.looked_at[2])
+
+
+def test_where_the_fastest_is_refused_the_next_is_compiled(monkeypatch):
+    planner = Planner(fits=lambda made: True, refused=2)
+    monkeypatch.setattr(room, "plan", planner)
+    tried = search(TRAIN, V5P, 4)
+    assert planner.compiled == planner.looked_at[:3] and tried[-1]["fits"] is True
+
+
+def test_what_does_not_fit_rules_out_all_that_are_estimated_to_take_as_much(monkeypatch):
+    planner = Planner(fits=lambda made: False)
+    monkeypatch.setattr(room, "plan", planner)
+    assert search(TRAIN, V5P, 99)[-1]["fits"] is False and not planner.compiled
+    estimates = [used for candidate, used in ranked(TRAIN, V5P) if candidate in planner.looked_at]
+    assert len(estimates) > 1 and estimates == sorted(set(estimates), reverse=True)
+
+
+def test_where_there_is_no_compiler_the_first_that_may_fit_is_the_best(monkeypatch):
+    planner = Planner(fits=lambda made: None if made == 2 else False)
+    monkeypatch.setattr(room, "plan", planner)
+    gpus = Target(cpu_devices(8), find_slice("8xh100"))
+    assert len(search(TRAIN, gpus, 9)) == len(planner.looked_at) == 2 and not planner.compiled
 
 
 def test_the_table_says_what_each_candidate_binds():

@@ -17,6 +17,7 @@ from bagpiper_jax.parallel import MeshConfig
 from bagpiper_jax.runs.chips import SLICES, find_slice
 from bagpiper_jax.sizing.collectives import traffic
 from bagpiper_jax.sizing.devices import slice_of, tpu_devices
+from bagpiper_jax.sizing.plan import PlanConfig, plan, target
 from bagpiper_jax.training.config import TrainConfig
 from bagpiper_jax.training.losses import LossConfig
 from bagpiper_jax.training.step import compile_step, make_train_step
@@ -105,6 +106,20 @@ def test_the_release_compiles_for_two_slices_and_only_sums_cross_between_them():
     # What crosses is the gradient, once, of which every chip has a fourth; that of the tables in float32.
     gradient = sum(x.size for n, x in shapes(model).items() if not n.startswith("tower/")) / 4
     assert 2 * gradient < found.dcn["all-reduce"] < 1.1 * 4 * gradient
+
+
+@pytest.mark.parametrize(
+    "run, synchronous, sent, memory",
+    [("v5e_256", 20, 75, 9.5), ("v5p_128", 0.1, 70, 11), ("v6e_256", 0.1, 57, 12.5)],
+)
+def test_with_the_flags_of_its_slice_a_step_computes_while_it_sends(run, synchronous, sent, memory):
+    """The whole 8B step, as far as its optimised HLO."""
+    config = configuration.build(TrainConfig, [f"gin/runs/pretrain_8b_{run}.gin"])
+    found = plan(config, target(PlanConfig(config)), to_hlo=True)
+    assert sum(found["synchronous_gib_per_chip"].values()) <= synchronous
+    assert 40 < sum(found["collective_gib_per_chip"]["ici"].values()) <= sent
+    assert found["hbm_gib_per_chip"]["total"] <= memory
+    assert found["compiler_flags"] == list(config.compiler_flags) and found["mfu_bound"] < 1
 
 
 def shapes(model):
