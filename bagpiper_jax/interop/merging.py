@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -52,7 +53,7 @@ class Merged:
 
 def open_merged(
     checkpoint: str | os.PathLike, config: BagpiperConfig, base: str = ""
-) -> "dict[str, Parameter | Merged]":
+) -> Mapping[str, Parameter | Merged]:
     """Parameters of a run, one of its checkpoints, or an import; an adapter's are those of its base, changed.
 
     Args:

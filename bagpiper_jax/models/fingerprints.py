@@ -38,11 +38,11 @@ def _on_device(values):
     return jnp.sum(_mixed(jax.lax.bitcast_convert_type(values.astype(jnp.bfloat16), jnp.uint16), jnp))
 
 
-def _on_host(values: np.ndarray) -> np.uint32:
+def _on_host(values: np.ndarray) -> np.ndarray:
     # Counted first: there are fewer kinds of 16 bits than values.
     bits = np.ascontiguousarray(values).astype(ml_dtypes.bfloat16).reshape(-1).view(np.uint16)
     counts = np.bincount(bits, minlength=1 << 16).astype(np.uint32)
-    return np.sum(_mixed(np.arange(1 << 16, dtype=np.uint16), np) * counts, dtype=np.uint32)
+    return np.asarray(np.sum(_mixed(np.arange(1 << 16, dtype=np.uint16), np) * counts, dtype=np.uint32))
 
 
 def _mixed(bits, xp):
