@@ -24,7 +24,7 @@ class Voice:
 
 
 VOICES = {
-    "low-pitched": Voice(0.6, 0.9),
+    "low-pitched": Voice(0.55, 0.86),
     "medium-pitched": Voice(1.0, 1.0),
     "high-pitched": Voice(1.3, 1.08),
 }
