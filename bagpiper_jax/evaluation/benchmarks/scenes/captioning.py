@@ -20,8 +20,11 @@ class Scenes:
     script: a missing reply counts as wrong, and the deaf control takes for every clip what was said of the next.
     """
 
-    name, version, failed, unit = "scenes", "1", None, "%"
-    overlaps: ClassVar[tuple[str, ...]] = ()
+    name: ClassVar[str] = "scenes"
+    version: ClassVar[str] = "1"
+    failed: ClassVar[float | None] = None
+    unit: ClassVar[str] = "%"
+    overlaps: ClassVar[Sequence[str]] = ()
 
     def __init__(self, files: Path, tools: Tools, sizes: Sizes = Sizes()):
         self._tools, self._sizes = tools, sizes

@@ -32,8 +32,11 @@ class SceneDialogues:
     `captioner`. There is no official script: a reply that is missing counts as wrong.
     """
 
-    name, version, failed, unit = "scene_dialogues", "1", None, "%"
-    overlaps: ClassVar[tuple[str, ...]] = ()
+    name: ClassVar[str] = "scene_dialogues"
+    version: ClassVar[str] = "1"
+    failed: ClassVar[float | None] = None
+    unit: ClassVar[str] = "%"
+    overlaps: ClassVar[Sequence[str]] = ()
 
     def __init__(self, files: Path, tools: Tools, sizes: Sizes = Sizes()):
         self._tools, self._sizes = tools, sizes
