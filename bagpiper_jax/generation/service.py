@@ -28,9 +28,23 @@ class Engine:
     One thread runs the device, another one the codec, so that sound is decoded while the next rows are made.
     """
 
-    def __init__(self, generator: Generator, config: EngineConfig = EngineConfig(), warm_up: bool = False):
-        """Takes the memory of the cache, and with `warm_up` compiles all programs first, so that nobody waits."""
-        self._generator = generator
+    def __init__(
+        self,
+        generator: Generator,
+        config: EngineConfig = EngineConfig(),
+        warm_up: bool = False,
+        fill: bool = False,
+    ):
+        """Takes the memory of the cache.
+
+        Args:
+            generator: the model.
+            config: sizes.
+            warm_up: compiles all programs first, so that nobody waits.
+            fill: feeds whoever finds a row before the rows go on: where nobody waits for the next token, full rows
+                count, and no program is compiled for the few rows that come first.
+        """
+        self._generator, self._fill = generator, fill
         self._core = EngineCore(generator.model, config)
         if warm_up:
             self._core.warm_up()
@@ -126,7 +140,8 @@ class Engine:
     def _run(self) -> None:
         try:
             while self._commands():
-                self._core.feed()
+                while self._core.feed() and self._fill:
+                    self._commands()  # who came meanwhile is fed as well
                 for request in self._core.decode():
                     self._tell(request)
         except BaseException as error:

@@ -188,7 +188,11 @@ def test_the_engine_answers_as_the_generator_does_and_says_how_full_it_was(tmp_p
         system.tell()
         return found
 
-    with pytest.MonkeyPatch.context() as patch, Engine(generator, ENGINE) as engine, caplog.at_level("INFO"):
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        Engine(generator, ENGINE, fill=True) as engine,
+        caplog.at_level("INFO"),
+    ):
         patch.setattr(engines, "identity", lambda config: {"kind": "checkpoint"})
         patch.setattr(engines, "_SAMPLE_SECONDS", 0.001)
         *heard, made, broken, long = asyncio.run(answers())

@@ -126,7 +126,7 @@ async def opened(config: CheckpointSystem) -> AsyncIterator[CheckpointUnderTest]
     with Underway("loading the run"):
         generator = load_generator(config.checkpoint, config.codec, config.tokenizer, config.weights)
     prompting = Prompting(generator, config.loop, config.system_prompt)
-    with Engine(generator, config.engine) as engine:
+    with Engine(generator, config.engine, fill=True) as engine:
         system = CheckpointUnderTest(config, prompting, engine)
         watching = asyncio.ensure_future(system.watch())
         try:

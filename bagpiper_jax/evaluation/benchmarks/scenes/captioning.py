@@ -22,8 +22,8 @@ class Scenes:
 
     name: ClassVar[str] = "scenes"
     version: ClassVar[str] = "1"
-    unit: ClassVar[str] = "%"
     failed: ClassVar[float | None] = None
+    unit: ClassVar[str] = "%"
     overlaps: ClassVar[Sequence[str]] = ()
 
     def __init__(self, files: Path, tools: Tools, sizes: Sizes = Sizes()):

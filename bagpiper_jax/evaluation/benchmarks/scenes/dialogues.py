@@ -34,8 +34,8 @@ class SceneDialogues:
 
     name: ClassVar[str] = "scene_dialogues"
     version: ClassVar[str] = "1"
-    unit: ClassVar[str] = "%"
     failed: ClassVar[float | None] = None
+    unit: ClassVar[str] = "%"
     overlaps: ClassVar[Sequence[str]] = ()
 
     def __init__(self, files: Path, tools: Tools, sizes: Sizes = Sizes()):
