@@ -31,14 +31,20 @@ class Attention(nnx.Module):
         self, x: Float[Array, "B T D"], angles: Float[Array, "B T 1 K2"]
     ) -> tuple[Float[Array, "B T H K"], Float[Array, "B T KV K"], Float[Array, "B T KV K"]]:
         """Rotated queries and keys, and values."""
-        query, key, value = (layers.project(x, weight[...]) for weight in (self.query, self.key, self.value))
+        query, key, value = (
+            layers.project(x, layers.gathered(weight[...], x.dtype, "embed", heads, None))
+            for weight, heads in ((self.query, "heads"), (self.key, "kv_heads"), (self.value, "kv_heads"))
+        )
         query = layers.rotate(layers.rms_norm(query, self.query_norm[...], self.eps), angles)
         key = layers.rotate(layers.rms_norm(key, self.key_norm[...], self.eps), angles)
+        # Where slots are divided, attention gathers these, in this dtype, and nothing that they were made of.
+        key, value = (parallel.constrain(x, "batch", "slots", "kv_heads") for x in (key, value))
         return query, key, value
 
     def combine(self, heads: Float[Array, "B T H K"]) -> Float[Array, "B T D"]:
         merged = heads.reshape(*heads.shape[:2], -1)
-        return layers.project(merged, self.output[...].reshape(merged.shape[-1], -1))
+        output = layers.gathered(self.output[...], heads.dtype, "heads", None, "embed")
+        return layers.project(merged, output.reshape(merged.shape[-1], -1))
 
 
 class FeedForward(nnx.Module):

@@ -75,8 +75,10 @@ def _add_rows(tokens, gradient, rows, axes, divided):
     places = jnp.where(here, tokens - first, rows)
     for stream in range(tokens.shape[-1]):
         total = total.at[places[..., stream]].add(gradient.astype(jnp.float32), mode="drop")
-    on_mesh = parallel.mesh_in_use() is not None
-    return parallel.scattered_sum(total, axes, parallel.DATA_AXES if on_mesh else ())
+    if parallel.mesh_in_use() is None:
+        return total
+    # A device's sum over its slots is float32; between devices it travels as the layers' gradients do.
+    return parallel.scattered_sum(total, axes, parallel.DATA_AXES, gradient.dtype)
 
 
 def _local_rows(table, spec) -> int:

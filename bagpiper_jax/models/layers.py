@@ -69,6 +69,13 @@ def project(
     return flat.reshape(*x.shape[:-1], *kernel.shape[1:])
 
 
+def gathered(
+    kernel: Float[Array, "..."] | Quantized, dtype: Any, *axes: str | None
+) -> Float[Array, "..."] | Quantized:
+    """A kernel of logical `axes` in `dtype`, gathered once for all products of a layer (`parallel.whole_width`)."""
+    return kernel if isinstance(kernel, Quantized) else parallel.whole_width(kernel.astype(dtype), axes)
+
+
 class Linear(nnx.Module):
     """x @ kernel + bias in the dtype of `x`; the kernel keeps the variance of `x`, the bias starts at zero."""
 

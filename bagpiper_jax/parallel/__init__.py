@@ -10,6 +10,7 @@ from bagpiper_jax.parallel.collectives import (
     scattered_sum,
     slot_spec,
     table_axes,
+    whole_width,
 )
 from bagpiper_jax.parallel.mesh import (
     MeshConfig,
@@ -57,4 +58,5 @@ __all__ = [
     "shards",
     "slot_spec",
     "table_axes",
+    "whole_width",
 ]

@@ -54,6 +54,7 @@ def optimised_step(train: TrainConfig, wanted: Slice) -> tuple[str, int]:
 def _compile(train: TrainConfig, wanted: Slice, directory: str) -> None:
     os.environ["ALLOW_MULTIPLE_LIBTPU_LOAD"] = "true"  # the process that waits may have loaded it as well
     jax.config.update("jax_platforms", "cpu")
+    jax.config.update("jax_enable_compilation_cache", False)  # of what is found there nothing is written
     mesh = parallel.make_mesh(train.mesh, tpu_devices(wanted))
     options = {**memory.dump_options(mesh, directory), "xla_dump_hlo_as_text": True}
     try:

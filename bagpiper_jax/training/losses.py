@@ -189,7 +189,9 @@ def _scan_gradients(static, widths, others, differentiable, data):
     d_hidden = jnp.moveaxis(d_hidden, 0, 1).reshape(hidden.shape[0], -1, hidden.shape[2])
     d_hidden = d_hidden[:, : hidden.shape[1]]
     if others:
-        d_heads = [parallel.scattered_sum(d, w, others, 0).T for d, w in zip(d_heads, widths, strict=True)]
+        # A device's sum over its chunks is float32; between devices it travels as the layers' gradients do.
+        summed = functools.partial(parallel.scattered_sum, others=others, dtype=hidden.dtype, dimension=0)
+        d_heads = [summed(d, w).T for d, w in zip(d_heads, widths, strict=True)]
     d_heads = [d.astype(x.dtype) for d, x in zip(d_heads, wide, strict=True)]
     return _all_devices(sums, others), (d_hidden, *d_heads, _all_devices(d_bias, others))
 

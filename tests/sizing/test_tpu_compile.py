@@ -103,14 +103,14 @@ def test_the_release_compiles_for_two_slices_and_only_sums_cross_between_them():
     compiled = compile_step(make_train_step(config, mesh), config, mesh, QUICKLY)
     found = traffic(compiled.as_text(), slice_of(list(mesh.devices.flat)))
     assert found.dcn.keys() == {"all-reduce"}
-    # What crosses is the gradient, once, of which every chip has a fourth; that of the tables in float32.
+    # What crosses is the gradient, once, in bfloat16, of which every chip has a fourth.
     gradient = sum(x.size for n, x in shapes(model).items() if not n.startswith("tower/")) / 4
-    assert 2 * gradient < found.dcn["all-reduce"] < 1.1 * 4 * gradient
+    assert 1.9 * gradient < found.dcn["all-reduce"] < 1.1 * 2 * gradient
 
 
 @pytest.mark.parametrize(
     "run, synchronous, sent, memory",
-    [("v5e_256", 20, 75, 9.5), ("v5p_128", 0.1, 70, 11), ("v6e_256", 0.1, 57, 12.5)],
+    [("v5e_256", 20, 66, 8.5), ("v5p_128", 0.1, 95, 10.5), ("v6e_256", 0.1, 52, 9.2)],
 )
 def test_with_the_flags_of_its_slice_a_step_computes_while_it_sends(run, synchronous, sent, memory):
     """The whole 8B step, as far as its optimised HLO."""

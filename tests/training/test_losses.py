@@ -5,6 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from bagpiper_jax import parallel
+from bagpiper_jax.models.embedding import embed_streams
+from bagpiper_jax.parallel import MeshConfig
 from bagpiper_jax.training.losses import LossConfig, loss_sums
 from bagpiper_jax.vocabulary import CODEC_CLASS_WEIGHT, Vocabulary
 
@@ -12,23 +15,23 @@ VOCABULARY = Vocabulary(text_size=40, codebook_size=16, num_streams=8)
 B, T, D, S, N = 3, 23, 12, 8, 4
 
 
-def make_inputs(seed=0, audio_share=0.5, mask_share=0.7, scale=1.0, offset_scale=1.0):
+def make_inputs(seed=0, audio_share=0.5, mask_share=0.7, scale=1.0, offset_scale=1.0, rows=B, width=D):
     rng = np.random.default_rng(seed)
-    audio = rng.random((B, T)) < audio_share
-    tokens = np.zeros((B, T, S), np.int32)
-    tokens[..., 0] = rng.integers(1, VOCABULARY.codec_start, (B, T))
-    codes = VOCABULARY.codes_to_ids(rng.integers(0, 16, (B * T, S))).reshape(B, T, S)
+    audio = rng.random((rows, T)) < audio_share
+    tokens = np.zeros((rows, T, S), np.int32)
+    tokens[..., 0] = rng.integers(1, VOCABULARY.codec_start, (rows, T))
+    codes = VOCABULARY.codes_to_ids(rng.integers(0, 16, (rows * T, S))).reshape(rows, T, S)
     tokens[audio] = codes[audio]
-    masked = rng.random((B, T)) < mask_share
+    masked = rng.random((rows, T)) < mask_share
     weights = (masked[..., None] * (tokens != 0)).astype(np.float32)
     weights[tokens >= VOCABULARY.codec_start] *= CODEC_CLASS_WEIGHT
     return {
-        "hidden": rng.standard_normal((B, T, D)).astype(np.float32),
-        "lm_head": scale * rng.standard_normal((VOCABULARY.size, D)).astype(np.float32),
-        "stream_emb": offset_scale * rng.standard_normal((S, D)).astype(np.float32),
+        "hidden": rng.standard_normal((rows, T, width)).astype(np.float32),
+        "lm_head": scale * rng.standard_normal((VOCABULARY.size, width)).astype(np.float32),
+        "stream_emb": offset_scale * rng.standard_normal((S, width)).astype(np.float32),
         "tokens": tokens,
         "loss_weights": weights,
-        "direction": rng.integers(0, N, (B, T)).astype(np.int32),
+        "direction": rng.integers(0, N, (rows, T)).astype(np.int32),
     }
 
 
@@ -194,3 +197,31 @@ def test_streams_cost_next_to_nothing_beside_one_product_with_the_head():
 
     assert flops(1) == pytest.approx(3, abs=0.01)
     assert flops(8) < 1.002 * flops(1)
+
+
+def test_tables_gradients_lose_less_between_devices_than_products_in_bfloat16_lose():
+    """Each device's float32 sum is rounded once before it travels; torch's gradient in float64 is the truth."""
+    inputs = make_inputs(rows=8, width=16)
+    given = {name: jnp.asarray(values) for name, values in inputs.items()}
+    mesh = parallel.make_mesh(MeshConfig(fsdp=8))
+
+    def gradients(head, table):
+        def total(head):
+            hidden = given["hidden"].astype("bfloat16")
+            rest = [given[name] for name in ("tokens", "loss_weights", "direction")]
+            return loss_sums(hidden, head, given["stream_emb"], *rest, VOCABULARY, N).total
+
+        looked_up = jax.grad(lambda table: jnp.sum(embed_streams(table, given["tokens"], "bfloat16") ** 2))
+        return jax.grad(total)(head), looked_up(table)
+
+    arguments = given["lm_head"], given["lm_head"]
+    alone = jax.jit(gradients)(*arguments)
+    with jax.set_mesh(mesh):
+        divided = jax.jit(gradients)(*arguments)
+    truth = torch_loss(inputs)[2][1]
+
+    def error(found, expected):
+        return np.linalg.norm(np.asarray(found) - expected) / np.linalg.norm(expected)
+
+    assert error(divided[0], truth) < 1.5 * error(alone[0], truth) < 0.02
+    assert 0 < error(divided[1], np.asarray(alone[1])) < 2**-8
