@@ -57,13 +57,14 @@ def _is_dataclass(node: ast.ClassDef) -> bool:
 
 
 def _fields(cls: Found) -> Iterator[tuple[Module, ast.AnnAssign]]:
-    """The fields of a class, inherited ones first."""
-    own = [f for f in cls.node.body if isinstance(f, ast.AnnAssign) and isinstance(f.target, ast.Name)]
-    names = {field.target.id for field in own}
+    """The fields of a class: inherited ones first, and one that is given anew in its old place."""
+    found = {}
     for base in cls.node.bases:
         if isinstance(parent := lookup(cls.module, base), Found) and isinstance(parent.node, ast.ClassDef):
-            yield from (pair for pair in _fields(parent) if pair[1].target.id not in names)
-    yield from ((cls.module, field) for field in own if not _is_no_setting(field))
+            found |= {field.target.id: (module, field) for module, field in _fields(parent)}
+    own = [f for f in cls.node.body if isinstance(f, ast.AnnAssign) and isinstance(f.target, ast.Name)]
+    found |= {field.target.id: (cls.module, field) for field in own if not _is_no_setting(field)}
+    yield from found.values()
 
 
 def _is_no_setting(field: ast.AnnAssign) -> bool:

@@ -108,6 +108,8 @@ class _Plain(ast.NodeTransformer):
             return node
         if isinstance(found.node, ast.ClassDef):
             return ast.Name(found.node.name)
+        if "__file__" in ast.unparse(found.node):  # a path of this installation: its name says more
+            return node
         return plain(found.module, found.node)
 
 

@@ -1,5 +1,6 @@
 """Building blocks shared by the decoder and the audio tower: norms, projections, rotary positions, layer scan."""
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable
@@ -70,9 +71,11 @@ def project(
 
 
 def gathered(
-    kernel: Float[Array, "..."] | Quantized, dtype: Any, *axes: str | None
-) -> Float[Array, "..."] | Quantized:
+    kernel: Float[Array, "..."] | Quantized | Adapted, dtype: Any, *axes: str | None
+) -> Float[Array, "..."] | Quantized | Adapted:
     """A kernel of logical `axes` in `dtype`, gathered once for all products of a layer (`parallel.whole_width`)."""
+    if isinstance(kernel, Adapted):
+        return dataclasses.replace(kernel, base=gathered(kernel.base, dtype, *axes))
     return kernel if isinstance(kernel, Quantized) else parallel.whole_width(kernel.astype(dtype), axes)
 
 

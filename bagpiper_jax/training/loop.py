@@ -27,6 +27,7 @@ from bagpiper_jax.runs.progress import Progress, Underway
 from bagpiper_jax.runs.trackers.group import Trackers
 from bagpiper_jax.runs.trackers.protocol import TrackedRun
 from bagpiper_jax.training import companions, weights
+from bagpiper_jax.training import step as steps
 from bagpiper_jax.training.checkpoints import Checkpoints
 from bagpiper_jax.training.config import TrainConfig
 from bagpiper_jax.training.flops import step_flops
@@ -35,13 +36,6 @@ from bagpiper_jax.training.metrics import MetricWriter, Unigram, loss_scalars
 from bagpiper_jax.training.report import Report
 from bagpiper_jax.training.skips import SkipReport
 from bagpiper_jax.training.state import TrainState, abstract_state, create_state
-from bagpiper_jax.training.step import (
-    compile_step,
-    compiler_options,
-    make_eval_step,
-    make_train_step,
-    trace_step,
-)
 from bagpiper_jax.training.tables import base_parameters, starting_parameters, with_base
 
 _log = logging.getLogger(__name__)
@@ -128,8 +122,8 @@ def _train(
     # Compiled ahead for fixed shapes: these can fail on another shape, but never compile again.
     ledger.enter("compile")
     with jax.set_mesh(mesh), Underway("compiling the train step", active=first):
-        traced = trace_step(make_train_step(config, mesh), config, mesh)
-        train_step = traced.lower().compile(compiler_options=compiler_options(config, mesh))
+        traced = steps.trace_step(steps.make_train_step(config, mesh), config, mesh)
+        train_step = traced.lower().compile(compiler_options=steps.compiler_options(config, mesh))
     if first:
         provenance.record_program(local, traced, train_step)
     with Underway("compiling the validation step", active=first):
@@ -220,7 +214,7 @@ def _make_validate(config: TrainConfig, mesh: Mesh, data: Data, batches: Sequenc
     """A function state → scalars on the validation batches, with the unigram loss beside; None without any."""
     if not batches:
         return None
-    eval_step = compile_step(make_eval_step(config, mesh), config, mesh)
+    eval_step = steps.compile_step(steps.make_eval_step(config, mesh), config, mesh)
     counted = map(data.batch, range(UNIGRAM_BATCHES))
     add = functools.partial(parallel.global_sum, mesh)
     unigram = Unigram(counted, config.model.vocabulary, add).loss(batches)

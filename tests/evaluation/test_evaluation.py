@@ -123,9 +123,6 @@ def test_evaluation_of_an_untrained_model_fills_every_section(corpus, run, tmp_p
     assert len(asked) == 3 and all(line["verdicts"]["answers"]["value"] == 0 for line in asked)
     page = (tmp_path / "report.html").read_text()
     assert page.count("<audio") == 3 + 2 + 2 + 3 + 1 and "c0 · mixed" in page
-    # Once more: nothing is asked that was answered, and nothing changes.
-    monkeypatch.setattr(engines.CheckpointUnderTest, "answer", None)
-    assert evaluate(config) == found
 
 
 def test_evaluation_of_known_replies_is_a_page_and_is_not_paid_twice(corpus, run, tmp_path, monkeypatch):

@@ -157,10 +157,13 @@ def test_what_captions_tell_of_a_mix_is_counted_where_the_room_is_known():
     truth = [facts(mixed), facts(alone)]
     heard = [parse_caption(describe(each)) for each in (missed, alone)]
     told = ("voices", "overlaps", "background", "acoustics")
-    perfect, found = (scores.caption_scores(each, truth, truth[:1]) for each in (truth, heard))
-    assert [perfect[name].value for name in told] == [1.0] * 4
-    assert [found[name].value for name in told] == [1.0, 0.5, 0.5, 0.5]
+    perfect, found = (
+        {score.name: score for score in agreement.caption_scores(each, truth, truth[:1])}
+        for each in (truth, heard)
+    )
+    assert [perfect[name].value for name in told] == [100.0] * 4
+    assert [found[name].value for name in told] == [100.0, 50.0, 50.0, 50.0]
     # Given every time, the one training caption is right of itself.
-    assert [(found[name].n, found[name].baseline) for name in told] == [(2, 0.5)] * 4
+    assert [(found[name].expected, found[name].baseline) for name in told] == [(2, 50.0)] * 4
     plain = [facts(annotation("dog bark", "speech"))]
-    assert not set(told) & scores.caption_scores(plain, plain, plain).keys()
+    assert not set(told) & {score.name for score in agreement.caption_scores(plain, plain, plain)}

@@ -49,7 +49,9 @@ def test_every_setting_of_every_job_stands_there_with_its_default_and_its_meanin
             required = field.default is field.default_factory is dataclasses.MISSING
             assert (setting.default is None) == required
             if not required and not setting.nested and field.default is not dataclasses.MISSING:
-                assert eval(setting.default) == field.default
+                assert (
+                    eval(setting.default, vars(sys.modules[classes[group.name].__module__])) == field.default
+                )
             hints = typed.leaves(typing.get_type_hints(classes[group.name])[setting.name])
             assert {t.__name__ for t in hints if dataclasses.is_dataclass(t)} == set(setting.nested)
 

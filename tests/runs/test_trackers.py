@@ -145,6 +145,7 @@ def test_mlflow_has_every_point_of_a_run_that_was_interrupted(tmp_path, server):
 def test_wandb_writes_every_point_for_a_later_sync(tmp_path, monkeypatch):
     from wandb.proto.wandb_internal_pb2 import Record
 
+    monkeypatch.setattr(relays, "PATIENCE", 300.0)  # its client may take long to start
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
     config = with_(

@@ -16,7 +16,7 @@ from bagpiper_jax.serving.config import Limits, ServeConfig
 
 @pytest.fixture
 def no_model(monkeypatch):
-    monkeypatch.setattr(job, "load_generator", lambda *_: pytest.fail("a model was loaded"))
+    monkeypatch.setattr(job, "load_generators", lambda *_: pytest.fail("a model was loaded"))
 
 
 def test_the_nano_file_builds():
@@ -76,13 +76,14 @@ def test_a_run_is_served_under_its_name_with_the_key_of_the_environment(
 ):
     served = []
     monkeypatch.setenv("BAGPIPER_API_KEY", " a-key\n")
-    monkeypatch.setattr(job, "load_generator", lambda *asked: served.append(asked) or generator)
+    monkeypatch.setattr(job, "load_generators", lambda *asked: served.append(asked) or [generator])
     monkeypatch.setattr(job, "run", lambda *given: served.append(given))
     weights = WeightsConfig(dtype="int8")
-    config = ServeConfig(str(tmp_path / "my_sft"), "codec", weights=weights, port=0, warm_up=False)
+    config = ServeConfig(str(tmp_path / "my_sft"), codec="codec", weights=weights, port=0, warm_up=False)
     job.serve(config)
-    (asked, (settings, found, engine, name, listener, key)) = served
-    assert asked == (config.checkpoint, "codec", "", weights) and found is generator and settings is config
+    (asked, (settings, found, engine, name, listener, key, adapted)) = served
+    assert asked == (config.checkpoint, (), "codec", "", weights) and adapted == []
+    assert found is generator and settings is config
     assert isinstance(engine, Engine) and not engine.is_open and (name, key) == ("my_sft", "a-key")
     assert listener.fileno() == -1 and not caplog.records
     monkeypatch.delenv("BAGPIPER_API_KEY")

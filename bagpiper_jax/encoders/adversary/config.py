@@ -43,6 +43,7 @@ class AdversaryConfig:
             matching, as multiples of that of the spectral losses.
         norm_decay: of the running means of those norms.
         learning_rate, clip_norm: of the discriminators; the rate falls as the codec's does.
+        discriminators: their sizes.
     """
 
     begin: int = 0

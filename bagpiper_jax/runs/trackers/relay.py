@@ -48,8 +48,12 @@ class Relay:
     def text(self, step: int, name: str, text: str) -> None:
         self._put(lambda: self._tracker.text(step, name, text))
 
-    def close(self, done: bool, patience: float = PATIENCE) -> None:
-        """Waits for what is under way, at most `patience` seconds. A run that told nothing is none to its service."""
+    def close(self, done: bool, patience: float | None = None) -> None:
+        """Waits for what is under way, at most `patience` seconds, `PATIENCE` by default.
+
+        A run that told nothing is none to its service.
+        """
+        patience = PATIENCE if patience is None else patience
         if self._told:
             self._put(lambda: self._tracker.close(done))
         with self._changed:
