@@ -28,10 +28,11 @@ from bagpiper_jax.interop.formats import safetensors_file
 from bagpiper_jax.interop.formats.opening import open_tensors
 from bagpiper_jax.interop.formats.orbax_store import open_parameters
 from bagpiper_jax.interop.formats.tensors import FLOATS, Plan
-from bagpiper_jax.interop.importing import ImportConfig, codec_shapes, import_checkpoint, model_shapes
+from bagpiper_jax.interop.importing import ImportConfig, codec_shapes, import_checkpoint
 from bagpiper_jax.interop.tables import espnet
 from bagpiper_jax.models.configs import AudioTowerConfig as Tower
 from bagpiper_jax.models.configs import BagpiperConfig, CodecConfig, DecoderConfig, SemanticEncoderConfig
+from bagpiper_jax.training.state import model_shapes
 from bagpiper_jax.vocabulary import Vocabulary
 
 _SMALL_TOWER = Tower(layers=2, width=96, heads=4, ffn_width=256, conv_channels=16, output_width=96)

@@ -17,7 +17,7 @@ from bagpiper_jax.interop.faults import InterchangeError
 from bagpiper_jax.interop.formats import orbax_store, safetensors_file, torch_file
 from bagpiper_jax.interop.formats.tensors import FLOATS, Plan
 from bagpiper_jax.interop.hub import directories, model_card
-from bagpiper_jax.interop.importing import codec_shapes, model_shapes
+from bagpiper_jax.interop.importing import codec_shapes
 from bagpiper_jax.interop.merging import open_merged
 from bagpiper_jax.interop.partial import rename, replacing
 from bagpiper_jax.interop.peft.exporting import export_adapter
@@ -30,7 +30,7 @@ from bagpiper_jax.models.config_json import load_model_config
 from bagpiper_jax.models.configs import BagpiperConfig, CodecConfig
 from bagpiper_jax.models.parameters import Shapes
 from bagpiper_jax.training import companions
-from bagpiper_jax.training.state import TABLES
+from bagpiper_jax.training.state import TABLES, model_shapes
 
 logger = logging.getLogger(__name__)
 

@@ -9,9 +9,10 @@ from safetensors.numpy import save_file
 
 from bagpiper_jax.interop.export_config import ExportConfig
 from bagpiper_jax.interop.exporting import export_checkpoint
-from bagpiper_jax.interop.importing import ImportConfig, codec_shapes, import_checkpoint, model_shapes
+from bagpiper_jax.interop.importing import ImportConfig, codec_shapes, import_checkpoint
 from bagpiper_jax.interop.tables import espnet
 from bagpiper_jax.models.configs import BagpiperConfig, CodecConfig, SemanticEncoderConfig
+from bagpiper_jax.training.state import model_shapes
 from bagpiper_jax.vocabulary import Vocabulary
 
 MODEL = dataclasses.replace(tiny_models.MODEL, vocabulary=Vocabulary(text_size=300, codebook_size=8))

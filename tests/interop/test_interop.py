@@ -27,7 +27,7 @@ from bagpiper_jax.interop.exporting import card_of
 from bagpiper_jax.interop.faults import InterchangeError
 from bagpiper_jax.interop.formats.opening import open_tensors
 from bagpiper_jax.interop.formats.tensors import Tensor
-from bagpiper_jax.interop.importing import ImportConfig, codec_shapes, model_shapes
+from bagpiper_jax.interop.importing import ImportConfig, codec_shapes
 from bagpiper_jax.interop.tables import espnet, qwen3
 from bagpiper_jax.interop.tables.grammar import count, to_theirs
 from bagpiper_jax.jobs import export_checkpoint as export_job
@@ -35,6 +35,7 @@ from bagpiper_jax.jobs import import_checkpoint as import_job
 from bagpiper_jax.models.config_json import save_model_config
 from bagpiper_jax.models.parameters import flatten, unflatten
 from bagpiper_jax.parallel import MeshConfig
+from bagpiper_jax.training.state import model_shapes
 from bagpiper_jax.vocabulary import Vocabulary
 
 GOLDEN = FIXTURES / "state_dict_8b.json.gz"

@@ -15,9 +15,9 @@ from bagpiper_jax.interop import writing as module
 from bagpiper_jax.interop.faults import InterchangeError
 from bagpiper_jax.interop.formats import orbax_store
 from bagpiper_jax.interop.formats.opening import open_tensors
-from bagpiper_jax.interop.importing import model_shapes
 from bagpiper_jax.interop.written_parts import WrittenParts
 from bagpiper_jax.journal import JournalError
+from bagpiper_jax.training.state import model_shapes
 
 PARTS = len(model_shapes(MODEL))  # at this size each parameter is one part
 
