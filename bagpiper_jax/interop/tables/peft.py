@@ -9,15 +9,19 @@ from bagpiper_jax.interop.tables.grammar import MATRIX, Entry, write_out
 from bagpiper_jax.models.adapters import lora
 from bagpiper_jax.models.parameters import Shapes
 
-_LAYER, _OURS = "model.layers.{l}", lora.TRAINED + "decoder/layers/"
-_PROJECTIONS = (_LAYER + ".self_attn.[q|k|v|o]_proj", _OURS + "attention/[query|key|value|output]")
-_FFN = (_LAYER + ".mlp.[gate|up|down]_proj", _OURS + "ffn/[gate|up|down]")
-_ADAPTOR = ("adaptor.continuous_audio", lora.TRAINED + "adaptor/kernel")
-
-A, B, WEIGHT = ".lora_A", ".lora_B", ".weight"
+_MODULES = {
+    **{
+        f"model.layers.{{l}}.self_attn.{theirs}_proj": f"decoder/layers/attention/{ours}"
+        for theirs, ours in {"q": "query", "k": "key", "v": "value", "o": "output"}.items()
+    },
+    **{
+        f"model.layers.{{l}}.mlp.{name}_proj": f"decoder/layers/ffn/{name}" for name in ("gate", "up", "down")
+    },
+    "adaptor.continuous_audio": "adaptor/kernel",
+}
 TABLE = (
-    *((theirs + A + WEIGHT, ours + "/a", MATRIX) for theirs, ours in (_PROJECTIONS, _FFN, _ADAPTOR)),
-    *((theirs + B + WEIGHT, ours + "/b", MATRIX) for theirs, ours in (_PROJECTIONS, _FFN, _ADAPTOR)),
+    *((f"{theirs}.lora_A.weight", f"{lora.TRAINED}{ours}/a", MATRIX) for theirs, ours in _MODULES.items()),
+    *((f"{theirs}.lora_B.weight", f"{lora.TRAINED}{ours}/b", MATRIX) for theirs, ours in _MODULES.items()),
     ("stream_emb.lora_embedding_A", lora.TRAINED + "stream_emb/a", MATRIX),
     ("stream_emb.lora_embedding_B", lora.TRAINED + "stream_emb/b", MATRIX),
 )
@@ -28,7 +32,8 @@ PREFIXES = {"native": "base_model.model.", "vllm": "base_model.model.language_mo
 
 def entries(ours: Shapes, prefix: str = "native") -> list[Entry]:
     """The table for an adapter of these shapes; their names begin as `prefix` of `PREFIXES` says."""
-    return [dataclasses.replace(e, theirs=PREFIXES[prefix] + e.theirs) for e in write_out(TABLE, ours)]
+    there = [row for row in TABLE if row[1] in ours]
+    return [dataclasses.replace(e, theirs=PREFIXES[prefix] + e.theirs) for e in write_out(there, ours)]
 
 
 def module_of(name: str) -> str:
