@@ -3,7 +3,7 @@
 import pytest
 
 from bagpiper_jax import configuration
-from bagpiper_jax.runs import compiler_flags
+from bagpiper_jax.runs import compiler_flags, provenance
 from bagpiper_jax.runs.chips import find_slice
 from bagpiper_jax.runs.compiler_flags import FlagError, export, options, require_known
 from bagpiper_jax.training.config import TrainConfig
@@ -48,6 +48,12 @@ def test_a_run_puts_its_flags_before_those_that_its_user_gave(library):
     assert environment[compiler_flags.VARIABLE] == "--xla_tpu_known=true --xla_tpu_known=false"
     export([], environment)
     assert environment[compiler_flags.VARIABLE] == "--xla_tpu_known=true --xla_tpu_known=false"
+
+
+def test_what_a_run_was_compiled_with_is_in_its_provenance(monkeypatch):
+    monkeypatch.setenv(compiler_flags.VARIABLE, KNOWN)
+    found = provenance.environment()
+    assert found["libtpu_flags"] == KNOWN and found["packages"]["libtpu"] == compiler_flags.version()
 
 
 def test_the_installed_libtpu_knows_the_flags_of_every_slice():
