@@ -93,7 +93,9 @@ def test_a_folder_becomes_a_model_of_ones_own_that_is_scored_and_heard(tmp_path)
     clips = {clip.id: clip for clip in read_manifest(tmp_path / "corpora/user")}
     assert {clip.split for clip in clips.values()} == {"train", "validation", "test"}
     pieces = [clip for clip in clips.values() if clip.start is not None]
-    assert sum(clip.duration for clip in pieces) == pytest.approx(60, abs=0.1) and len(clips) == 13 + len(pieces)
+    assert sum(clip.duration for clip in pieces) == pytest.approx(60, abs=0.1) and len(clips) == 13 + len(
+        pieces
+    )
     assert "BatchShape.slots = " in (tmp_path / "batch.gin").read_text() and "valid: no limit" in ended.stdout
     scores = json.loads((tmp_path / "runs/user_evaluation/results.json").read_text())["scores"]
     assert {"Audio → caption", "Caption → audio → caption", "Validation loss"} <= set(scores)
