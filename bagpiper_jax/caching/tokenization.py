@@ -150,7 +150,7 @@ def _encode_piece(config: TokenizeConfig, directory: Path, piece: tuple[str, lis
     if not path.exists():
         waveforms = [_read(Path(config.corpus), codec.hop, clip) for clip in shard]
         _write_shard(path, shard, waveforms, codec, config.batch_seconds)
-    rejects = [json.loads(line) for line in path.with_suffix(".rejects").read_text().splitlines()]
+    rejects = _rejects(path)
     counts = collections.Counter(f"rejected {reject['reason']}" for reject in rejects)
     return {"ok": len(shard) - len(rejects), **counts}
 

@@ -3,24 +3,20 @@
 import collections
 import dataclasses
 import functools
-import importlib.metadata
 import itertools
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from bagpiper_jax import audio, captions, files
-from bagpiper_jax.corpora import assembly
+from bagpiper_jax.corpora import assembly, rendering
 from bagpiper_jax.corpora.assembly import Reject
 from bagpiper_jax.corpora.embedded import documents, scenes, voice
-from bagpiper_jax.corpora.user_audio import write_flac
-from bagpiper_jax.manifest import MANIFEST, Clip
-from bagpiper_jax.runs.progress import Underway
+from bagpiper_jax.corpora.rendering import Planned
+from bagpiper_jax.manifest import Clip
 
-_LICENCE = {True: "CC0-1.0 (generated); voice Apache-2.0 (hibari-tts)", False: "CC0-1.0 (generated)"}
+_SOURCE = "embedded"
 _SCENES_PER_JOB = 64
-_MAX_REJECT_FRAC = 0.01
-"""Scenes are made by code, so that more failures mean a fault of the program or the voice."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,31 +57,16 @@ def build_embedded_corpus(config: EmbeddedCorpusConfig) -> Path:
         assembly.CorpusError: the directory holds a corpus of another kind.
     """
     directory = Path(config.directory)
-    assembly.begin(directory, "embedded")
+    assembly.begin(directory, _SOURCE)
     bank = voice.record_bank()
     plans = draw_plans(config)
-    _clear(directory)
-    jobs = [plans[i : i + _SCENES_PER_JOB] for i in range(0, len(plans), _SCENES_PER_JOB)]
     work = functools.partial(render_scenes, bank=bank, directory=str(directory), seed=config.seed)
-    done = []
-    with Underway("rendering scenes", len(plans)) as underway:
-        for _, made in assembly.parallel_map(work, jobs, config.workers):
-            underway.add(len(made))
-            done += made
-    scenes_made = sorted((item for item in done if isinstance(item, Clip)), key=lambda clip: clip.id)
-    rejects = [item for item in done if isinstance(item, Reject)]
+    scenes_made, rejects = rendering.render_all(directory, plans, work, config.workers, _SCENES_PER_JOB)
     clips = scenes_made + documents.clips(config.text_documents, config.seed)
-    return assembly.finish(directory, clips, rejects, _facts(config, plans), _MAX_REJECT_FRAC)
+    return assembly.finish(directory, clips, rejects, _facts(config, plans), rendering.MAX_REJECT_FRAC)
 
 
-def _clear(directory: Path) -> None:
-    """Takes an earlier manifest away, so that a build cut short is not taken for a corpus."""
-    with files.explained(directory):
-        (directory / MANIFEST).unlink(missing_ok=True)
-        (directory / "audio").mkdir(parents=True, exist_ok=True)
-
-
-def draw_plans(config: EmbeddedCorpusConfig) -> list[tuple[str, int, scenes.Plan]]:
+def draw_plans(config: EmbeddedCorpusConfig) -> list[Planned[scenes.Plan]]:
     """(split, index, plan) of every scene; no combination of validation or test occurs in training."""
     rng = np.random.default_rng([config.seed, 0])
     counts = config.event_counts
@@ -97,45 +78,33 @@ def draw_plans(config: EmbeddedCorpusConfig) -> list[tuple[str, int, scenes.Plan
         "validation": held_out[: config.validation_scenes],
         "test": held_out[config.validation_scenes :],
     }
-    return [(split, i, plan) for split, plans in splits.items() for i, plan in enumerate(plans)]
+    return rendering.placed(splits)
 
 
 def render_scenes(
-    job: list[tuple[str, int, scenes.Plan]], bank: voice.Bank, directory: str, seed: int
+    job: Sequence[Planned[scenes.Plan]], bank: voice.Bank, directory: str, seed: int
 ) -> list[Clip | Reject]:
     """Renders, writes and describes some scenes; each draws from a generator of its own. Raises WriteError."""
-    made: list[Clip | Reject] = []
-    for split, index, plan in job:
-        try:
-            made.append(_render_scene(split, index, plan, bank, directory, seed))
-        except Exception as error:
-            made.append(Reject.by(assembly.fault_of(error), "embedded", 0, _name(split, index)))
-    return made
+    return rendering.render_each(job, _SOURCE, seed, functools.partial(_render_scene, bank, directory))
 
 
-def _name(split: str, index: int) -> str:
-    return f"{split}-{index:05d}"
-
-
-def _render_scene(split: str, index: int, plan: scenes.Plan, bank, directory: str, seed: int) -> Clip:
-    rng = np.random.default_rng([seed, 1 + ("train", "validation", "test").index(split), index])
+def _render_scene(
+    bank: voice.Bank, directory: str, name: str, split: str, plan: scenes.Plan, rng: np.random.Generator
+) -> Clip:
     samples, annotation = scenes.render(plan, bank, rng)
-    name = _name(split, index)
-    relative = f"audio/{name}.flac"
     if (peak := np.abs(samples).max()) > 1:
         raise AssertionError(f"scene {name} has a peak of {peak}; the mixer's levels are wrong")
-    write_flac(Path(directory, relative), samples)
-    return Clip(
-        id=name,
-        split=split,
+    group = "|".join(event.kind for event in plan)
+    return rendering.clip_of(
+        directory,
+        name,
+        split,
+        samples,
+        annotation,
+        rng,
         domain=scenes.domain(plan),
-        audio=relative,
-        duration=len(samples) / audio.SAMPLE_RATE,
-        caption=captions.describe(annotation, "flowing", rng),
-        annotation=annotation.to_json(),
-        source="embedded",
-        licence=_LICENCE[bool(annotation.turns)],
-        group="|".join(event.kind for event in plan),
+        source=_SOURCE,
+        group=group,
     )
 
 
@@ -146,13 +115,9 @@ def _facts(config: EmbeddedCorpusConfig, plans) -> dict:
     for first, second in itertools.combinations(combinations, 2):
         if shared := combinations[first] & combinations[second]:
             raise AssertionError(f"{len(shared)} combinations of {second} occur in {first}")
-    packages = ("numpy", "soxr", "soundfile", "hibari-tts", "onnxruntime")
     return {
-        "corpus": "embedded",
-        "settings": {
-            k: v for k, v in dataclasses.asdict(config).items() if k not in ("directory", "workers")
-        },
-        "versions": {package: importlib.metadata.version(package) for package in packages},
+        "corpus": _SOURCE,
+        **rendering.made_with(config),
         "combinations": {split: len(values) for split, values in combinations.items()},
         "events": assembly.count(event.kind for _, _, plan in plans for event in plan),
         "scenes_by_event_count": assembly.count(str(len(plan)) for _, _, plan in plans),
